@@ -1,0 +1,37 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+// The layers, lowest first; Docs/ARCHITECTURE.md has the picture and `LayerTests` holds it.
+let package = Package(
+  name: "llvconv",
+  products: [.executable(name: "llvconv", targets: ["llvconv"])],
+  targets: [
+    .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
+    .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
+    // Optimised in debug builds too: these loops are what the tests spend their time in.
+    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "Bytes", dependencies: ["CLZ4", "CKernels"]),
+    .target(name: "Tensors", dependencies: ["Bytes"]),
+    .target(name: "Formats", dependencies: ["Bytes", "Tensors"]),
+    .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
+    .target(name: "Inputs", dependencies: ["Bytes", "Tensors"]),
+    .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels", "COpenBLAS"]),
+    .target(name: "Fidelity", dependencies: ["Bytes", "Tensors", "CKernels"]),
+    .executableTarget(
+      name: "llvconv",
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"]),
+    .target(
+      name: "TestSupport",
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"],
+      path: "Tests/TestSupport"),
+    .testTarget(name: "BytesTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "TensorsTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "FormatsTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "PassesTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "InputsTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,52 @@
+import Glibc
+
+/// A block of owned memory, aligned to 64 bytes. Shared by reference; whoever fills it does so before sharing it.
+public final class Buffer: @unchecked Sendable {
+  private let base: UnsafeMutableRawPointer
+  public let count: Int
+
+  /// Uninitialised memory of `count` bytes.
+  /// - Throws: `limit` when the memory cannot be had, where Swift's own allocation would end the process.
+  public init(count: Int) throws(Failure) {
+    var pointer: UnsafeMutableRawPointer?
+    guard count >= 0, posix_memalign(&pointer, 64, max(count, 64)) == 0, let pointer else {
+      throw Failure(.limit, "cannot allocate \(count) bytes of memory")
+    }
+    base = pointer
+    self.count = count
+  }
+
+  public convenience init(_ bytes: [UInt8]) throws(Failure) {
+    try self.init(count: bytes.count)
+    bytes.withUnsafeBytes { source in
+      withMutableBytes { $0.copyMemory(from: source) }
+    }
+  }
+
+  deinit { free(base) }
+
+  public func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(self) {} }
+    return try body(UnsafeRawBufferPointer(start: base, count: count))
+  }
+
+  public func withMutableBytes<R, E: Error>(_ body: (UnsafeMutableRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(self) {} }
+    return try body(UnsafeMutableRawBufferPointer(start: base, count: count))
+  }
+
+  /// The bytes as whole elements of `T`; a remainder is left out.
+  public func with<T: BitwiseCopyable, R, E: Error>(
+    _ type: T.Type, _ body: (UnsafeMutableBufferPointer<T>) throws(E) -> R
+  ) throws(E) -> R {
+    defer { withExtendedLifetime(self) {} }
+    let elements = count / MemoryLayout<T>.stride
+    return try body(
+      UnsafeMutableBufferPointer(start: base.bindMemory(to: T.self, capacity: elements), count: elements))
+  }
+
+  public func array<T: BitwiseCopyable>(of type: T.Type) -> [T] { with(type) { Array($0) } }
+
+  /// Fills the memory with zero bytes.
+  public func clear() { memset(base, 0, count) }
+}

@@ -1,0 +1,44 @@
+import Glibc
+import Synchronization
+
+/// The calls that write, as values, so that a test can make any one of them fail. Each returns -1 and sets `errno` on
+/// failure, like the C function it is named after.
+public struct FileSystem: Sendable {
+  public var openat: @Sendable (_ directory: Int32, _ name: String, _ flags: Int32, _ mode: mode_t) -> Int32
+  public var pwrite: @Sendable (_ file: Int32, _ bytes: UnsafeRawBufferPointer, _ offset: Int) -> Int
+  public var fsync: @Sendable (Int32) -> Int32
+  public var close: @Sendable (Int32) -> Int32
+  public var rename: @Sendable (_ directory: Int32, _ from: String, _ to: String, _ replacing: Bool) -> Int32
+
+  public static let real = FileSystem(
+    openat: { Glibc.openat($0, $1, $2, $3) },
+    pwrite: { Glibc.pwrite($0, $1.baseAddress, $1.count, $2) },
+    fsync: { Glibc.fsync($0) },
+    close: { Glibc.close($0) },
+    rename: { directory, from, to, replacing in
+      if replacing { return renameat(directory, from, directory, to) }
+      // A link, unlike a rename, fails when the name has been taken meanwhile. Not every file system has links.
+      guard linkat(directory, from, directory, to, 0) == 0 else {
+        return errno == EEXIST ? -1 : renameat(directory, from, directory, to)
+      }
+      unlinkat(directory, from, 0)
+      return 0
+    })
+}
+
+/// The temporary files that exist now, so that the program can remove them when it is asked to stop.
+public enum Temporaries {
+  private static let paths = Mutex<Set<String>>([])
+
+  static func add(_ path: String) { _ = paths.withLock { $0.insert(path) } }
+
+  static func remove(_ path: String) { _ = paths.withLock { $0.remove(path) } }
+
+  /// Unlinks them all; for a program about to end.
+  public static func unlinkAll() {
+    paths.withLock { all in
+      for path in all { unlink(path) }
+      all.removeAll()
+    }
+  }
+}

@@ -1,0 +1,36 @@
+/// Every limit on what a file may ask of this program, in one place; `llvconv --limits` prints them.
+public enum Limits {
+  public static let safetensorsHeader = 100_000_000
+  public static let tensors = 4_194_304
+  public static let nameBytes = 4_096
+  public static let rank = 8
+  public static let jsonDepth = 64
+  public static let jsonNumber = 1_024
+  public static let jsonString = 64 << 20
+  public static let config = 16 << 20
+  public static let shardIndex = 64 << 20
+  public static let tokenizer = 256 << 20
+  public static let shards = 10_000
+  public static let manifest = 1 << 30
+  public static let itemLine = 16 << 20
+  /// No LZ4 block expands more than this many times (the codec's own bound).
+  public static let lz4Expansion = 255
+
+  /// Name, value and unit, in the order printed.
+  public static let table: [(name: String, value: Int, unit: String)] = [
+    ("safetensors header", safetensorsHeader, "bytes"),
+    ("tensors in a checkpoint", tensors, "tensors"),
+    ("tensor name", nameBytes, "bytes"),
+    ("tensor rank", rank, "dimensions"),
+    ("JSON nesting", jsonDepth, "levels"),
+    ("JSON number", jsonNumber, "bytes"),
+    ("JSON string", jsonString, "bytes"),
+    ("config file", config, "bytes"),
+    ("shard index", shardIndex, "bytes"),
+    ("tokenizer file", tokenizer, "bytes"),
+    ("shards", shards, "files"),
+    ("container manifest", manifest, "bytes"),
+    ("input line", itemLine, "bytes"),
+    ("LZ4 expansion", lz4Expansion, "times"),
+  ]
+}

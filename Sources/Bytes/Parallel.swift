@@ -1,0 +1,38 @@
+import Dispatch
+import Glibc
+import Synchronization
+
+/// How many threads to use when nobody says: the processors that are switched on.
+public let availableThreads = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+
+/// Runs `body` for every task from 0 to `tasks - 1`, on up to `threads` threads at once. The only place that starts threads
+/// for arithmetic.
+///
+/// Tasks are claimed in order by whoever is free, so the caller's tasks must not depend on each other, and a result must
+/// depend on the task alone. When several tasks throw, the failure of the lowest numbered one is thrown, so that errors do
+/// not depend on timing either; tasks above a failed one may be left out.
+public func parallel(
+  _ tasks: Int, threads: Int, _ body: @Sendable (Int) throws(Failure) -> Void
+) throws(Failure) {
+  let workers = min(threads, tasks)
+  if workers <= 1 {
+    for task in 0..<max(tasks, 0) { try body(task) }
+    return
+  }
+  let next = Atomic<Int>(0)
+  let first = Mutex<(task: Int, failure: Failure)?>(nil)
+  withoutActuallyEscaping(body) { body in
+    DispatchQueue.concurrentPerform(iterations: workers) { _ in
+      while true {
+        let task = next.wrappingAdd(1, ordering: .relaxed).oldValue
+        guard task < tasks, first.withLock({ $0 == nil || task < ($0?.task ?? 0) }) else { return }
+        do throws(Failure) {
+          try body(task)
+        } catch {
+          first.withLock { if task < $0?.task ?? .max { $0 = (task, error) } }
+        }
+      }
+    }
+  }
+  if let failure = first.withLock({ $0?.failure }) { throw failure }
+}
