@@ -11,7 +11,7 @@ let package = Package(
     // Optimised in debug builds too: these loops are what the tests spend their time in.
     .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
     .target(name: "Bytes", dependencies: ["CLZ4", "CKernels"]),
-    .target(name: "Tensors", dependencies: ["Bytes"]),
+    .target(name: "Tensors", dependencies: ["Bytes", "CKernels"]),
     .target(name: "Formats", dependencies: ["Bytes", "Tensors"]),
     .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Inputs", dependencies: ["Bytes", "Tensors"]),

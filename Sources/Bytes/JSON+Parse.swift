@@ -4,9 +4,14 @@ extension JSON {
   /// - Refuses: anything outside RFC 8259, byte-order marks, UTF-16, repeated keys (compared after escapes are decoded),
   ///   nesting above `Limits.jsonDepth`, numbers that are not finite, lone surrogates, long numbers and strings.
   /// - Cost: linear in the bytes (a sort by hash for the keys of large objects); 16 to 20 bytes for each value.
-  public static func parse(_ bytes: [UInt8], what: String = "JSON") throws(Failure) -> JSON {
+  /// - Parameters:
+  ///   - what: what the bytes are, for messages: `header`.
+  ///   - topKey: what the keys of the outermost object are, for messages: `tensor name`.
+  public static func parse(
+    _ bytes: [UInt8], what: String = "JSON", topKey: String = "key"
+  ) throws(Failure) -> JSON {
     guard bytes.count < Int(UInt32.max) else { throw Failure(.limit, "\(what) of \(bytes.count) bytes is too long") }
-    var parser = Parser(what: what, count: bytes.count)
+    var parser = Parser(what: what, topKey: topKey, count: bytes.count)
     do {
       try bytes.withUnsafeBufferPointer { (source) throws(Failure) in try parser.document(source) }
     }
@@ -16,13 +21,15 @@ extension JSON {
 
   private struct Parser {
     let what: String
+    let topKey: String
     let count: Int
     var at = 0
     var nodes: [Node] = []
     var unescaped: [UInt8] = []
 
-    init(what: String, count: Int) {
+    init(what: String, topKey: String, count: Int) {
       self.what = what
+      self.topKey = topKey
       self.count = count
     }
 
@@ -261,7 +268,9 @@ extension JSON {
       }
       if keys.count <= 8 {
         for second in keys.indices.dropFirst() {
-          for first in 0..<second where compare(source, keys[first], keys[second]) == 0 { throw repeated(source, keys[second]) }
+          for first in 0..<second where compare(source, keys[first], keys[second]) == 0 {
+            throw repeated(source, keys[second], in: object)
+          }
         }
         return
       }
@@ -270,12 +279,12 @@ extension JSON {
       guard zip(hashes, hashes.dropFirst()).contains(where: { $0 == $1 }) else { return }
       keys.sort { compare(source, $0, $1) < 0 }
       for (first, second) in zip(keys, keys.dropFirst()) where compare(source, first, second) == 0 {
-        throw repeated(source, max(first, second))
+        throw repeated(source, max(first, second), in: object)
       }
     }
 
-    func repeated(_ source: Source, _ key: Int) -> Failure {
-      failure("duplicate key \(withKey(source, key) { Failure.quoted($0) })", at: Int(nodes[key].position))
+    func repeated(_ source: Source, _ key: Int, in object: Int) -> Failure {
+      failure("duplicate \(object == 0 ? topKey : "key") \(withKey(source, key) { Failure.quoted($0) })", at: Int(nodes[key].position))
     }
 
     func withKey<R>(_ source: Source, _ key: Int, _ body: (Source) -> R) -> R {

@@ -8,6 +8,25 @@ public enum JSONText: Sendable, Equatable {
   case array([JSONText])
   case object([(String, JSONText)])
 
+  /// The value as it was read: whole numbers that fit become `int`, other numbers the nearest `Double`.
+  public init(_ json: JSON) throws(Failure) {
+    switch json.kind {
+    case .null: self = .null
+    case .true, .false: self = .bool(json.kind == .true)
+    case .number:
+      if let value = try? json.integer(in: .min ... .max) { self = .int(value) } else { self = .number(try json.double()) }
+    case .string: self = .string(try json.string())
+    case .array:
+      var values: [JSONText] = []
+      for element in try json.elements() { values.append(try JSONText(element)) }
+      self = .array(values)
+    case .object:
+      var members: [(String, JSONText)] = []
+      for (key, value) in try json.members() { members.append((String(decoding: key, as: UTF8.self), try JSONText(value))) }
+      self = .object(members)
+    }
+  }
+
   /// Equality by the bytes written.
   public static func == (a: JSONText, b: JSONText) -> Bool { a.bytes() == b.bytes() }
 

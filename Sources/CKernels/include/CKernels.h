@@ -37,4 +37,11 @@ float llv_half_to_float(uint16_t half);
 // Nearest, ties to even; overflow to infinity.
 uint16_t llv_half_from_float(float value);
 
+// quantize.c --------------------------------------------------------------------------------------------------------
+
+// One row of grouped integers to floats: `code * scale`, or `code * scale + zero` where `affine`. `bits` is 8 or 4 (low
+// half of a byte first); codes are signed unless `affine`. scales, zeros: [ceil(columns / group)].
+void llv_dequantize_row(const void *codes, const float *scales, const float *zeros, size_t columns, size_t group,
+                        int bits, int affine, float *target);
+
 #endif

@@ -1,0 +1,130 @@
+import Bytes
+import Tensors
+
+/// What a family's checkpoint must hold, as data: a row for each tensor name, with its shape in terms of the
+/// configuration. The only code that knows checkpoint names is in this folder.
+struct Architecture {
+  struct Rule {
+    enum Need { case required, optional, unused }
+
+    /// A name; `{layer}` stands for 0, 1, 2, …
+    var pattern: String
+    /// Names of dimensions, looked up in `dimensions`; nil where any shape will do.
+    var shape: [String]?
+    var need: Need
+    /// Another spelling of the same tensor.
+    var alias: String?
+
+    init(_ pattern: String, _ shape: [String]?, _ need: Need = .required, alias: String? = nil) {
+      self.pattern = pattern
+      self.shape = shape
+      self.need = need
+      self.alias = alias
+    }
+  }
+
+  var name: String
+  var rules: [Rule]
+  var dimensions: [String: Int]
+  var layers: Int
+  /// In front of every name of this checkpoint.
+  var prefix: String
+
+  /// Where each rule's tensor is, by pattern with the layer filled in, after holding the checkpoint to all rules.
+  ///
+  /// - Throws: `malformed` with every missing tensor, wrong shape and surplus layer at once; a missing tensor comes with the
+  ///   nearest name that the checkpoint has and nobody else claims.
+  func match(_ tensors: [Tensor], notes: inout [String]) throws(Failure) -> [String: Tensor] {
+    var byName: [TensorName: Tensor] = [:]
+    for tensor in tensors { byName[tensor.name] = tensor }
+    var failures: [Failure] = []
+    let held = layersHeld(by: tensors)
+    if held < layers {
+      failures.append(Failure(.malformed, "config.json says \(layers) layers, the checkpoint holds \(held)"))
+    } else if held > layers {
+      failures.append(Failure(.malformed, "config.json says \(layers) layers, the checkpoint holds \(held)"))
+    }
+    var matched: [String: Tensor] = [:]
+    var claimed = Set<TensorName>()
+    var missing: [String] = []
+    for rule in rules {
+      for layer in 0..<(rule.pattern.contains("{layer}") ? min(layers, held) : 1) {
+        let key = rule.pattern.filled(layer)
+        let candidates = [prefix + key] + (rule.alias.map { [prefix + $0.filled(layer)] } ?? [])
+        guard let tensor = candidates.lazy.compactMap({ byName[TensorName($0)] }).first else {
+          if rule.need == .required { missing.append(prefix + key) }
+          continue
+        }
+        claimed.insert(tensor.name)
+        if let failure = shapeProblem(tensor, rule) { failures.append(failure) }
+        matched[key] = tensor
+      }
+    }
+    let unclaimed = tensors.filter { !claimed.contains($0.name) }
+    failures += missing.map { missingFailure($0, unclaimed) }
+    if let failure = Failure.all(failures) { throw failure }
+    for tensor in unclaimed.prefix(20) { notes.append("tensor \(tensor.name.quoted) is unknown to \(name); kept, not used") }
+    if unclaimed.count > 20 { notes.append("and \(unclaimed.count - 20) more unknown tensors") }
+    return matched
+  }
+
+  private func shapeProblem(_ tensor: Tensor, _ rule: Rule) -> Failure? {
+    guard rule.need != .unused else { return nil }
+    let wanted = rule.shape?.map { dimensions[$0] ?? -1 }
+    if let wanted, wanted != tensor.shape {
+      let formula = rule.shape?.joined(separator: ", ") ?? ""
+      return Failure(
+        .malformed, "has shape \(tensor.shape), \(wanted) [\(formula)] expected from config.json",
+        thing: "tensor \(tensor.name.quoted)")
+    }
+    if case .plain(let type) = tensor.encoding, !type.isWeight {
+      return Failure(
+        .unsupported, "has type \(type.rawValue), one of F32, F16, BF16, F64 expected", thing: "tensor \(tensor.name.quoted)")
+    }
+    return nil
+  }
+
+  private func missingFailure(_ name: String, _ unclaimed: [Tensor]) -> Failure {
+    let nearest = unclaimed.prefix(2_000).map { (distance(name, $0.name.text), $0.name) }.min { ($0.0, $0.1) < ($1.0, $1.1) }
+    let hint =
+      if let nearest, nearest.0 <= max(3, name.utf8.count / 4) { "; the nearest name there is \(nearest.1.quoted)" } else { "" }
+    return Failure(.malformed, "is missing\(hint)", thing: "tensor \(Failure.quoted(name))")
+  }
+
+  /// One more than the highest layer number in the checkpoint; decides before `layers` from a file sizes anything.
+  private func layersHeld(by tensors: [Tensor]) -> Int {
+    guard let pattern = rules.first(where: { $0.pattern.contains("{layer}") })?.pattern else { return layers }
+    let head = prefix + pattern.prefix { $0 != "{" }
+    var numbers = Set<Int>()
+    for tensor in tensors where tensor.name.bytes.starts(with: head.utf8) {
+      let digits = tensor.name.bytes.dropFirst(head.utf8.count).prefix { $0 >= 48 && $0 <= 57 }
+      if let number = Int(String(decoding: digits, as: UTF8.self)) { numbers.insert(number) }
+    }
+    var held = 0
+    while numbers.contains(held) { held += 1 }
+    return max(held, (numbers.max() ?? -1) < 100_000 ? (numbers.max() ?? -1) + 1 : held)
+  }
+}
+
+extension String {
+  fileprivate func filled(_ layer: Int) -> String {
+    guard let open = firstIndex(of: "{"), let close = firstIndex(of: "}") else { return self }
+    return self[..<open] + String(layer) + self[index(after: close)...]
+  }
+}
+
+/// Levenshtein distance of the bytes, of their first 200.
+func distance(_ a: String, _ b: String) -> Int {
+  let (x, y) = (Array(a.utf8.prefix(200)), Array(b.utf8.prefix(200)))
+  var row = Array(0...y.count)
+  for (i, p) in x.enumerated() {
+    var diagonal = row[0]
+    row[0] = i + 1
+    for (j, q) in y.enumerated() {
+      let replaced = diagonal + (p == q ? 0 : 1)
+      diagonal = row[j + 1]
+      row[j + 1] = min(replaced, row[j] + 1, diagonal + 1)
+    }
+  }
+  return row[y.count]
+}

@@ -1,0 +1,167 @@
+import Bytes
+import Tensors
+
+/// The manifest's parts as JSON, both ways. Keys are written in one order, so that equal models give equal bytes.
+extension Container {
+  // MARK: Configuration
+
+  static func json(_ configuration: Configuration) -> JSONText {
+    [
+      "architecture": .string(configuration.architecture), "width": .int(configuration.width),
+      "vocabulary": .int(configuration.vocabulary), "maximum_tokens": .int(configuration.maximumTokens),
+      "prompts": .array(configuration.prompts.map { ["name": .string($0.name), "text": .string($0.text)] }),
+      "default_prompt": configuration.defaultPrompt.map(JSONText.string) ?? .null,
+    ]
+  }
+
+  static func configuration(_ json: JSON) throws(Failure) -> Configuration {
+    let size = 1...(1 << 31)
+    var result = Configuration(
+      architecture: try json.required("architecture").string("architecture"),
+      width: try json.required("width").integer("width", in: size),
+      vocabulary: try json.required("vocabulary").integer("vocabulary", in: size),
+      maximumTokens: try json.required("maximum_tokens").integer("maximum_tokens", in: size))
+    for prompt in try json.required("prompts").elements("prompts") {
+      let name = try prompt.required("name").string("name")
+      result.prompts.append(.init(name: name, text: try prompt.required("text").string("text")))
+    }
+    if let value = try json.required("default_prompt").kind == .null ? nil : json["default_prompt"] {
+      let name = try value.string("default_prompt")
+      guard result.prompts.contains(where: { $0.name == name }) else { throw value.failure("is not one of the prompts") }
+      result.defaultPrompt = name
+    }
+    return result
+  }
+
+  // MARK: Encoding
+
+  static func json(_ encoding: Encoding) -> JSONText {
+    switch encoding {
+    case .plain(let type): .object([("type", .string(type.rawValue))])
+    case .grouped(let integers):
+      [
+        "type": "grouped", "bits": .int(integers.bits), "group": .int(integers.groupSize), "affine": .bool(integers.isAffine),
+        "scale": .string(integers.scaleType.rawValue),
+      ]
+    }
+  }
+
+  static func encoding(_ json: JSON) throws(Failure) -> Encoding {
+    let type = try json.required("type")
+    let name = try type.string("type")
+    if let plain = DType(rawValue: name) { return .plain(plain) }
+    guard name == "grouped" else { throw type.failure("unknown encoding \(Failure.quoted(name))", .unsupported) }
+    let bits = try json.required("bits").integer("bits", in: 1...64)
+    let group = try json.required("group").integer("group", in: 1...(1 << 40))
+    let isAffine = try json.required("affine").bool("affine")
+    let scale = try json.required("scale").string("scale")
+    guard let scaleType = DType(rawValue: scale),
+      let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine, scaleType: scaleType)
+    else { throw json.failure("unknown encoding: \(bits) bits with scales \(Failure.quoted(scale))", .unsupported) }
+    return .grouped(integers)
+  }
+
+  // MARK: Graph
+
+  static func json(_ graph: Graph) -> JSONText {
+    let nodes = graph.nodes.map { node -> JSONText in
+      .object([("op", .string(node.op.name))] + parameters(node.op) + [("inputs", .array(node.inputs.map(json)))])
+    }
+    return ["output": .int(graph.output), "nodes": .array(nodes)]
+  }
+
+  static func graph(_ json: JSON) throws(Failure) -> Graph {
+    var graph = Graph()
+    for node in try json.required("nodes").elements("nodes") {
+      var inputs: [Graph.Source] = []
+      for input in try node.required("inputs").elements("inputs") { inputs.append(try source(input)) }
+      graph.append(Graph.Node(try op(node), inputs))
+    }
+    graph.output = try json.required("output").integer("output", in: 0...max(0, graph.nodes.count - 1))
+    return graph
+  }
+
+  private static func json(_ source: Graph.Source) -> JSONText {
+    switch source {
+    case .node(let index): .object([("node", .int(index))])
+    case .tensor(let name): .object([("tensor", .string(name.text))])
+    case .input(let input): .object([("input", .string(input.rawValue))])
+    }
+  }
+
+  private static func source(_ json: JSON) throws(Failure) -> Graph.Source {
+    if let index = json["node"] { return .node(try index.integer("node", in: 0...Int(Int32.max))) }
+    if let name = json["tensor"] { return .tensor(TensorName(try name.bytes("tensor"))) }
+    return .input(try choice(json, "input"))
+  }
+
+  private static func parameters(_ op: Op) -> [(String, JSONText)] {
+    switch op {
+    case .embedding, .add, .normalize: []
+    case .row(let index): [("row", .int(index))]
+    case .linear(let input): [("input", .string(input.rawValue))]
+    case .norm(let kind, let epsilon): [("kind", .string(kind.rawValue)), ("epsilon", .number(epsilon))]
+    case .activation(let kind): [("kind", .string(kind.rawValue))]
+    case .slice(let offset, let count): [("offset", .int(offset)), ("count", .int(count))]
+    case .attention(let attention):
+      [
+        ("heads", .int(attention.heads)), ("key_value_heads", .int(attention.keyValueHeads)),
+        ("head_width", .int(attention.headWidth)), ("scale", .number(attention.scale)), ("causal", .bool(attention.isCausal)),
+      ]
+    case .pool(let kind): [("kind", .string(kind.rawValue))]
+    }
+  }
+
+  private static func op(_ json: JSON) throws(Failure) -> Op {
+    let index = 0...(1 << 31)
+    func number(_ key: String) throws(Failure) -> Int { try json.required(key).integer(key, in: index) }
+    let name = try json.required("op")
+    switch try name.string("op") {
+    case "embedding": return .embedding
+    case "row": return .row(try number("row"))
+    case "linear": return .linear(try choice(json, "input"))
+    case "add": return .add
+    case "norm":
+      let value = try json.required("epsilon")
+      let epsilon = try value.double("epsilon")
+      guard epsilon > 0, epsilon < 1 else { throw value.failure("epsilon must be above 0 and below 1") }
+      return .norm(try choice(json, "kind"), epsilon: epsilon)
+    case "activation": return .activation(try choice(json, "kind"))
+    case "slice": return .slice(offset: try number("offset"), count: try number("count"))
+    case "attention":
+      let attention = Op.Attention(
+        heads: try number("heads"), keyValueHeads: try number("key_value_heads"), headWidth: try number("head_width"),
+        scale: try json.required("scale").double("scale"), isCausal: try json.required("causal").bool("causal"))
+      return .attention(attention)
+    case "pool": return .pool(try choice(json, "kind"))
+    case "normalize": return .normalize
+    case let other: throw name.failure("unknown operation \(Failure.quoted(other))", .unsupported)
+    }
+  }
+
+  /// One of the cases of `T` by its name under `key`.
+  private static func choice<T: RawRepresentable<String>>(_ json: JSON, _ key: String) throws(Failure) -> T {
+    let value = try json.required(key)
+    let name = try value.string(key)
+    guard let choice = T(rawValue: name) else { throw value.failure("unknown \(key) \(Failure.quoted(name))", .unsupported) }
+    return choice
+  }
+}
+
+extension Op {
+  /// The operation's name in a manifest and in reports.
+  public var name: String {
+    switch self {
+    case .embedding: "embedding"
+    case .row: "row"
+    case .linear: "linear"
+    case .add: "add"
+    case .norm: "norm"
+    case .activation: "activation"
+    case .slice: "slice"
+    case .attention: "attention"
+    case .pool: "pool"
+    case .normalize: "normalize"
+    }
+  }
+}

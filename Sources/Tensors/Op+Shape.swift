@@ -1,0 +1,94 @@
+import Bytes
+
+/// What is known of a value before a batch is: its columns, and what its rows stand for.
+public struct ValueType: Sendable, Hashable {
+  public enum Rows: Sendable, Hashable {
+    case tokens, sequences
+    /// One more than there are sequences: where each starts, and the end.
+    case starts
+    case fixed(Int)
+  }
+
+  public var rows: Rows
+  public var columns: Int
+  /// Whether the elements are whole numbers (ids, positions) and not real ones.
+  public var isIndex: Bool
+
+  public init(_ rows: Rows, _ columns: Int, isIndex: Bool = false) {
+    self.rows = rows
+    self.columns = columns
+    self.isIndex = isIndex
+  }
+}
+
+extension Op {
+  /// The type of the result. The only place that knows what shapes an operation takes; a device may rely on it.
+  /// - Throws: `malformed` with what was found and what is needed.
+  public func outputType(_ inputs: [ValueType]) throws(Failure) -> ValueType {
+    func need(_ holds: Bool, _ rule: String) throws(Failure) {
+      guard holds else { throw Failure(.malformed, "\(self) needs \(rule); found \(inputs.map(\.text).joined(separator: ", "))") }
+    }
+    func isVector(_ index: Int, _ columns: Int) -> Bool {
+      inputs[index].rows == .fixed(1) && inputs[index].columns == columns && !inputs[index].isIndex
+    }
+    let reals = inputs.filter { !$0.isIndex }.count
+    switch self {
+    case .embedding:
+      try need(inputs.count == 2 && reals == 1 && !inputs[0].isIndex, "a table and ids")
+      try need(inputs[1].columns == 1, "one id a row")
+      return ValueType(inputs[1].rows, inputs[0].columns)
+    case .row(let index):
+      try need(inputs.count == 1 && reals == 1, "a table")
+      guard case .fixed(let rows) = inputs[0].rows else { throw Failure(.malformed, "row of something that is no table") }
+      try need(index >= 0 && index < rows, "row \(index) inside the table")
+      return ValueType(.fixed(1), inputs[0].columns)
+    case .linear:
+      try need((2...3).contains(inputs.count) && reals == inputs.count, "x, a weight and perhaps a bias")
+      guard case .fixed(let out) = inputs[1].rows else { throw Failure(.malformed, "a weight that is no tensor") }
+      try need(inputs[0].columns == inputs[1].columns, "as many columns in the weight as in x")
+      try need(inputs.count == 2 || isVector(2, out), "a bias of \(out)")
+      return ValueType(inputs[0].rows, out)
+    case .add:
+      try need(inputs.count == 2 && reals == 2, "two values")
+      try need(inputs[0].columns == inputs[1].columns, "equal columns")
+      try need(inputs[0].rows == inputs[1].rows || inputs[1].rows == .fixed(1), "equal rows, or one row second")
+      return inputs[0]
+    case .norm:
+      try need((1...3).contains(inputs.count) && reals == inputs.count, "x, perhaps a gain, perhaps a bias")
+      for index in inputs.indices.dropFirst() { try need(isVector(index, inputs[0].columns), "vectors as wide as x") }
+      return inputs[0]
+    case .activation, .normalize:
+      try need(inputs.count == 1 && reals == 1, "one value")
+      return inputs[0]
+    case .slice(let offset, let count):
+      try need(inputs.count == 1 && reals == 1, "one value")
+      try need(offset >= 0 && count > 0 && count <= inputs[0].columns - offset, "columns inside the value")
+      return ValueType(inputs[0].rows, count)
+    case .attention(let attention):
+      try need(inputs.count == 4 && reals == 3 && inputs[3].rows == .starts, "q, k, v and sequence starts")
+      let (heads, shared, width) = (attention.heads, attention.keyValueHeads, attention.headWidth)
+      try need(heads > 0 && shared > 0 && width > 0 && heads % shared == 0, "key heads that divide the query heads")
+      try need(Checked.multiply(heads, width) == inputs[0].columns, "q of heads × width columns")
+      try need(shared * width == inputs[1].columns && inputs[1] == inputs[2], "k and v of key heads × width columns")
+      try need(inputs[0].rows == .tokens && inputs[1].rows == .tokens, "tokens as rows")
+      return inputs[0]
+    case .pool:
+      try need(inputs.count == 2 && reals == 1 && inputs[1].rows == .starts, "a value and sequence starts")
+      try need(inputs[0].rows == .tokens, "tokens as rows")
+      return ValueType(.sequences, inputs[0].columns)
+    }
+  }
+}
+
+extension ValueType {
+  var text: String {
+    let rows =
+      switch rows {
+      case .tokens: "tokens"
+      case .sequences: "sequences"
+      case .starts: "starts"
+      case .fixed(let count): String(count)
+      }
+    return "[\(rows), \(columns)]"
+  }
+}

@@ -1,0 +1,69 @@
+/// One operation of a graph. A closed list: adding a case makes the compiler name every device that must learn it.
+///
+/// Values are matrices. `tokens` is the number of tokens of a packed batch, all sequences one after the other with no
+/// padding; `sequences` is how many there are. Inputs are listed after each case, optional ones in brackets.
+public enum Op: Sendable, Hashable {
+  /// Row `ids[i]` of the table. Inputs: table `[n, width]`, ids `[tokens]`. Result `[tokens, width]`.
+  case embedding
+  /// One row of a table, to be added to every token. Inputs: table `[n, width]`. Result `[1, width]`.
+  case row(Int)
+  /// `x Wᵀ + b`. Inputs: x `[m, in]`, W `[out, in]`, (b `[1, out]`). Result `[m, out]`.
+  case linear(LinearInput)
+  /// Element-wise sum. Inputs: a `[m, n]`, b `[m, n]` or `[1, n]`. Result `[m, n]`.
+  case add
+  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Inputs: x `[m, n]`, (gain `[1, n]`),
+  /// (bias `[1, n]`). Variance over n, not n - 1.
+  case norm(Norm, epsilon: Double)
+  /// Element-wise. Inputs: x.
+  case activation(Activation)
+  /// Columns `offset ..< offset + count`. Inputs: x `[m, n]`. Result `[m, count]`.
+  case slice(offset: Int, count: Int)
+  /// `softmax(scale · q kᵀ) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v
+  /// `[tokens, keyValueHeads · width]`, sequence starts `[sequences + 1]`. Result like q.
+  case attention(Attention)
+  /// One row for each sequence. Inputs: x `[tokens, n]`, sequence starts. Result `[sequences, n]`.
+  case pool(Pooling)
+  /// Each row divided by its Euclidean length; a row of zeros stays zero. Inputs: x.
+  case normalize
+
+  public enum Norm: String, Sendable, Hashable, CaseIterable { case layer, rms }
+
+  /// What a linear operation with integer weights does with its input.
+  public enum LinearInput: String, Sendable, Hashable, CaseIterable {
+    /// Multiplied as Float32.
+    case float
+    /// Rounded to 8-bit integers, one scale for each token and each group of the weight's columns; products are integers.
+    case int8
+  }
+
+  public enum Activation: String, Sendable, Hashable, CaseIterable {
+    /// `x Φ(x)` with the exact error function.
+    case gelu
+    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`.
+    case geluTanh = "gelu-tanh"
+    /// `x / (1 + e^-x)`.
+    case silu
+    case relu
+    case tanh
+  }
+
+  public struct Attention: Sendable, Hashable {
+    public var heads: Int
+    /// Divides `heads`; each key and value head serves `heads / keyValueHeads` query heads in a row.
+    public var keyValueHeads: Int
+    public var headWidth: Int
+    public var scale: Double
+    /// Whether a token sees only itself and those before it in its sequence.
+    public var isCausal: Bool
+
+    public init(heads: Int, keyValueHeads: Int, headWidth: Int, scale: Double, isCausal: Bool) {
+      self.heads = heads
+      self.keyValueHeads = keyValueHeads
+      self.headWidth = headWidth
+      self.scale = scale
+      self.isCausal = isCausal
+    }
+  }
+
+  public enum Pooling: String, Sendable, Hashable, CaseIterable { case mean, first, last }
+}

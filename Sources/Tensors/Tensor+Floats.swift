@@ -1,0 +1,69 @@
+import Bytes
+import CKernels
+
+extension Tensor {
+  /// All elements as Float32, decoded from any weight encoding. For small tensors and for passes; a device decodes what it
+  /// needs when it needs it.
+  ///
+  /// - Rounding: exact for F16, BF16 and F32; F64 to nearest; grouped integers as `GroupedInteger` defines.
+  /// - Throws: `unsupported` for element types that no weight has.
+  public func floats(threads: Int = availableThreads) throws(Failure) -> Buffer {
+    let bytes = try load(threads: threads)
+    if encoding == .plain(.F32) { return bytes }
+    guard let size = Checked.multiply(count, 4) else { throw Failure(.limit, "tensor \(name.quoted) is too large") }
+    let result = try Buffer(count: size)
+    try bytes.withBytes { (source) throws(Failure) in
+      try result.withMutableBytes { (target) throws(Failure) in
+        try decodeRows(0..<rows, of: source, into: target.assumingMemoryBound(to: Float.self))
+      }
+    }
+    return result
+  }
+
+  /// Decodes `range` of the rows of `source`, this tensor's bytes, to Float32 `[range.count, columns]`.
+  public func decodeRows(
+    _ range: Range<Int>, of source: UnsafeRawBufferPointer, into target: UnsafeMutableBufferPointer<Float>
+  ) throws(Failure) {
+    guard let from = source.baseAddress, let to = target.baseAddress else { return }
+    let count = range.count * columns
+    let first = range.lowerBound * columns
+    switch encoding {
+    case .plain(.F32): to.update(from: (from + first * 4).assumingMemoryBound(to: Float.self), count: count)
+    case .plain(.F16): llv_f16_to_f32(from + first * 2, to, count)
+    case .plain(.BF16): llv_bf16_to_f32(from + first * 2, to, count)
+    case .plain(.F64):
+      for index in 0..<count { to[index] = Float(source.loadUnaligned(fromByteOffset: (first + index) * 8, as: Double.self)) }
+    case .plain(let type):
+      throw Failure(.unsupported, "element type \(type.rawValue) is not one that weights have", thing: "tensor \(name.quoted)")
+    case .grouped(let integers):
+      guard let layout = integers.layout(shape) else { throw Failure(.internal, "no layout for \(shape)") }
+      let scaleBytes = layout.groups * integers.scaleType.bits / 8
+      let scales = try Buffer(count: layout.groups * 4)
+      let zeros = try Buffer(count: layout.groups * 4)
+      zeros.clear()
+      scales.with(Float.self) { scales in
+        zeros.with(Float.self) { zeros in
+          for row in range {
+            integers.decodeScales(from + layout.scalesAt + row * scaleBytes, into: scales)
+            if integers.isAffine { integers.decodeScales(from + layout.zerosAt + row * scaleBytes, into: zeros) }
+            llv_dequantize_row(
+              from + row * layout.rowBytes, scales.baseAddress, zeros.baseAddress, layout.columns, integers.groupSize,
+              Int32(integers.bits), integers.isAffine ? 1 : 0, to + (row - range.lowerBound) * layout.columns)
+          }
+        }
+      }
+    }
+  }
+}
+
+extension GroupedInteger {
+  /// Widens as many scales (or zeros) as `target` holds.
+  public func decodeScales(_ source: UnsafeRawPointer, into target: UnsafeMutableBufferPointer<Float>) {
+    guard let to = target.baseAddress else { return }
+    switch scaleType {
+    case .F16: llv_f16_to_f32(source, to, target.count)
+    case .BF16: llv_bf16_to_f32(source, to, target.count)
+    default: UnsafeMutableRawPointer(to).copyMemory(from: source, byteCount: target.count * 4)
+    }
+  }
+}
