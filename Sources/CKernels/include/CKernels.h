@@ -44,4 +44,34 @@ uint16_t llv_half_from_float(float value);
 void llv_dequantize_row(const void *codes, const float *scales, const float *zeros, size_t columns, size_t group,
                         int bits, int affine, float *target);
 
+// math.c ------------------------------------------------------------------------------------------------------------
+
+// In place, element by element. Largest absolute errors are in Docs/NUMERICS.md and held by a test.
+void llv_gelu(float *x, size_t count);
+void llv_gelu_tanh(float *x, size_t count);
+void llv_silu(float *x, size_t count);
+void llv_tanh(float *x, size_t count);
+// e^(x - max x) over their sum, in place; sums in double. count > 0.
+void llv_softmax(float *x, size_t count);
+// (x - mean) / sqrt(variance + epsilon), mean 0 unless `centered`; times gain, plus bias where not null. x may be y.
+void llv_norm_row(const float *x, size_t count, int centered, double epsilon, const float *gain, const float *bias,
+                  float *y);
+// x over its Euclidean length; zeros for a row of zeros. x may be y.
+void llv_normalize_row(const float *x, size_t count, float *y);
+// y[r] = x . rows[r], rows [count, width]. Products and lane sums in float, the lanes' sum in double.
+void llv_dot_rows(const float *x, const float *rows, size_t count, size_t width, float *y);
+
+// gemm_int8.c -------------------------------------------------------------------------------------------------------
+
+// One row of activations to codes -127…127 (kept in 16 bits): scale = max |x| / 127 for each group, nearest, ties to even.
+// scales, sums: [ceil(columns / group)]; sums are scale * (sum of codes), for affine weights.
+void llv_quantize_row(const float *x, size_t columns, size_t group, int16_t *codes, float *scales, float *sums);
+// Stored codes of one row to 16 bits each.
+void llv_unpack_codes(const void *codes, size_t columns, int bits, int affine, int16_t *target);
+// y[i, j] = sum over groups g of xs[i, g] ws[j, g] (sum of x codes times w codes) + zeros[j, g] xsums[i, g].
+// x [m, columns], w [n, columns] codes of 16 bits; xs, xsums [m, groups]; ws, zeros (may be null) [n, groups].
+// Rows of y are `stride` apart. Integer sums are exact; every instruction set gives the same bits.
+void llv_gemm_int8(const int16_t *x, const float *xs, const float *xsums, size_t m, const int16_t *w, const float *ws,
+                   const float *zeros, size_t n, size_t columns, size_t group, float *y, size_t stride);
+
 #endif

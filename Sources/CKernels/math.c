@@ -1,0 +1,155 @@
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+LLV_INLINE float clampf(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+
+// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Within 1.5 ulp on -87…88; below
+// -87.3 the result is 0 within the smallest normal number.
+LLV_INLINE float exp_fast(float x) {
+  x = clampf(x, -87.3f, 88.3f);
+  float n = rintf(x * 1.44269504088896341f);
+  float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  int32_t bits = ((int32_t)n + 127) << 23;
+  float power;
+  memcpy(&power, &bits, 4);
+  return p * power;
+}
+
+// erf(x) = x P(x²) / Q(x²), the rational approximation of Eigen's float version; beyond ±4 it is ±1 in float.
+LLV_INLINE float erf_fast(float x) {
+  x = clampf(x, -4.0f, 4.0f);
+  float s = x * x;
+  float p = -2.72614225801306e-10f;
+  p = p * s + 2.77068142495902e-08f;
+  p = p * s + -2.10102402082508e-06f;
+  p = p * s + -5.69250639462346e-05f;
+  p = p * s + -7.34990630326855e-04f;
+  p = p * s + -2.95459980854025e-03f;
+  p = p * s + -1.60960333262415e-02f;
+  float q = -1.45660718464996e-05f;
+  q = q * s + -2.13374055278905e-04f;
+  q = q * s + -1.68282697438203e-03f;
+  q = q * s + -7.37332916720468e-03f;
+  q = q * s + -1.42647390514189e-02f;
+  return x * p / q;
+}
+
+LLV_INLINE float tanh_fast(float x) {
+  float e = exp_fast(-2.0f * fabsf(x));
+  return copysignf((1.0f - e) / (1.0f + e), x);
+}
+
+LLV_INLINE void llv_gelu_body(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) x[i] = 0.5f * x[i] * (1.0f + erf_fast(x[i] * 0.70710678118654752f));
+}
+
+LLV_INLINE void llv_gelu_tanh_body(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    float v = x[i];
+    x[i] = 0.5f * v * (1.0f + tanh_fast(0.79788456080286536f * (v + 0.044715f * v * v * v)));
+  }
+}
+
+LLV_INLINE void llv_silu_body(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) x[i] = x[i] / (1.0f + exp_fast(-x[i]));
+}
+
+LLV_INLINE void llv_tanh_body(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) x[i] = tanh_fast(x[i]);
+}
+
+LLV_DISPATCH(llv_gelu, (float *x, size_t count), (x, count))
+LLV_DISPATCH(llv_gelu_tanh, (float *x, size_t count), (x, count))
+LLV_DISPATCH(llv_silu, (float *x, size_t count), (x, count))
+LLV_DISPATCH(llv_tanh, (float *x, size_t count), (x, count))
+
+// Sums run in eight lanes that are added in one fixed order, so that no instruction set changes a bit.
+enum { LANES = 8 };
+
+LLV_INLINE double lane_sum(const double *lane) {
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+LLV_INLINE void llv_softmax_body(float *x, size_t count) {
+  float most = -INFINITY;
+  for (size_t i = 0; i < count; i++) most = x[i] > most ? x[i] : most;
+  double lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int j = 0; j < LANES; j++) {
+      x[i + j] = exp_fast(x[i + j] - most);
+      lane[j] += x[i + j];
+    }
+  for (int j = 0; i < count; i++, j++) {
+    x[i] = exp_fast(x[i] - most);
+    lane[j] += x[i];
+  }
+  float factor = (float)(1.0 / lane_sum(lane));
+  for (i = 0; i < count; i++) x[i] *= factor;
+}
+LLV_DISPATCH(llv_softmax, (float *x, size_t count), (x, count))
+
+LLV_INLINE double sum_of(const float *x, size_t count) {
+  double lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int j = 0; j < LANES; j++) lane[j] += x[i + j];
+  for (int j = 0; i < count; i++, j++) lane[j] += x[i];
+  return lane_sum(lane);
+}
+
+LLV_INLINE double squares_of(const float *x, size_t count, double center) {
+  double lane[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (int j = 0; j < LANES; j++) lane[j] += (x[i + j] - center) * (x[i + j] - center);
+  for (int j = 0; i < count; i++, j++) lane[j] += (x[i] - center) * (x[i] - center);
+  return lane_sum(lane);
+}
+
+LLV_INLINE void llv_norm_row_body(const float *x, size_t count, int centered, double epsilon, const float *gain,
+                                  const float *bias, float *y) {
+  double mean = centered ? sum_of(x, count) / (double)count : 0;
+  double factor = 1 / sqrt(squares_of(x, count, mean) / (double)count + epsilon);
+  for (size_t i = 0; i < count; i++) {
+    float v = (float)((x[i] - mean) * factor);
+    if (gain) v *= gain[i];
+    if (bias) v += bias[i];
+    y[i] = v;
+  }
+}
+LLV_DISPATCH(llv_norm_row,
+             (const float *x, size_t count, int centered, double epsilon, const float *gain, const float *bias, float *y),
+             (x, count, centered, epsilon, gain, bias, y))
+
+LLV_INLINE void llv_normalize_row_body(const float *x, size_t count, float *y) {
+  double length = sqrt(squares_of(x, count, 0));
+  double factor = length > 0 ? 1 / length : 0;
+  for (size_t i = 0; i < count; i++) y[i] = (float)(x[i] * factor);
+}
+LLV_DISPATCH(llv_normalize_row, (const float *x, size_t count, float *y), (x, count, y))
+
+LLV_INLINE void llv_dot_rows_body(const float *x, const float *rows, size_t count, size_t width, float *y) {
+  for (size_t r = 0; r < count; r++) {
+    const float *row = rows + r * width;
+    float lane[4 * LANES] = {0};
+    size_t i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES)
+      for (int j = 0; j < 4 * LANES; j++) lane[j] += x[i + j] * row[i + j];
+    for (int j = 0; i < width; i++, j++) lane[j] += x[i] * row[i];
+    double sum = 0;
+    for (int j = 0; j < LANES; j++) sum += (lane[j] + lane[j + 16]) + (lane[j + 8] + lane[j + 24]);
+    y[r] = (float)sum;
+  }
+}
+LLV_DISPATCH(llv_dot_rows, (const float *x, const float *rows, size_t count, size_t width, float *y),
+             (x, rows, count, width, y))

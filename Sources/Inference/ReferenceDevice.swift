@@ -1,0 +1,203 @@
+import Bytes
+import Glibc
+import Tensors
+
+/// Slow, obvious, in double precision: what every operation means. The oracle of every operation test.
+///
+/// It shares no arithmetic with the other devices. Where an operation is defined by a rounding (8-bit activations), that
+/// rounding is done here in the same way, and everything around it exactly.
+public struct ReferenceDevice: Device {
+  public let name = "reference"
+
+  public init() {}
+
+  /// Rows of doubles, and where the tensor was grouped integers, how.
+  final class Matrix: Sendable {
+    let rows: [[Double]]
+    let integers: GroupedInteger?
+
+    init(_ rows: [[Double]], _ integers: GroupedInteger? = nil) {
+      self.rows = rows
+      self.integers = integers
+    }
+  }
+
+  public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer {
+    let bytes = try tensor.load().array(of: UInt8.self)
+    let isVector = tensor.shape.count <= 1
+    let values = try ReferenceDevice.decode(tensor, bytes)
+    let isIndex =
+      if case .plain(let type) = tensor.encoding { !type.isWeight } else { false }
+    let columns = isIndex && isVector ? 1 : tensor.columns
+    let rows = stride(from: 0, to: values.count, by: max(columns, 1)).map { Array(values[$0..<$0 + columns]) }
+    if case .grouped(let integers) = tensor.encoding { return buffer(rows, columns, integers) }
+    return buffer(rows, columns)
+  }
+
+  public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
+    try matrix(buffer).rows.flatMap { $0.map { Float($0) } }
+  }
+
+  public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
+    var values: [[[Double]]] = []
+    for input in inputs { values.append(try matrix(input).rows) }
+    let x = values[0]
+    let columns = inputs[0].columns
+    switch op {
+    case .embedding: return buffer(values[1].map { x[Int($0[0])] }, columns)
+    case .row(let index): return buffer([x[index]], columns)
+    case .linear(let input):
+      let integers = try matrix(inputs[1]).integers
+      let rounded = input == .int8 ? integers.map { i in x.map { ReferenceDevice.rounded($0, i.groupSize) } } ?? x : x
+      let y = rounded.map { row in
+        values[1].enumerated().map { output, weights in
+          zip(row, weights).reduce(values.count > 2 ? values[2][0][output] : 0) { $0 + $1.0 * $1.1 }
+        }
+      }
+      return buffer(y, inputs[1].rows)
+    case .add:
+      return buffer(x.indices.map { row in zip(x[row], values[1][values[1].count == 1 ? 0 : row]).map { $0 + $1 } }, columns)
+    case .norm(let kind, let epsilon):
+      let y = x.map { row in
+        let mean = kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
+        let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(row.count)
+        return row.enumerated().map { index, value in
+          (value - mean) / (variance + epsilon).squareRoot() * (values.count > 1 ? values[1][0][index] : 1)
+            + (values.count > 2 ? values[2][0][index] : 0)
+        }
+      }
+      return buffer(y, columns)
+    case .activation(let kind): return buffer(x.map { $0.map { ReferenceDevice.activate(kind, $0) } }, columns)
+    case .slice(let offset, let count): return buffer(x.map { Array($0[offset..<offset + count]) }, count)
+    case .attention(let attention):
+      return buffer(ReferenceDevice.attend(attention, x, values[1], values[2], values[3].map { Int($0[0]) }), columns)
+    case .pool(let kind):
+      let starts = values[1].map { Int($0[0]) }
+      let y = zip(starts, starts.dropFirst()).map { start, end in
+        switch kind {
+        case .first: x[start]
+        case .last: x[end - 1]
+        case .mean: (0..<columns).map { column in x[start..<end].reduce(0) { $0 + $1[column] } / Double(end - start) }
+        }
+      }
+      return buffer(y, columns)
+    case .normalize:
+      let y = x.map { row in
+        let length = row.reduce(0) { $0 + $1 * $1 }.squareRoot()
+        return row.map { length > 0 ? $0 / length : 0 }
+      }
+      return buffer(y, columns)
+    }
+  }
+
+  // MARK: Meaning
+
+  private static func activate(_ kind: Op.Activation, _ x: Double) -> Double {
+    switch kind {
+    case .gelu: x * (1 + erf(x / 2.0.squareRoot())) / 2
+    case .geluTanh: x / 2 * (1 + Glibc.tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
+    case .silu: x / (1 + exp(-x))
+    case .relu: max(x, 0)
+    case .tanh: Glibc.tanh(x)
+    }
+  }
+
+  private static func attend(
+    _ attention: Op.Attention, _ q: [[Double]], _ k: [[Double]], _ v: [[Double]], _ starts: [Int]
+  ) -> [[Double]] {
+    var result = q.map { $0.map { _ in 0.0 } }
+    for (start, end) in zip(starts, starts.dropFirst()) {
+      for head in 0..<attention.heads {
+        let own = head * attention.headWidth..<(head + 1) * attention.headWidth
+        let first = head / (attention.heads / attention.keyValueHeads) * attention.headWidth
+        let shared = first..<first + attention.headWidth
+        for row in start..<end {
+          let seen = start..<(attention.isCausal ? row + 1 : end)
+          let scores = seen.map { other in zip(q[row][own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale }
+          let most = scores.max() ?? 0
+          let weights = scores.map { exp($0 - most) }
+          let sum = weights.reduce(0, +)
+          for (offset, column) in own.enumerated() {
+            result[row][column] = zip(seen, weights).reduce(0) { $0 + $1.1 / sum * v[$1.0][first + offset] }
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  /// A row as 8-bit activations stand for it: codes by Float32 arithmetic, as `Op.LinearInput.int8` defines them.
+  private static func rounded(_ row: [Double], _ group: Int) -> [Double] {
+    var result: [Double] = []
+    for start in stride(from: 0, to: row.count, by: group) {
+      let part = row[start..<min(start + group, row.count)].map { Float($0) }
+      let most = part.map(abs).max() ?? 0
+      let scale = most / 127
+      let inverse = scale > 0 ? 127 / most : 0
+      result += part.map { Double(($0 * inverse).rounded(.toNearestOrEven)) * Double(scale) }
+    }
+    return result
+  }
+
+  // MARK: Decoding
+
+  private static func decode(_ tensor: Tensor, _ bytes: [UInt8]) throws(Failure) -> [Double] {
+    func load<T>(_ at: Int, _ type: T.Type) -> T { bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: T.self) } }
+    func real(_ type: DType, _ at: Int) -> Double? {
+      switch type {
+      case .F64: load(at, Double.self)
+      case .F32: Double(load(at, Float.self))
+      case .F16: half(load(at, UInt16.self))
+      case .BF16: Double(Float(bitPattern: UInt32(load(at, UInt16.self)) << 16))
+      case .I32: Double(load(at, Int32.self))
+      default: nil
+      }
+    }
+    var result: [Double] = []
+    switch tensor.encoding {
+    case .plain(let type):
+      for index in 0..<tensor.count {
+        guard let value = real(type, index * type.bits / 8) else {
+          throw Failure(.unsupported, "element type \(type.rawValue)", thing: "tensor \(tensor.name.quoted)")
+        }
+        result.append(value)
+      }
+    case .grouped(let integers):
+      guard let layout = integers.layout(tensor.shape) else { throw Failure(.internal, "a weight without layout") }
+      let size = integers.scaleType.bits / 8
+      for row in 0..<layout.rows {
+        for column in 0..<layout.columns {
+          let byte = bytes[row * layout.rowBytes + (integers.bits == 8 ? column : column / 2)]
+          let stored = integers.bits == 8 ? Int(byte) : Int(column % 2 == 0 ? byte & 15 : byte >> 4)
+          let half = 1 << (integers.bits - 1)
+          let code = integers.isAffine || stored < half ? stored : stored - 2 * half
+          let at = (row * layout.groups + column / integers.groupSize) * size
+          let scale = real(integers.scaleType, layout.scalesAt + at) ?? 0
+          let zero = integers.isAffine ? real(integers.scaleType, layout.zerosAt + at) ?? 0 : 0
+          result.append(Double(code) * scale + zero)
+        }
+      }
+    }
+    return result
+  }
+
+  /// IEEE 754 half precision, from its definition.
+  private static func half(_ bits: UInt16) -> Double {
+    let sign = bits >> 15 == 0 ? 1.0 : -1.0
+    let exponent = Int(bits >> 10 & 31)
+    let fraction = Double(bits & 1023) / 1024
+    if exponent == 31 { return fraction == 0 ? sign * .infinity : .nan }
+    return exponent == 0 ? sign * fraction * 0x1p-14 : sign * scalbn(1 + fraction, Int32(exponent - 15))
+  }
+
+  // MARK: Values
+
+  private func buffer(_ rows: [[Double]], _ columns: Int, _ integers: GroupedInteger? = nil) -> DeviceBuffer {
+    DeviceBuffer(rows: rows.count, columns: columns, storage: Matrix(rows, integers))
+  }
+
+  private func matrix(_ buffer: DeviceBuffer) throws(Failure) -> Matrix {
+    guard let matrix = buffer.storage as? Matrix else { throw Failure(.internal, "a value of another device") }
+    return matrix
+  }
+}
