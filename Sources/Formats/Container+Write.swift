@@ -58,6 +58,12 @@ public final class ContainerWriter {
     try output.overwrite(header.bytes, at: 0)
   }
 
+  /// Bytes written so far; after `finish`, of the whole container.
+  public var byteCount: Int { output.count }
+
+  /// Makes the container visible, durable and complete.
+  public func commit() throws(Failure) { try output.commit() }
+
   // MARK: Sections
 
   private func write(_ tensor: Tensor) throws(Failure) -> [(String, JSONText)] {

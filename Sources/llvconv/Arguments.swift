@@ -1,0 +1,82 @@
+import Bytes
+
+/// A command line, held to what its command takes.
+struct Arguments: Sendable {
+  let positionals: [String]
+  private var values: [String: [String]] = [:]
+
+  /// - Throws: `usage` naming what is unknown, missing or surplus, with the nearest known option.
+  init(_ words: [String], for command: Command) throws(Failure) {
+    var positionals: [String] = []
+    var rest = words[...]
+    while let word = rest.popFirst() {
+      guard word.hasPrefix("-"), word != "-" else {
+        positionals.append(word)
+        continue
+      }
+      let parts = word.hasPrefix("--") ? word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false) : [word[...]]
+      let name = String(parts[0])
+      guard let option = command.options.first(where: { $0.name == name }) else {
+        let known = command.options.map(\.name).joined(separator: ", ")
+        throw Failure(.usage, "\(command.name) has no option \(Failure.quoted(name)); it has \(known)")
+      }
+      if option.value == nil {
+        guard parts.count == 1 else { throw Failure(.usage, "\(name) takes no value") }
+        values[name] = [""]
+      } else {
+        guard let value = parts.count == 2 ? String(parts[1]) : rest.popFirst() else {
+          throw Failure(.usage, "\(name) needs a value: \(option.label)")
+        }
+        guard option.isRepeated || values[name] == nil else { throw Failure(.usage, "\(name) given twice") }
+        values[name, default: []].append(value)
+      }
+    }
+    guard positionals.count == command.positionals.count else {
+      let wanted = command.positionals.isEmpty ? "no arguments" : command.positionals.joined(separator: " ")
+      throw Failure(.usage, "\(command.name) takes \(wanted); found \(positionals.count); see llvconv \(command.name) --help")
+    }
+    for option in command.options where option.isRequired && values[option.name] == nil {
+      throw Failure(.usage, "\(command.name) needs \(option.label)")
+    }
+    self.positionals = positionals
+  }
+
+  func has(_ name: String) -> Bool { values[name] != nil }
+
+  subscript(name: String) -> String? { values[name]?.first }
+
+  func all(_ name: String) -> [String] { values[name] ?? [] }
+
+  /// The value of an option that must be there.
+  func required(_ name: String) throws(Failure) -> String {
+    guard let value = self[name] else { throw Failure(.usage, "\(name) is needed") }
+    return value
+  }
+
+  func integer(_ name: String, in range: ClosedRange<Int>) throws(Failure) -> Int? {
+    guard let text = self[name] else { return nil }
+    guard let value = Int(text), range.contains(value) else {
+      throw Failure(.usage, "\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
+    }
+    return value
+  }
+
+  func number(_ name: String, in range: ClosedRange<Double>) throws(Failure) -> Double? {
+    guard let text = self[name] else { return nil }
+    guard let value = Double(text), range.contains(value) else {
+      throw Failure(.usage, "\(name) must be a number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
+    }
+    return value
+  }
+
+  /// One of a few words.
+  func choice(_ name: String, _ choices: [String]) throws(Failure) -> String? {
+    guard let text = self[name] else { return nil }
+    guard choices.contains(text) else {
+      throw Failure(.usage, "\(name) must be one of \(choices.joined(separator: ", ")); found \(Failure.quoted(text))")
+    }
+    return text
+  }
+
+  func threads() throws(Failure) -> Int { try integer("--threads", in: 1...1024) ?? availableThreads }
+}

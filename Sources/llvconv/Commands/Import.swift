@@ -1,0 +1,56 @@
+import Bytes
+import Formats
+import Synchronization
+import Tensors
+
+let importCommand = Command(
+  name: "import",
+  abstract: "Turns a checkpoint into an .llv container, losslessly.",
+  positionals: ["SOURCE"],
+  options: [
+    Command.output, Command.force,
+    .init("--drop-unused", nil, "leave out tensors that no graph reads"), Command.threads,
+  ],
+  discussion: """
+    SOURCE is a model directory as hubs lay it out (config.json, model.safetensors or its index, tokenizer files), a
+    .safetensors file in such a directory, or a *.index.json. Supported architectures: bert.
+    Every tensor keeps its name, type and bytes; the container records the SHA-256 of each source file.
+    """
+) { (arguments) throws(Failure) in
+  var notes: [String] = []
+  let path = try arguments.required("-o")
+  let checkpoint = try Checkpoint.open(arguments.positionals[0])
+  var model = try Import.model(checkpoint, notes: &notes)
+  let unused = Set(model.unused)
+  if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }
+  let writer = try ContainerWriter(
+    try OutputFile(path, isReplacing: arguments.has("--force")), threads: try arguments.threads())
+  // Hashing the source and copying it share the two ends of the page cache: side by side they take as long as one.
+  let provenance = Mutex<JSONText>(.null)
+  let box = WriterBox(writer)
+  let frozen = model
+  let total = frozen.tensors.reduce(0) { $0 + $1.byteCount }
+  let progress = Progress("importing", of: total)
+  try parallel(2, threads: 2) { (task) throws(Failure) in
+    if task == 0 {
+      try box.writer.writeData(frozen) { progress.show($0) }
+    } else {
+      let value = try Import.provenance(checkpoint)
+      provenance.withLock { $0 = value }
+    }
+  }
+  model.history = [provenance.withLock { $0 }]
+  try writer.finish(model, program: "llvconv \(Program.version)")
+  try writer.commit()
+  Progress.clear()
+  for note in notes { Output.complain("note: \(note)") }
+  let kept = unused.isEmpty ? "" : arguments.has("--drop-unused") ? ", \(unused.count) unused dropped" : ", \(unused.count) of them unused"
+  Output.complain("\(path): \(model.configuration.architecture), \(model.tensors.count) tensors\(kept), \(Output.size(writer.byteCount))")
+  return 0
+}
+
+/// The writer is used by one task only; the other reads source files.
+private struct WriterBox: @unchecked Sendable {
+  let writer: ContainerWriter
+  init(_ writer: ContainerWriter) { self.writer = writer }
+}

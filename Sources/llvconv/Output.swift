@@ -1,0 +1,47 @@
+import Bytes
+import Glibc
+
+/// Everything the program prints. Results go to standard output, everything else to standard error.
+enum Output {
+  static func print(_ text: String) { write(Array((text + "\n").utf8), to: 1) }
+
+  static func print(_ json: JSONText) { print(json.text(pretty: true)) }
+
+  static func complain(_ text: String) { write(Array((text + "\n").utf8), to: 2) }
+
+  /// A reader that has gone away (`| head`) ends the program quietly.
+  static func write(_ bytes: [UInt8], to descriptor: Int32) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let wrote = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if wrote < 0 && errno == EINTR { continue }
+      guard wrote > 0 else {
+        Temporaries.unlinkAll()
+        exit(errno == EPIPE ? 0 : 74)
+      }
+      rest = rest.dropFirst(wrote)
+    }
+  }
+
+  /// `1.2 MB`, `345 bytes`: powers of 1000.
+  static func size(_ bytes: Int) -> String {
+    if bytes < 10_000 { return "\(bytes) bytes" }
+    let (value, unit) = bytes < 1_000_000 ? (Double(bytes) / 1e3, "kB") : bytes < 1_000_000_000 ? (Double(bytes) / 1e6, "MB") : (Double(bytes) / 1e9, "GB")
+    return "\(fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0)) \(unit)"
+  }
+
+  /// `value` with `digits` decimals.
+  static func fixed(_ value: Double, _ digits: Int) -> String {
+    guard value.isFinite else { return value.isNaN ? "undefined" : value < 0 ? "-∞" : "∞" }
+    var scale = 1.0
+    for _ in 0..<digits { scale *= 10 }
+    let rounded = (abs(value) * scale).rounded()
+    guard rounded < 1e15 else { return String(value) }
+    let whole = Int(rounded / scale)
+    let part = Int(rounded - Double(whole) * scale)
+    let sign = value < 0 && rounded > 0 ? "-" : ""
+    guard digits > 0 else { return sign + String(whole) }
+    let text = String(part)
+    return sign + String(whole) + "." + String(repeating: "0", count: max(0, digits - text.count)) + text
+  }
+}

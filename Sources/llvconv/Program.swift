@@ -1,0 +1,65 @@
+import Bytes
+import Glibc
+
+/// The program: finds the command, runs it, turns a failure into a line and an exit code.
+enum Program {
+  static let version = "0.1.0"
+  static let commands = [importCommand, quantizeCommand, verifyCommand, embedCommand, inspectCommand]
+
+  static func run(_ arguments: [String]) -> Int32 {
+    do throws(Failure) {
+      guard let first = arguments.first, !["--help", "-h", "help"].contains(first) else {
+        Output.print(help)
+        return arguments.isEmpty ? 64 : 0
+      }
+      if first == "--version" {
+        Output.print("llvconv \(version)")
+        return 0
+      }
+      if first == "--limits" {
+        for limit in Limits.table { Output.print("\(limit.name): \(limit.value) \(limit.unit)") }
+        return 0
+      }
+      guard let command = commands.first(where: { $0.name == first }) else {
+        throw Failure(.usage, "unknown command \(Failure.quoted(first)); see llvconv --help")
+      }
+      let rest = Array(arguments.dropFirst())
+      if rest.contains("--help") || rest.contains("-h") {
+        Output.print(command.help)
+        return 0
+      }
+      return try command.run(try Arguments(rest, for: command))
+    } catch {
+      Progress.clear()
+      for line in error.description.split(separator: "\n") { Output.complain("llvconv: \(line)") }
+      if error.kind == .internal { Output.complain("llvconv: this is a mistake in llvconv; please report it") }
+      return error.exitCode
+    }
+  }
+
+  private static var help: String {
+    let width = commands.map(\.name.count).max() ?? 0
+    let lines = commands.map { "  \($0.name.padded(width))  \($0.abstract)" }
+    return """
+      llvconv \(version): converts and quantizes embedding models, and proves that retrieval survives.
+
+      USAGE: llvconv COMMAND ...
+
+      \(lines.joined(separator: "\n"))
+
+      llvconv COMMAND --help says more. Also: --version, --limits (what a file may ask for).
+
+      A first run:
+        llvconv import all-MiniLM-L6-v2/ -o minilm.llv
+        llvconv quantize minilm.llv --bits 4 -o minilm-4bit.llv
+        llvconv verify minilm-4bit.llv --reference minilm.llv --data pairs.jsonl --report report.html
+
+      Exit codes: 0 done, 1 verify says no, 64 usage, 65 malformed, 66 missing, 69 unsupported, 70 internal,
+      73 cannot create, 74 input or output failed, 75 over a limit.
+      """
+  }
+}
+
+extension String {
+  func padded(_ width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+}
