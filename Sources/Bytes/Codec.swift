@@ -71,13 +71,27 @@ public struct StoredBytes: Sendable {
         buffer.withMutableBytes { llv_planes_join(source.baseAddress, $0.baseAddress, count / width, width) }
       }
     }
-    let found = buffer.withBytes { XXH64.hash($0) }
+    try compare(buffer.withBytes { XXH64.hash($0) })
+    return buffer
+  }
+
+  /// Holds the bytes to their checksum; raw ones without having them all in memory.
+  public func check() throws(Failure) {
+    guard codec == .raw else {
+      _ = try load()
+      return
+    }
+    var hash = XXH64()
+    try stored.forEachChunk { (chunk) throws(Failure) in hash.update(chunk) }
+    try compare(hash.value())
+  }
+
+  private func compare(_ found: UInt64) throws(Failure) {
     guard found == checksum else {
       throw Failure(
         .malformed, "checksum is \(XXH64.text(found)), \(XXH64.text(checksum)) expected: the file is damaged",
         file: stored.file?.path)
     }
-    return buffer
   }
 
   private func decompressed() throws(Failure) -> Buffer {

@@ -1,4 +1,10 @@
 #include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { LLV_SEARCH_STEPS = 14 };
+
 LLV_INLINE void llv_dequantize_row_body(const void *codes, const float *scales, const float *zeros, size_t columns,
                                         size_t group, int bits, int affine, float *target) {
   const uint8_t *from = codes;
@@ -25,3 +31,169 @@ LLV_DISPATCH(llv_dequantize_row,
              (const void *codes, const float *scales, const float *zeros, size_t columns, size_t group, int bits,
               int affine, float *target),
              (codes, scales, zeros, columns, group, bits, affine, target))
+
+// Eight groups side by side: lane j of every vector belongs to group j, so that no sum crosses lanes and every instruction
+// set computes the same bits.
+// Every function that takes or returns these is inlined, so their calling convention does not matter.
+#pragma clang diagnostic ignored "-Wpsabi"
+typedef float v8 __attribute__((vector_size(32), aligned(4)));
+typedef int32_t i8x __attribute__((vector_size(32), aligned(4)));
+
+LLV_INLINE v8 splat(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+LLV_INLINE v8 choose(i8x mask, v8 yes, v8 no) { return (v8)((mask & (i8x)yes) | (~mask & (i8x)no)); }
+LLV_INLINE v8 round8(v8 x) { return __builtin_elementwise_roundeven(x); }
+LLV_INLINE v8 clamp8(v8 x, float low, float high) {
+  return __builtin_elementwise_min(__builtin_elementwise_max(x, splat(low)), splat(high));
+}
+
+typedef struct { v8 scale, zero, error; } fit;
+
+typedef struct {
+  const v8 *w;  // [n], transposed
+  size_t n;
+  v8 sum, squares;
+  float low, high;  // range of codes
+  int affine;
+} problem;
+
+// Codes for a starting step and zero, then the least-squares step and zero for those codes, and their error.
+LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero) {
+  v8 sq = splat(0), sqq = splat(0), sqw = splat(0);
+  for (size_t i = 0; i < p->n; i++) {
+    v8 q = clamp8(round8((p->w[i] - zero) * inverse), p->low, p->high);
+    sq += q;
+    sqq += q * q;
+    sqw += q * p->w[i];
+  }
+  fit result;
+  if (!p->affine) {
+    result.scale = choose(sqq > 0, sqw / choose(sqq > 0, sqq, splat(1)), splat(0));
+    result.zero = splat(0);
+    result.error = p->squares - result.scale * sqw;
+    return result;
+  }
+  v8 n = splat((float)p->n), d = n * sqq - sq * sq;
+  result.scale = choose(d > 0, (n * sqw - sq * p->sum) / choose(d > 0, d, splat(1)), splat(0));
+  result.zero = (p->sum - result.scale * sq) / n;
+  result.error = p->squares - result.scale * sqw - result.zero * p->sum;
+  return result;
+}
+
+LLV_INLINE void keep_better(fit *best, fit other) {
+  i8x better = other.error < best->error;
+  best->scale = choose(better, other.scale, best->scale);
+  best->zero = choose(better, other.zero, best->zero);
+  best->error = choose(better, other.error, best->error);
+}
+
+LLV_INLINE v8 reciprocal(v8 x) { return choose(x != 0, splat(1) / choose(x != 0, x, splat(1)), splat(0)); }
+
+// The search: a grid of starting steps from the group's range, then two rounds of refitting from the best.
+LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
+  float levels = p->high - p->low;
+  fit best = {splat(0), splat(0), p->squares};
+  if (p->affine) {
+    v8 inverse = reciprocal(most - least);
+    for (int k = 0; k < LLV_SEARCH_STEPS; k++)
+      keep_better(&best, refit(p, inverse * splat(levels * (0.80f + 0.02f * (float)k)), least));
+  } else {
+    v8 reach = __builtin_elementwise_max(most, -least);
+    // The side with the larger magnitude may use the longer half of the codes: both signs of the step are tried.
+    for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
+      v8 inverse = reciprocal(reach) * splat(-p->low * (0.78f + 0.03f * (float)k));
+      keep_better(&best, refit(p, inverse, splat(0)));
+      if (p->low != -p->high) keep_better(&best, refit(p, -inverse, splat(0)));
+    }
+  }
+  for (int k = 0; k < 2; k++) keep_better(&best, refit(p, reciprocal(best.scale), best.zero));
+  return best;
+}
+
+LLV_INLINE void store_group(const problem *p, int lane, float scale, float zero, uint8_t *codes, llv_loss *loss) {
+  double error = 0, most = 0;
+  for (size_t i = 0; i < p->n; i++) {
+    float w = ((const float *)&p->w[i])[lane];
+    float q = scale != 0 ? __builtin_roundevenf((w - zero) / scale) : 0;
+    if (q < p->low || q > p->high) {
+      loss->clamped++;
+      q = q < p->low ? p->low : p->high;
+    }
+    codes[i] = (uint8_t)(int8_t)(int)q;
+    if (p->affine) codes[i] = (uint8_t)(int)q;
+    double d = fabs((double)w - ((double)(q * scale) + zero));
+    error += d * d;
+    most = d > most ? d : most;
+  }
+  loss->error += error;
+  loss->largest = most > loss->largest ? most : loss->largest;
+}
+
+LLV_INLINE void llv_quantize_groups_body(const float *w, size_t stride, size_t count, size_t n, int bits, int affine,
+                                         float *scratch, uint8_t *codes, uint16_t *scales, uint16_t *zeros,
+                                         size_t scale_stride, llv_loss *loss) {
+  problem p = {.w = (const v8 *)scratch, .n = n, .affine = affine};
+  p.low = affine ? 0.0f : bits == 8 ? -127.0f : -8.0f;
+  p.high = affine ? (bits == 8 ? 255.0f : 15.0f) : bits == 8 ? 127.0f : 7.0f;
+  for (size_t first = 0; first < count; first += 8) {
+    size_t lanes = count - first < 8 ? count - first : 8;
+    v8 least = splat(INFINITY), most = splat(-INFINITY);
+    p.sum = splat(0), p.squares = splat(0);
+    for (size_t i = 0; i < n; i++) {
+      // Lanes without a group repeat the last one.
+      for (size_t j = 0; j < 8; j++) scratch[8 * i + j] = w[(first + (j < lanes ? j : lanes - 1)) * stride + i];
+      v8 x = p.w[i];
+      least = __builtin_elementwise_min(least, x);
+      most = __builtin_elementwise_max(most, x);
+      p.sum += x;
+      p.squares += x * x;
+    }
+    fit best = search(&p, least, most);
+    for (size_t j = 0; j < lanes; j++) {
+      size_t group = first + j;
+      float a = ((const float *)&least)[j], b = ((const float *)&most)[j];
+      float scale = ((const float *)&best.scale)[j], zero = ((const float *)&best.zero)[j];
+      if (affine && a == b) {
+        // One value: the zero takes its half-precision part, one step the rest.
+        zero = llv_half_to_float(llv_half_from_float(a));
+        scale = a - zero;
+      }
+      uint16_t stored = llv_half_from_float(scale), stored_zero = llv_half_from_float(zero);
+      if ((stored & 0x7FFF) == 0x7C00 || (stored_zero & 0x7FFF) == 0x7C00) loss->overflowed++;
+      if ((stored & 0x7FFF) == 0 && a != b) loss->vanished++;
+      if ((stored & 0x7FFF) == 0 && a == b && !affine && a != 0) loss->vanished++;
+      scales[group * scale_stride] = stored;
+      if (affine) zeros[group * scale_stride] = stored_zero;
+      store_group(&p, (int)j, llv_half_to_float(stored), affine ? llv_half_to_float(stored_zero) : 0,
+                  codes + group * stride, loss);
+      loss->squares += ((const float *)&p.squares)[j];
+    }
+  }
+}
+LLV_DISPATCH(llv_quantize_groups,
+             (const float *w, size_t stride, size_t count, size_t n, int bits, int affine, float *scratch,
+              uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss),
+             (w, stride, count, n, bits, affine, scratch, codes, scales, zeros, scale_stride, loss))
+
+LLV_INLINE void llv_pack_nibbles_body(const uint8_t *codes, size_t columns, uint8_t *target) {
+  for (size_t i = 0; i < columns / 2; i++) target[i] = (uint8_t)((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
+  if (columns % 2) target[columns / 2] = codes[columns - 1] & 15;
+}
+LLV_DISPATCH(llv_pack_nibbles, (const uint8_t *codes, size_t columns, uint8_t *target), (codes, columns, target))
+
+size_t llv_first_nonfinite(const float *x, size_t count) {
+  size_t start = 0;
+  // Blocks without a branch inside, so that the loop is vectorised.
+  for (; start < count; start += 1024) {
+    size_t end = start + 1024 < count ? start + 1024 : count;
+    uint32_t bad = 0;
+    for (size_t i = start; i < end; i++) {
+      uint32_t bits;
+      memcpy(&bits, x + i, 4);
+      bad |= (bits & 0x7F800000) == 0x7F800000;
+    }
+    if (bad) break;
+  }
+  for (; start < count; start++)
+    if (!isfinite(x[start])) return start;
+  return count;
+}

@@ -1,3 +1,2 @@
-let quantizeCommand = Command(name: "quantize", abstract: "", positionals: [], options: [], discussion: "") { _ in 0 }
 let verifyCommand = Command(name: "verify", abstract: "", positionals: [], options: [], discussion: "") { _ in 0 }
 let inspectCommand = Command(name: "inspect", abstract: "", positionals: [], options: [], discussion: "") { _ in 0 }

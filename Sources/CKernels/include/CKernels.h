@@ -44,6 +44,24 @@ uint16_t llv_half_from_float(float value);
 void llv_dequantize_row(const void *codes, const float *scales, const float *zeros, size_t columns, size_t group,
                         int bits, int affine, float *target);
 
+typedef struct {
+  double error, squares, largest;  // sum of (w - decoded)^2, sum of w^2, largest |w - decoded|
+  uint64_t clamped, vanished, overflowed;  // elements outside the codes; groups with scale 0, with infinite scale or zero
+} llv_loss;
+
+// Searches step (and zero, where `affine`) of `count` groups of `n` elements, `stride` elements apart in w, and encodes
+// them: codes one byte each, `stride` apart like w; scales and zeros in half precision, `scale_stride` apart. The search
+// tries a grid of steps, solves for the least-squares step and zero of each one's codes (as llama.cpp's make_qx_quants and
+// make_qkx3_quants do), and refits the best twice; codes are then nearest under the *stored* scale and zero. w is finite.
+// scratch: [8 n], aligned to 32 bytes. `loss` is added to. The result does not depend on the instruction set, nor on
+// which groups are passed together.
+void llv_quantize_groups(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, float *scratch,
+                         uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss);
+// One byte a code to two codes a byte, the earlier in the low half. target: [ceil(columns / 2)].
+void llv_pack_nibbles(const uint8_t *codes, size_t columns, uint8_t *target);
+// Index of the first NaN or infinity, `count` when there is none.
+size_t llv_first_nonfinite(const float *x, size_t count);
+
 // math.c ------------------------------------------------------------------------------------------------------------
 
 // In place, element by element. Largest absolute errors are in Docs/NUMERICS.md and held by a test.

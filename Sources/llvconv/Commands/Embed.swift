@@ -11,6 +11,7 @@ let embedCommand = Command(
     .init("--input", "X.jsonl", "items to read (default: standard input)"),
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
+    .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
     .init("--fail-on-error", nil, "stop at the first bad item"), Command.force, Command.threads,
   ],
   discussion: """
@@ -23,7 +24,12 @@ let embedCommand = Command(
   try model.check(prompt: arguments["--prompt"])
   let source = try LineSource(arguments["--input"])
   let sink = try VectorSink(arguments["--output"], width: model.embedder.width, isReplacing: arguments.has("--force"))
-  var job = EmbedJob(model: model, prompt: arguments["--prompt"], stopsAtError: arguments.has("--fail-on-error"))
+  guard !(arguments.has("--tokens") && arguments["--output"]?.hasSuffix(".npy") ?? false) else {
+    throw Failure(.usage, "--tokens gives JSONL, not .npy")
+  }
+  var job = EmbedJob(
+    model: model, prompt: arguments["--prompt"], stopsAtError: arguments.has("--fail-on-error"),
+    isTokensOnly: arguments.has("--tokens"))
   let progress = Progress("embedding", of: source.byteCount)
   while let lines = try source.next(256) {
     for row in try job.embed(lines) { try sink.write(row) }
@@ -37,16 +43,23 @@ let embedCommand = Command(
   return 0
 }
 
-/// One row of the result: an embedding or why there is none.
-struct EmbeddedRow {
+/// One row of the result.
+private struct EmbeddedRow {
+  enum Result {
+    case embedding(ArraySlice<Float>)
+    case tokens([Int32])
+    case failure(Failure)
+  }
+
   var id: String?
-  var result: Result<ArraySlice<Float>, Failure>
+  var result: Result
 }
 
 private struct EmbedJob {
   let model: LoadedModel
   let prompt: String?
   let stopsAtError: Bool
+  let isTokensOnly: Bool
   var items = 0
   var cut = 0
   var bad = 0
@@ -65,18 +78,19 @@ private struct EmbedJob {
         let encoding = try model.encode(try Item(json), prompt: prompt)
         if encoding.cut > 0 { cut += 1 }
         lists.append(encoding.ids)
-        rows.append(EmbeddedRow(id: id, result: .success([])))
+        rows.append(EmbeddedRow(id: id, result: .tokens(encoding.ids)))
       } catch {
         if stopsAtError { throw error }
         bad += 1
         rows.append(EmbeddedRow(id: id, result: .failure(error)))
       }
     }
+    if isTokensOnly { return rows }
     let vectors = try model.embedder.embed(lists)
     var next = 0
     for index in rows.indices {
-      guard case .success = rows[index].result else { continue }
-      rows[index].result = .success(vectors[next * model.embedder.width..<(next + 1) * model.embedder.width])
+      guard case .tokens = rows[index].result else { continue }
+      rows[index].result = .embedding(vectors[next * model.embedder.width..<(next + 1) * model.embedder.width])
       next += 1
     }
     return rows
@@ -178,16 +192,14 @@ private final class VectorSink {
     rows += 1
     if isNumPy {
       let values: [Float] =
-        switch row.result {
-        case .success(let vector): Array(vector)
-        case .failure: [Float](repeating: .nan, count: width)
-        }
+        if case .embedding(let vector) = row.result { Array(vector) } else { [Float](repeating: .nan, count: width) }
       values.withUnsafeBytes { pending += $0 }
       return
     }
     var line = "{\"id\":\(row.id.map { JSONText.string($0).text() } ?? "null"),"
     switch row.result {
-    case .success(let vector):
+    case .tokens(let ids): line += "\"tokens\":[" + ids.map(String.init).joined(separator: ",") + "]}\n"
+    case .embedding(let vector):
       line += "\"embedding\":[" + vector.map { $0.isFinite ? $0.description : "null" }.joined(separator: ",") + "]}\n"
     case .failure(let failure):
       let error: JSONText = ["code": .string(failure.kind.rawValue), "message": .string(failure.description)]

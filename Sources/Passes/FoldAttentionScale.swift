@@ -1,0 +1,37 @@
+import Bytes
+import Tensors
+
+extension Pass {
+  /// `softmax(c · q kᵀ)` with `q = linear(x)` becomes `softmax(q' kᵀ)` with weight and bias of q multiplied by c.
+  ///
+  /// - Rounding: each weight rounded once more to Float32.
+  public static let foldAttentionScale = Pass("fold-attention-scale") { (model, notes) throws(Failure) in
+    try model.rewriteGraphs { (graph, model) throws(Failure) in
+      for index in graph.nodes.indices {
+        guard case .attention(var attention) = graph.nodes[index].op, attention.scale != 1,
+          case .node(let query) = graph.nodes[index].inputs[0], case .linear = graph.nodes[query].op,
+          graph.readers(of: query) == [index]
+        else { continue }
+        let linear = graph.nodes[query]
+        let parameters = linear.inputs.dropFirst().compactMap { model.tensor($0) }
+        guard parameters.count == linear.inputs.count - 1, parameters.allSatisfy(\.encoding.isPlain) else { continue }
+        let factor = attention.scale
+        var inputs = [linear.inputs[0]]
+        for tensor in parameters {
+          inputs.append(
+            model.add(tensor.name.made("scaled"), shape: tensor.shape) { (threads) throws(Failure) in
+              let values = try tensor.floats(threads: threads)
+              let result = try Buffer(count: values.count)
+              values.with(Float.self) { values in
+                result.with(Float.self) { for i in 0..<$0.count { $0[i] = Float(Double(values[i]) * factor) } }
+              }
+              return result
+            })
+        }
+        graph.replace(query, with: .init(linear.op, inputs))
+        attention.scale = 1
+        graph.replace(index, with: .init(.attention(attention), graph.nodes[index].inputs))
+      }
+    }
+  }
+}

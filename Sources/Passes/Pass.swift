@@ -1,0 +1,80 @@
+import Bytes
+import Tensors
+
+/// A function from one valid model to another. Passes rewrite graphs and replace tensors by computations; the arithmetic is
+/// done tensor by tensor when the result is written.
+public struct Pass: Sendable {
+  public let name: String
+  /// Notes are for people: what was done, and what could not be and why.
+  public let apply: @Sendable (_ model: inout Model, _ notes: inout [String]) throws(Failure) -> Void
+
+  public init(
+    _ name: String, _ apply: @escaping @Sendable (_ model: inout Model, _ notes: inout [String]) throws(Failure) -> Void
+  ) {
+    self.name = name
+    self.apply = apply
+  }
+
+  /// Runs `passes` in order. The model's invariants hold after each.
+  public static func run(_ passes: [Pass], on model: inout Model, notes: inout [String]) throws(Failure) {
+    for pass in passes {
+      do throws(Failure) {
+        try pass.apply(&model, &notes)
+        try model.checkInvariants()
+      } catch { throw error.about("pass \(pass.name)") }
+    }
+  }
+
+  /// The exact fusions: the model computes the same to Float32 rounding, with fewer and larger operations.
+  public static let fusions: [Pass] = [.foldConstants, .foldNorms, .foldAttentionScale, .fuseProjections, .dropUnused]
+
+  /// Leaves out tensors that no graph reads.
+  public static let dropUnused = Pass("drop-unused") { (model, notes) in
+    let unused = Set(model.unused)
+    model.removeTensors { unused.contains($0.name) }
+    if !unused.isEmpty { notes.append("\(unused.count) tensors that nothing reads are left out") }
+  }
+}
+
+extension Model {
+  /// Applies `rewrite` to every graph.
+  mutating func rewriteGraphs(_ rewrite: (inout Graph, inout Model) throws(Failure) -> Void) throws(Failure) {
+    for index in graphs.indices {
+      var graph = graphs[index].graph
+      try rewrite(&graph, &self)
+      graphs[index].graph = graph.pruned()
+    }
+  }
+
+  /// The tensor behind a source, when it is one.
+  func tensor(_ source: Graph.Source) -> Tensor? {
+    if case .tensor(let name) = source { self[name] } else { nil }
+  }
+
+  /// Adds a Float32 tensor that is computed from others when it is written. Its name must be free.
+  mutating func add(
+    _ name: TensorName, shape: [Int], _ compute: @escaping @Sendable (_ threads: Int) throws(Failure) -> Buffer
+  ) -> Graph.Source {
+    let computation = Tensor.Computation { (threads) throws(Failure) in (try compute(threads), nil) }
+    set(Tensor(name, shape: shape, encoding: .plain(.F32), content: .computed(computation)))
+    return .tensor(name)
+  }
+}
+
+extension TensorName {
+  /// A name for something made from this tensor: `a.weight` and `scaled` give `a.weight+scaled`.
+  func made(_ how: String) -> TensorName { TensorName(bytes + Array("+\(how)".utf8)) }
+
+  /// `a.{query,key,value}.weight` for `a.query.weight`, `a.key.weight`, `a.value.weight`: parts between dots that differ.
+  static func joined(_ names: [TensorName]) -> TensorName {
+    let parts = names.map { $0.text.split(separator: ".", omittingEmptySubsequences: false).map(String.init) }
+    guard let first = parts.first, parts.allSatisfy({ $0.count == first.count }) else {
+      return TensorName("{" + names.map(\.text).joined(separator: ",") + "}")
+    }
+    let joined = first.indices.map { index in
+      let choices = parts.map { $0[index] }
+      return choices.allSatisfy { $0 == first[index] } ? first[index] : "{" + choices.joined(separator: ",") + "}"
+    }
+    return TensorName(joined.joined(separator: "."))
+  }
+}

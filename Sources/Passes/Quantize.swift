@@ -1,0 +1,156 @@
+import Bytes
+import Tensors
+
+/// What becomes of one weight.
+public enum WeightChoice: Sendable, Equatable {
+  case keep
+  /// `group` elements share a scale; nil for a whole row (a channel).
+  case integers(bits: Int, group: Int?, isAffine: Bool)
+
+  /// `keep`, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`.
+  public init?(_ text: String) {
+    if text == "keep" {
+      self = .keep
+      return
+    }
+    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+    guard let bits = Int(parts[0]), bits == 4 || bits == 8 else { return nil }
+    var choice = Choice(bits: bits)
+    for part in parts.dropFirst() {
+      switch part {
+      case "channel": choice.group = nil
+      case "affine": choice.isAffine = true
+      case "symmetric": choice.isAffine = false
+      case _ where part.hasPrefix("g"):
+        guard let group = Int(part.dropFirst()), group > 0, group <= 1 << 20 else { return nil }
+        choice.group = group
+      default: return nil
+      }
+    }
+    self = .integers(bits: choice.bits, group: choice.group, isAffine: choice.isAffine)
+  }
+
+  private struct Choice {
+    let bits: Int
+    var group: Int? = 32
+    var isAffine: Bool
+
+    /// Four bits need a zero of their own; eight do not.
+    init(bits: Int) {
+      self.bits = bits
+      isAffine = bits == 4
+    }
+  }
+
+  public var text: String {
+    switch self {
+    case .keep: "keep"
+    case .integers(let bits, let group, let isAffine):
+      "\(bits):\(group.map { "g\($0)" } ?? "channel"):\(isAffine ? "affine" : "symmetric")"
+    }
+  }
+}
+
+/// What to do with every weight of a model.
+public struct QuantizeRecipe: Sendable {
+  /// For the weights of linear operations.
+  public var linear: WeightChoice
+  /// For token tables. They are looked up, not multiplied, and errors in them reach every layer.
+  public var table: WeightChoice
+  /// How linear operations with integer weights treat their input.
+  public var input: Op.LinearInput
+  /// Patterns with `*` and `?` over tensor names, and what they override; the last match wins.
+  public var overrides: [(pattern: String, choice: WeightChoice)]
+
+  public init(
+    linear: WeightChoice, table: WeightChoice, input: Op.LinearInput, overrides: [(pattern: String, choice: WeightChoice)] = []
+  ) {
+    self.linear = linear
+    self.table = table
+    self.input = input
+    self.overrides = overrides
+  }
+
+  public var json: JSONText {
+    [
+      "linear": .string(linear.text), "table": .string(table.text), "input": .string(input.rawValue),
+      "overrides": .array(overrides.map { ["pattern": .string($0.pattern), "choice": .string($0.choice.text)] }),
+    ]
+  }
+}
+
+extension Pass {
+  /// Tables with fewer rows than this are kept: they are small, and every token reads them.
+  private static let leastTableRows = 4_096
+
+  /// Replaces weights of linear operations and token tables by grouped integers, each group's step found by search.
+  ///
+  /// - Throws: `usage` for a pattern that matches nothing.
+  public static func quantize(_ recipe: QuantizeRecipe) -> Pass {
+    Pass("quantize") { (model, notes) throws(Failure) in
+      var weights: [TensorName: WeightChoice] = [:]
+      for (_, graph) in model.graphs {
+        for node in graph.nodes {
+          guard let choice = defaultChoice(node, recipe, model, &notes) else { continue }
+          weights[choice.name] = choice.choice
+        }
+      }
+      for (pattern, choice) in recipe.overrides {
+        let matches = weights.keys.filter { Glob.matches(pattern, $0.text) }
+        guard !matches.isEmpty else {
+          throw Failure(.usage, "pattern \(Failure.quoted(pattern)) matches no weight; inspect lists their names")
+        }
+        for name in matches { weights[name] = choice }
+      }
+      for tensor in model.tensors {
+        guard let choice = weights[tensor.name], case .integers(let bits, let group, let isAffine) = choice else { continue }
+        guard case .plain(let type) = tensor.encoding, type.isWeight, tensor.count > 0 else {
+          notes.append("tensor \(tensor.name.quoted) is \(tensor.encoding.text) and stays so")
+          continue
+        }
+        let size = min(group ?? tensor.columns, tensor.columns)
+        if let group, size < group {
+          notes.append("tensor \(tensor.name.quoted): rows of \(tensor.columns) are shorter than groups of \(group); one scale a row")
+        } else if tensor.columns % size != 0 {
+          notes.append("tensor \(tensor.name.quoted): the last group of each row has \(tensor.columns % size) elements")
+        }
+        guard let integers = GroupedInteger(bits: bits, groupSize: size, isAffine: isAffine) else {
+          throw Failure(.internal, "no encoding for \(choice.text)")
+        }
+        model.set(quantized(tensor, integers))
+      }
+      try model.rewriteGraphs { (graph, model) throws(Failure) in
+        for (index, node) in graph.nodes.enumerated() {
+          guard case .linear = node.op, case .grouped? = model.tensor(node.inputs[1])?.encoding else { continue }
+          graph.replace(index, with: .init(.linear(recipe.input), node.inputs))
+        }
+      }
+    }
+  }
+
+  private static func defaultChoice(
+    _ node: Graph.Node, _ recipe: QuantizeRecipe, _ model: Model, _ notes: inout [String]
+  ) -> (name: TensorName, choice: WeightChoice)? {
+    switch node.op {
+    case .linear:
+      guard let tensor = model.tensor(node.inputs[1]) else { return nil }
+      return (tensor.name, recipe.linear)
+    case .embedding:
+      guard let tensor = model.tensor(node.inputs[0]) else { return nil }
+      guard tensor.rows >= leastTableRows else {
+        notes.append("tensor \(tensor.name.quoted) is kept: a table of only \(tensor.rows) rows")
+        return (tensor.name, .keep)
+      }
+      return (tensor.name, recipe.table)
+    default: return nil
+    }
+  }
+
+  /// The tensor as grouped integers, computed when somebody asks.
+  private static func quantized(_ tensor: Tensor, _ integers: GroupedInteger) -> Tensor {
+    let computation = Tensor.Computation { (threads) throws(Failure) in
+      try GroupQuantizer(tensor, integers).run(threads: threads)
+    }
+    return Tensor(tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation))
+  }
+}

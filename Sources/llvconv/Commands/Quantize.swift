@@ -1,0 +1,164 @@
+import Bytes
+import Formats
+import Passes
+import Tensors
+
+let quantizeCommand = Command(
+  name: "quantize",
+  abstract: "Makes a model's weights 8- or 4-bit integers.",
+  positionals: ["MODEL.llv"],
+  options: [
+    .init("--bits", "8|4", "bits of the weights of linear operations", isRequired: true),
+    .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
+    .init("--group", "N|channel", "weights that share a scale: 32 (default), 64, 128, …, or a whole row"),
+    .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
+    .init("--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
+    .init("--activations", "float|8", "multiply float inputs (default), or round them to 8-bit integers per token and group"),
+    .init("--table", "CHOICE", "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default 8:channel)"),
+    .init("--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated", isRepeated: true),
+    .init("--no-fuse", nil, "leave the graph as it is"),
+    .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force, Command.json,
+    Command.threads,
+  ],
+  discussion: """
+    Exact fusions come first (query, key and value as one product, constants folded, unused tensors dropped). Each group's
+    scale is searched for the least squared error; no data is needed. Norms, biases and small tables stay as they are.
+    """
+) { (arguments) throws(Failure) in
+  let started = ContinuousClock.now
+  let threads = try arguments.threads()
+  let recipe = try quantizeRecipe(arguments)
+  let source = try Container.open(arguments.positionals[0])
+  var model = source.model
+  var notes: [String] = []
+  let passes = (arguments.has("--no-fuse") ? [] : Pass.fusions) + [.quantize(recipe)]
+  do throws(Failure) {
+    try Pass.run(passes, on: &model, notes: &notes)
+  } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
+  let plan = QuantizePlan(before: source.model, after: model)
+  if arguments.has("--dry-run") {
+    try plan.printDry(notes, threads: threads, asJSON: arguments.has("--json"))
+    return 0
+  }
+  guard let path = arguments["-o"] else { throw Failure(.usage, "quantize needs -o FILE, or --dry-run") }
+  let writer = try ContainerWriter(try OutputFile(path, isReplacing: arguments.has("--force")), threads: threads)
+  let progress = Progress("quantizing", of: plan.bytesAfter)
+  do throws(Failure) {
+    try writer.writeData(model) { progress.show($0) }
+  } catch { throw error.inFile(arguments.positionals[0]) }
+  model.history.append([
+    "step": "quantize", "recipe": recipe.json, "passes": .array(passes.map { .string($0.name) }),
+    "losses": .object(writer.losses.map { ($0.name.text, $0.loss.json) }),
+  ])
+  try writer.finish(model, program: "llvconv \(Program.version)")
+  try writer.commit()
+  Progress.clear()
+  for note in notes { Output.complain("note: \(note)") }
+  let elapsed = ContinuousClock.now - started
+  plan.summarize(path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
+  return 0
+}
+
+private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {
+  let bits = try arguments.choice("--bits", ["8", "4"]) ?? "8"
+  var text = bits
+  if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
+  guard !(arguments.has("--symmetric") && arguments.has("--affine")) else {
+    throw Failure(.usage, "--symmetric and --affine exclude each other")
+  }
+  if arguments.has("--symmetric") { text += ":symmetric" }
+  if arguments.has("--affine") { text += ":affine" }
+  guard let linear = WeightChoice(text) else {
+    throw Failure(.usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
+  }
+  let tableText = arguments["--table"] ?? "8:channel"
+  guard let table = WeightChoice(tableText) else {
+    throw Failure(.usage, "--table must be keep, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
+  }
+  let input = try arguments.choice("--activations", ["float", "8"]) ?? "float"
+  var overrides: [(pattern: String, choice: WeightChoice)] = []
+  for text in arguments.all("--tensor") {
+    guard let equals = text.lastIndex(of: "="), let choice = WeightChoice(String(text[text.index(after: equals)...])) else {
+      throw Failure(.usage, "--tensor must be PATTERN=CHOICE, like '*.dense.weight=8:g64'; found \(Failure.quoted(text))")
+    }
+    overrides.append((String(text[..<equals]), choice))
+  }
+  return QuantizeRecipe(linear: linear, table: table, input: input == "8" ? .int8 : .float, overrides: overrides)
+}
+
+/// What quantizing changes, from names and shapes alone.
+private struct QuantizePlan {
+  let before, after: Model
+  let bytesBefore, bytesAfter: Int
+  /// Elements and stored bits of the tensors that become integers.
+  let weights, weightBits: Int
+
+  init(before: Model, after: Model) {
+    self.before = before
+    self.after = after
+    let unused = Set(before.unused)
+    bytesBefore = before.tensors.filter { !unused.contains($0.name) }.reduce(0) { $0 + $1.byteCount }
+    bytesAfter = after.tensors.reduce(0) { $0 + $1.byteCount }
+    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }
+    weights = quantized.reduce(0) { $0 + $1.count }
+    weightBits = quantized.reduce(0) { $0 + $1.byteCount * 8 }
+  }
+
+  private var bitsPerWeight: Double { weights > 0 ? Double(weightBits) / Double(weights) : 0 }
+
+  func printDry(_ notes: [String], threads: Int, asJSON: Bool) throws(Failure) {
+    let seconds = try estimate(threads: threads)
+    let largest = after.tensors.map { $0.byteCount + (isComputedWhole($0) ? $0.count * 4 : 0) }.max() ?? 0
+    let memory = largest + (64 << 20)
+    if asJSON {
+      Output.print([
+        "bytes_before": .int(bytesBefore), "bytes_after": .int(bytesAfter), "bits_per_weight": .number(bitsPerWeight),
+        "memory_bytes": .int(memory), "seconds": .number(seconds), "notes": .array(notes.map(JSONText.string)),
+        "tensors": .array(after.tensors.map { ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)] }),
+      ])
+      return
+    }
+    let width = after.tensors.map(\.name.text.count).max() ?? 0
+    for tensor in after.tensors {
+      Output.print("\(tensor.name.text.padded(width))  \(String(describing: tensor.shape).padded(14))  \(tensor.encoding.text.padded(18))  \(Output.size(tensor.byteCount))")
+    }
+    for note in notes { Output.print("note: \(note)") }
+    Output.print("")
+    Output.print("tensors          \(Output.size(bytesBefore)) -> \(Output.size(bytesAfter))")
+    Output.print("bits per weight  \(Output.fixed(bitsPerWeight, 2)) over \(weights) quantized weights")
+    Output.print("memory           about \(Output.size(memory))")
+    Output.print("time             about \(Output.fixed(seconds, 1)) s with \(threads) threads")
+  }
+
+  private func isComputedWhole(_ tensor: Tensor) -> Bool {
+    if case .plain = tensor.encoding, case .computed = tensor.content { true } else { false }
+  }
+
+  /// Measured on one quantized tensor of middling size, and scaled.
+  private func estimate(threads: Int) throws(Failure) -> Double {
+    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }.sorted { $0.count < $1.count }
+    guard let sample = quantized.isEmpty ? nil : quantized[quantized.count / 2] else { return 0 }
+    let started = ContinuousClock.now
+    _ = try sample.evaluate(threads: threads)
+    let (seconds, attoseconds) = (ContinuousClock.now - started).components
+    return (Double(seconds) + Double(attoseconds) / 1e18) * Double(weights) / Double(max(1, sample.count))
+  }
+
+  func summarize(_ path: String, fileBytes: Int, _ losses: [TensorLoss], _ elapsed: Duration, asJSON: Bool) {
+    let clamped = losses.reduce(0) { $0 + $1.clamped }
+    let vanished = losses.reduce(0) { $0 + $1.vanishedGroups }
+    let worst = losses.map(\.relativeError).max() ?? 0
+    let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
+    if asJSON {
+      Output.print([
+        "file": .string(path), "file_bytes": .int(fileBytes), "bytes_before": .int(bytesBefore), "bytes_after": .int(bytesAfter),
+        "bits_per_weight": .number(bitsPerWeight), "largest_relative_error": .number(worst), "clamped": .int(clamped),
+        "vanished_groups": .int(vanished), "seconds": .number(seconds),
+      ])
+      return
+    }
+    Output.complain(
+      "\(path): \(Output.size(fileBytes)), \(Output.fixed(bitsPerWeight, 2)) bits per weight; weights' relative error at most "
+        + "\(Output.fixed(worst * 100, 2)) %, \(clamped) clamped, \(vanished) groups vanished; \(Output.fixed(seconds, 1)) s")
+  }
+}
