@@ -27,21 +27,6 @@ enum Output {
   static func size(_ bytes: Int) -> String {
     if bytes < 10_000 { return "\(bytes) bytes" }
     let (value, unit) = bytes < 1_000_000 ? (Double(bytes) / 1e3, "kB") : bytes < 1_000_000_000 ? (Double(bytes) / 1e6, "MB") : (Double(bytes) / 1e9, "GB")
-    return "\(fixed(value, value < 10 ? 2 : value < 100 ? 1 : 0)) \(unit)"
-  }
-
-  /// `value` with `digits` decimals.
-  static func fixed(_ value: Double, _ digits: Int) -> String {
-    guard value.isFinite else { return value.isNaN ? "undefined" : value < 0 ? "-∞" : "∞" }
-    var scale = 1.0
-    for _ in 0..<digits { scale *= 10 }
-    let rounded = (abs(value) * scale).rounded()
-    guard rounded < 1e15 else { return String(value) }
-    let whole = Int(rounded / scale)
-    let part = Int(rounded - Double(whole) * scale)
-    let sign = value < 0 && rounded > 0 ? "-" : ""
-    guard digits > 0 else { return sign + String(whole) }
-    let text = String(part)
-    return sign + String(whole) + "." + String(repeating: "0", count: max(0, digits - text.count)) + text
+    return "\(value.fixed(value < 10 ? 2 : value < 100 ? 1 : 0)) \(unit)"
   }
 }

@@ -125,9 +125,9 @@ private struct QuantizePlan {
     for note in notes { Output.print("note: \(note)") }
     Output.print("")
     Output.print("tensors          \(Output.size(bytesBefore)) -> \(Output.size(bytesAfter))")
-    Output.print("bits per weight  \(Output.fixed(bitsPerWeight, 2)) over \(weights) quantized weights")
+    Output.print("bits per weight  \(bitsPerWeight.fixed(2)) over \(weights) quantized weights")
     Output.print("memory           about \(Output.size(memory))")
-    Output.print("time             about \(Output.fixed(seconds, 1)) s with \(threads) threads")
+    Output.print("time             about \(seconds.fixed(1)) s with \(threads) threads")
   }
 
   private func isComputedWhole(_ tensor: Tensor) -> Bool {
@@ -158,7 +158,7 @@ private struct QuantizePlan {
       return
     }
     Output.complain(
-      "\(path): \(Output.size(fileBytes)), \(Output.fixed(bitsPerWeight, 2)) bits per weight; weights' relative error at most "
-        + "\(Output.fixed(worst * 100, 2)) %, \(clamped) clamped, \(vanished) groups vanished; \(Output.fixed(seconds, 1)) s")
+      "\(path): \(Output.size(fileBytes)), \(bitsPerWeight.fixed(2)) bits per weight; weights' relative error at most "
+        + "\((worst * 100).fixed(2)) %, \(clamped) clamped, \(vanished) groups vanished; \(seconds.fixed(1)) s")
   }
 }

@@ -1,0 +1,128 @@
+import Bytes
+import Fidelity
+import Inputs
+
+let verifyCommand = Command(
+  name: "verify",
+  abstract: "Says whether a candidate still retrieves what its reference retrieves: pass or fail.",
+  positionals: ["CANDIDATE.llv"],
+  options: [
+    .init("--reference", "REF.llv", "the model to compare with, usually the imported one", isRequired: true),
+    .init("--data", "PAIRS.jsonl", "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items]}", isRequired: true),
+    .init("--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97)"),
+    .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
+    .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
+    .init("--report", "R.html", "also write a page with plots"), .init("--no-cache", nil, "do not keep or use reference embeddings"),
+    Command.json, Command.force, Command.threads,
+  ],
+  discussion: """
+    Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
+    vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, rank correlation), and the mixed index, where the
+    candidate's queries search the reference's documents. Exit code 0 when every check passes, 1 when one fails.
+    The reference's embeddings are kept in REF.llv.cache/ and used again while model and data are the same.
+    """
+) { (arguments) throws(Failure) in
+  let threads = try arguments.threads()
+  var thresholds = FidelityReport.Thresholds()
+  thresholds.cosine = try arguments.number("--min-cosine", in: -1...1) ?? thresholds.cosine
+  thresholds.overlap = try arguments.number("--min-overlap", in: 0...1) ?? thresholds.overlap
+  thresholds.recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? thresholds.recallDrop
+  let dataPath = try arguments.required("--data")
+  let page = try arguments["--report"].map { (path) throws(Failure) in
+    try OutputFile(path, isReplacing: arguments.has("--force"))
+  }
+  let data = VerifyData(try Pair.read(dataPath))
+  let referencePath = try arguments.required("--reference")
+  let candidate = try LoadedModel(arguments.positionals[0], threads: threads)
+  let reference = try LoadedModel(referencePath, threads: threads)
+  let cache = arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath)
+  let referenceVectors = try data.vectors(reference, "reference", cache: cache)
+  let candidateVectors = try data.vectors(candidate, "candidate", cache: nil)
+  Progress.clear()
+  let report = try FidelityReport(
+    candidate: (fileName(arguments.positionals[0]), candidateVectors), reference: (fileName(referencePath), referenceVectors),
+    data: fileName(dataPath), labels: data.labels, items: data.items.map { ($0.id, $0.item.text ?? "") },
+    thresholds: thresholds, threads: threads)
+  try page?.write(Array(report.html.utf8))
+  try page?.commit()
+  if arguments.has("--json") { Output.print(report.json) } else { Output.print(report.text) }
+  if let path = arguments["--report"] { Output.complain("report: \(path)") }
+  return report.passes ? 0 : 1
+}
+
+private func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
+
+/// Pairs laid out for searching: queries, then documents (positives, then negatives), and who should find whom.
+private struct VerifyData {
+  var items: [(id: String, item: Item)] = []
+  let queryCount: Int
+  var labels: [Retrieval.Label] = []
+
+  init(_ pairs: [Pair]) {
+    queryCount = pairs.count
+    var negatives: [(id: String, item: Item)] = []
+    for (index, pair) in pairs.enumerated() {
+      items.append((pair.id ?? "line \(index + 1)", pair.query))
+      let first = pairs.count + negatives.count
+      negatives += pair.negatives.enumerated().map { ("\(pair.id ?? "line \(index + 1)"), negative \($0.offset + 1)", $0.element) }
+      labels.append(.init(positive: index, negatives: Array(first..<pairs.count + negatives.count)))
+    }
+    items += pairs.enumerated().map { ($0.element.id.map { "\($0), positive" } ?? "line \($0.offset + 1), positive", $0.element.positive) }
+    items += negatives
+  }
+
+  func vectors(_ model: LoadedModel, _ what: String, cache: VectorCache?) throws(Failure) -> FidelityReport.Vectors {
+    var lists: [[Int32]] = []
+    var key = XXH64()
+    withUnsafeBytes(of: model.contents.checksum) { key.update($0) }
+    Array("\(Program.version) cpu".utf8).withUnsafeBytes { key.update($0) }
+    for (id, item) in items {
+      do throws(Failure) {
+        let ids = try model.encode(item, prompt: nil).ids
+        lists.append(ids)
+        ids.withUnsafeBytes { key.update($0) }
+        withUnsafeBytes(of: Int32(-1)) { key.update($0) }
+      } catch { throw error.about("item \(Failure.quoted(id))") }
+    }
+    let width = model.embedder.width
+    let values: [Float]
+    if let kept = cache?.load(key.value(), width: width, count: lists.count) {
+      values = kept
+    } else {
+      let progress = Progress("embedding, \(what)", of: lists.count)
+      values = try model.embedder.embed(lists) { progress.show($0) }
+      cache?.store(key.value(), width: width, values)
+    }
+    return FidelityReport.Vectors(
+      queries: Embeddings(width: width, values: Array(values[..<(queryCount * width)])),
+      documents: Embeddings(width: width, values: Array(values[(queryCount * width)...])))
+  }
+}
+
+extension FidelityReport {
+  /// The report for a terminal.
+  fileprivate var text: String {
+    var lines = ["\(passes ? "PASS" : "FAIL")  \(candidate) against \(reference) on \(own.rank.count) queries, \(documents) documents", ""]
+    for check in checks {
+      let bound = check.isLowerBound ? "at least" : "at most"
+      lines.append("  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(9))  \(bound) \(check.threshold.fixed(4))")
+    }
+    lines.append("")
+    let cosine = closeness.cosine
+    lines.append("  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))")
+    lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
+    lines.append("  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))")
+    lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
+    lines.append("")
+    lines.append("  retrieval     P@1     recall@5  recall@10  overlap@10")
+    for (name, run) in [("reference", baseline), ("candidate", own), ("mixed index", mixed)] {
+      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10), run.overlap(with: baseline)].map { $0.fixed(4) }
+      let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
+      lines.append("  \(name.padded(12))  \(cells[0])  \(cells[1])    \(cells[2])     \(cells[3])\(negatives)")
+    }
+    lines.append("")
+    lines.append("  moved furthest:")
+    for item in worst.prefix(5) { lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))") }
+    return lines.joined(separator: "\n")
+  }
+}
