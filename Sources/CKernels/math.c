@@ -5,10 +5,10 @@
 
 LLV_INLINE float clampf(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
-// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Within 1.5 ulp on -87…88; below
-// -87.3 the result is 0 within the smallest normal number.
-LLV_INLINE float exp_fast(float x) {
-  x = clampf(x, -87.3f, 88.3f);
+// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Below -87.3, where the result would
+// not be a normal number, it is 0.
+LLV_INLINE float exp_fast(float given) {
+  float x = clampf(given, -87.3f, 88.3f);
   float n = rintf(x * 1.44269504088896341f);
   float r = x - n * 0.693359375f + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
@@ -21,7 +21,7 @@ LLV_INLINE float exp_fast(float x) {
   int32_t bits = ((int32_t)n + 127) << 23;
   float power;
   memcpy(&power, &bits, 4);
-  return p * power;
+  return given < -87.3f ? 0 : p * power;
 }
 
 // erf(x) = x P(x²) / Q(x²), the rational approximation of Eigen's float version; beyond ±4 it is ±1 in float.

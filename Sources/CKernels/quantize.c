@@ -95,12 +95,12 @@ LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
   if (p->affine) {
     v8 inverse = reciprocal(most - least);
     for (int k = 0; k < LLV_SEARCH_STEPS; k++)
-      keep_better(&best, refit(p, inverse * splat(levels * (0.80f + 0.02f * (float)k)), least));
+      keep_better(&best, refit(p, inverse * splat(levels + 0.3f * (float)(k - 10)), least));
   } else {
     v8 reach = __builtin_elementwise_max(most, -least);
     // The side with the larger magnitude may use the longer half of the codes: both signs of the step are tried.
     for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
-      v8 inverse = reciprocal(reach) * splat(-p->low * (0.78f + 0.03f * (float)k));
+      v8 inverse = reciprocal(reach) * splat(-p->low + 0.25f * (float)(k - 7));
       keep_better(&best, refit(p, inverse, splat(0)));
       if (p->low != -p->high) keep_better(&best, refit(p, -inverse, splat(0)));
     }

@@ -6,11 +6,8 @@ import Tensors
 /// `x Wᵀ + b`. Work is cut into blocks of outputs and spans of rows; weights are decoded block by block and never as a
 /// whole.
 extension CPUDevice {
-  /// Rows that every Float32 product has: a call of OpenBLAS always sees this many, so that a row's bits do not depend on
-  /// how many others came with it.
-  private static let tile = 64
   private static let outputsPerBlock = 128
-  private static let rowsPerSpan = 512
+  private static let rowsPerSpan = 480
 
   func linear(_ input: Op.LinearInput, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     let weight = try weight(inputs[1])
@@ -59,7 +56,7 @@ extension CPUDevice {
   // MARK: Float32
 
   private func floatProduct(_ problem: Problem, _ x: FloatPointer, _ y: FloatPointer) throws(Failure) {
-    let (tile, columns) = (CPUDevice.tile, problem.columns)
+    let (tile, columns) = (SgemmTile.rows, problem.columns)
     let tensor = problem.weight.tensor
     try forBlocks(problem, outputs: CPUDevice.outputsPerBlock, rows: CPUDevice.rowsPerSpan) { (block, span) throws(Failure) in
       let decoded = try Buffer(count: tensor.encoding == .plain(.F32) ? 0 : block.count * columns * 4)

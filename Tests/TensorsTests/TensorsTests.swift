@@ -1,0 +1,167 @@
+import Bytes
+import CKernels
+import Tensors
+import TestSupport
+import Testing
+
+struct HalfPrecisionTests {
+  /// Exhaustive, against the definition of the format.
+  @Test("every half widens exactly and comes back")
+  func everyHalfWidensExactlyAndComesBack() {
+    for bits in UInt16.min...UInt16.max {
+      let value = llv_half_to_float(bits)
+      let exponent = Int(bits >> 10 & 31)
+      let fraction = Float(bits & 1023)
+      let sign: Float = bits >> 15 == 0 ? 1 : -1
+      if exponent == 31 {
+        #expect(fraction == 0 ? value == sign * .infinity : value.isNaN)
+        if fraction == 0 { #expect(llv_half_from_float(value) == bits) }
+        continue
+      }
+      let scale = Float(sign: .plus, exponent: max(exponent, 1) - 25, significand: 1)
+      #expect(value == sign * scale * ((exponent == 0 ? 0 : 1024) + fraction))
+      #expect(llv_half_from_float(value) == bits)
+    }
+  }
+
+  @Test("rounding is to nearest, ties to even")
+  func roundingIsToNearestTiesToEven() {
+    for bits in UInt16(0)..<0x7BFF {
+      let (low, high) = (llv_half_to_float(bits), llv_half_to_float(bits + 1))
+      let middle = low + (high - low) / 2
+      #expect(llv_half_from_float(middle) == (bits % 2 == 0 ? bits : bits + 1))
+      #expect(llv_half_from_float(middle.nextUp) == bits + 1)
+      #expect(llv_half_from_float(middle.nextDown) == bits)
+    }
+    #expect(llv_half_from_float(65_519.99) == 0x7BFF)
+    #expect(llv_half_from_float(65_520) == 0x7C00)
+    #expect(llv_half_from_float(-1e9) == 0xFC00)
+    #expect(llv_half_from_float(0x1p-25) == 0)
+    #expect(llv_half_to_float(llv_half_from_float(.nan)).isNaN)
+  }
+
+  @Test("plain tensors of every weight type read as floats")
+  func plainTensorsOfEveryWeightTypeReadAsFloats() throws {
+    func floats(_ type: DType, _ bytes: [UInt8]) throws -> [Float] {
+      let count = bytes.count * 8 / type.bits
+      let tensor = Tensor("t", shape: [count], encoding: .plain(type), content: .bytes(ByteView(try Buffer(bytes))))
+      return try tensor.floats().array(of: Float.self)
+    }
+    #expect(try floats(.BF16, [0x80, 0x3F, 0x00, 0xC0]) == [1, -2])
+    #expect(try floats(.F16, [0x00, 0x3C, 0x00, 0xC0]) == [1, -2])
+    #expect(try floats(.F32, [0, 0, 0x80, 0x3F]) == [1])
+    #expect(try floats(.F64, [0, 0, 0, 0, 0, 0, 0xF0, 0x3F]) == [1])
+    #expect(throws: Failure.self) { try floats(.I32, [1, 0, 0, 0]) }
+  }
+}
+
+struct EncodingTests {
+  @Test("the layout of grouped integers has no gaps but the alignment")
+  func theLayoutOfGroupedIntegersHasNoGapsButTheAlignment() throws {
+    let integers = try #require(GroupedInteger(bits: 4, groupSize: 32, isAffine: true))
+    let layout = try #require(integers.layout([3, 70]))
+    #expect(layout.groups == 3 && layout.rowBytes == 35)
+    #expect(layout.scalesAt == 128 && layout.zerosAt == 192 && layout.byteCount == 192 + 18)
+    #expect(integers.layout([3, 16]) == nil, "a group longer than the row")
+    #expect(integers.layout([.max, 64]) == nil, "overflow")
+    #expect(GroupedInteger(bits: 3, groupSize: 32, isAffine: true) == nil)
+  }
+
+  @Test("codes decode to code times scale plus zero")
+  func codesDecodeToCodeTimesScalePlusZero() throws {
+    // One row of five: codes 0, 15 | 8, 7 | 1 in groups of two.
+    let affine = try #require(GroupedInteger(bits: 4, groupSize: 2, isAffine: true, scaleType: .F32))
+    let bytes = try packed(affine, [5], codes: [0xF0, 0x78, 0x01], scales: [1, 0.5, 2], zeros: [-1, 0, 10])
+    #expect(try floats(affine, [1, 5], bytes) == [-1, 14, 4, 3.5, 12])
+    let symmetric = try #require(GroupedInteger(bits: 4, groupSize: 2, isAffine: false, scaleType: .F32))
+    let signed = try packed(symmetric, [5], codes: [0xF0, 0x78, 0x01], scales: [1, 0.5, 2], zeros: [])
+    #expect(try floats(symmetric, [1, 5], signed) == [0, -1, -4, 3.5, 2])
+    let wide = try #require(GroupedInteger(bits: 8, groupSize: 3, isAffine: false, scaleType: .F32))
+    let eight = try packed(wide, [3], codes: [0x81, 0x7F, 0x00], scales: [0.25], zeros: [])
+    #expect(try floats(wide, [3], eight) == [-31.75, 31.75, 0])
+  }
+
+  private func packed(_ integers: GroupedInteger, _ shape: [Int], codes: [UInt8], scales: [Float], zeros: [Float]) throws -> [UInt8] {
+    let layout = try #require(integers.layout(shape))
+    var bytes = [UInt8](repeating: 0, count: layout.byteCount)
+    bytes.replaceSubrange(0..<codes.count, with: codes)
+    scales.withUnsafeBytes { bytes.replaceSubrange(layout.scalesAt..<layout.scalesAt + $0.count, with: $0) }
+    zeros.withUnsafeBytes { bytes.replaceSubrange(layout.zerosAt..<layout.zerosAt + $0.count, with: $0) }
+    return bytes
+  }
+
+  private func floats(_ integers: GroupedInteger, _ shape: [Int], _ bytes: [UInt8]) throws -> [Float] {
+    try Tensor("t", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(try Buffer(bytes)))).floats().array(of: Float.self)
+  }
+}
+
+struct GraphTests {
+  static func types(_ name: TensorName) -> ValueType? {
+    switch name.text {
+    case "table": ValueType(.fixed(9), 4)
+    case "w": ValueType(.fixed(6), 4)
+    case "b": ValueType(.fixed(1), 6)
+    default: nil
+    }
+  }
+
+  @Test("types follow from the operations")
+  func typesFollowFromTheOperations() throws {
+    var graph = Graph()
+    let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
+    let y = graph.append(.linear(.float), x, .tensor("w"), .tensor("b"))
+    graph.append(.pool(.mean), y, .input(.starts))
+    #expect(try graph.types(GraphTests.types) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
+  }
+
+  static let wrong: [(String, Graph.Node)] = [
+    ("needs", Graph.Node(.linear(.float), [.node(0), .tensor("table"), .tensor("b")])),
+    ("needs", Graph.Node(.linear(.float), [.input(.tokens), .tensor("w")])),
+    ("lacks", Graph.Node(.linear(.float), [.node(0), .tensor("absent")])),
+    ("not before", Graph.Node(.add, [.node(0), .node(7)])),
+    ("needs", Graph.Node(.add, [.node(0), .tensor("w")])),
+    ("needs", Graph.Node(.slice(offset: 3, count: 2), [.node(0)])),
+    ("needs", Graph.Node(.row(9), [.tensor("table")])),
+    ("needs", Graph.Node(.pool(.mean), [.node(0), .input(.tokens)])),
+    ("needs", Graph.Node(.norm(.layer, epsilon: 1e-5), [.node(0), .tensor("b")])),
+    ("needs", Graph.Node(.attention(.init(heads: 3, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)), [.node(0), .node(0), .node(0), .input(.starts)])),
+    ("needs", Graph.Node(.attention(.init(heads: 2, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)), [.node(0), .node(0), .node(0), .input(.positions)])),
+  ]
+
+  @Test("a graph that does not fit is refused with its node", arguments: wrong.indices)
+  func aGraphThatDoesNotFitIsRefusedWithItsNode(_ row: Int) {
+    let (words, node) = GraphTests.wrong[row]
+    var graph = Graph()
+    graph.append(.embedding, .tensor("table"), .input(.tokens))
+    graph.append(node)
+    guard case .failure(let failure) = outcome({ () throws(Failure) in try graph.types(GraphTests.types) }) else {
+      Issue.record("row \(row) was accepted")
+      return
+    }
+    #expect(failure.description.contains(words) && failure.description.contains("graph node 1"), "\(failure)")
+  }
+
+  @Test("pruning keeps what the output needs")
+  func pruningKeepsWhatTheOutputNeeds() throws {
+    var graph = Graph()
+    let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
+    graph.append(.activation(.relu), x)
+    graph.append(.linear(.float), x, .tensor("w"))
+    let pruned = graph.pruned()
+    #expect(pruned.nodes.map(\.op) == [.embedding, .linear(.float)])
+    #expect(pruned.output == 1 && pruned.nodes[1].inputs[0] == .node(0))
+  }
+
+  @Test("a model's invariants name every fault")
+  func aModelSInvariantsNameEveryFault() throws {
+    var model = Model(configuration: Configuration(architecture: "test", width: 4, vocabulary: 1, maximumTokens: 1))
+    model.set(Tensor("short", shape: [5], encoding: .plain(.F32), content: .bytes(ByteView(try Buffer([1, 2])))))
+    model.set(Tensor("negative", shape: [-1], encoding: .plain(.F32), content: .bytes(ByteView(try Buffer([])))))
+    model.graphs = [("text", Graph())]
+    guard case .failure(let failure) = outcome({ () throws(Failure) in try model.checkInvariants() }) else {
+      Issue.record("accepted")
+      return
+    }
+    #expect(failure.description.split(separator: "\n").count == 3)
+  }
+}
