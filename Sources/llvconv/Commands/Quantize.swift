@@ -14,7 +14,7 @@ let quantizeCommand = Command(
     .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
     .init("--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
     .init("--activations", "float|8", "multiply float inputs (default), or round them to 8-bit integers per token and group"),
-    .init("--table", "CHOICE", "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default 8:channel)"),
+    .init("--table", "CHOICE", "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest at 8 bits, 8:channel at 4)"),
     .init("--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated", isRepeated: true),
     .init("--no-fuse", nil, "leave the graph as it is"),
     .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force, Command.json,
@@ -71,7 +71,7 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
   guard let linear = WeightChoice(text) else {
     throw Failure(.usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
   }
-  let tableText = arguments["--table"] ?? "8:channel"
+  let tableText = arguments["--table"] ?? (bits == "8" ? linear.text : "8:channel")
   guard let table = WeightChoice(tableText) else {
     throw Failure(.usage, "--table must be keep, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
   }

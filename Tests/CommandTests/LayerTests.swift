@@ -1,0 +1,69 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// The house rules that a machine can hold.
+struct LayerTests {
+  /// Docs/ARCHITECTURE.md draws this table.
+  static let mayImport: [String: Set<String>] = [
+    "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"], "Formats": ["Bytes", "Tensors"],
+    "Passes": ["Bytes", "Tensors", "CKernels"], "Inputs": ["Bytes", "Tensors"],
+    "Inference": ["Bytes", "Tensors", "CKernels", "COpenBLAS"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
+    "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"],
+  ]
+  static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]
+
+  static func sources(_ target: String) -> [(name: String, lines: [String])] {
+    let folder = Repository.root + "/Sources/" + target
+    let names = FileManager.default.enumerator(atPath: folder)?.compactMap { $0 as? String } ?? []
+    return names.filter { $0.hasSuffix(".swift") }.sorted().map { name in
+      let text = (try? String(contentsOfFile: folder + "/" + name, encoding: .utf8)) ?? ""
+      return ("\(target)/\(name)", text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init))
+    }
+  }
+
+  @Test("imports go down the table and nowhere else")
+  func importsGoDownTheTableAndNowhereElse() {
+    let targets = (try? FileManager.default.contentsOfDirectory(atPath: Repository.root + "/Sources")) ?? []
+    #expect(targets.count >= 10)
+    for target in targets where target != "CLZ4" && target != "COpenBLAS" {
+      guard let allowed = LayerTests.mayImport[target] else {
+        Issue.record("target \(target) is not in the table")
+        continue
+      }
+      for (name, lines) in LayerTests.sources(target) {
+        for line in lines where line.hasPrefix("import ") {
+          let module = String(line.dropFirst(7))
+          #expect(allowed.contains(module) || LayerTests.system.contains(module), "\(name) imports \(module)")
+        }
+      }
+    }
+  }
+
+  @Test("nothing in the sources can trap on purpose, and no line is left unfinished")
+  func nothingInTheSourcesCanTrapOnPurposeAndNoLineIsLeftUnfinished() throws {
+    let banned = ["try!", "as!", "fatalError(", "TODO", "FIXME", "unsafeBitCast", "!.", "!)"]
+    for target in LayerTests.mayImport.keys.sorted() {
+      for (name, lines) in LayerTests.sources(target) where !name.hasSuffix("UnicodeTables.swift") {
+        for (number, line) in lines.enumerated() {
+          let code = LayerTests.code(line)
+          for word in banned where code.contains(word) {
+            Issue.record("\(name):\(number + 1) has \(word)")
+          }
+        }
+      }
+    }
+  }
+
+  /// A line without its comment and its texts.
+  static func code(_ line: String) -> String {
+    let trimmed = line.trimmingCharacters(in: .whitespaces)
+    if trimmed.hasPrefix("//") || trimmed.hasPrefix("<") || trimmed.hasPrefix("h1 {") { return "" }
+    var result = ""
+    var isText = false
+    for character in trimmed {
+      if character == "\"" { isText.toggle() } else if !isText { result.append(character) }
+    }
+    return result.replacingOccurrences(of: "!=", with: "")
+  }
+}

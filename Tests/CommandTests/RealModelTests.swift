@@ -1,0 +1,98 @@
+import Bytes
+import Formats
+import Foundation
+import TestSupport
+import Testing
+
+/// all-MiniLM-L6-v2 itself. Tools/test fetches it and says where it is.
+@Suite(.enabled(if: Repository.model != nil, "LLVCONV_MODEL is not set: Tools/test fetches the model and sets it"), .serialized)
+struct RealModelTests {
+  /// The model imported once for all tests here.
+  static let imported: TemporaryDirectory? = {
+    guard let model = Repository.model, let directory = try? TemporaryDirectory(),
+      let run = try? ProgramRun(["import", model, "-o", directory.path + "/m.llv"]), run.status == 0
+    else { return nil }
+    return directory
+  }()
+
+  static func texts() throws -> [(text: String, ids: [Int])] {
+    try Repository.json("Tests/Goldens/minilm-texts.json").elements().map { row in
+      (try row.required("text").string(), try row.required("ids").elements().map { try $0.integer(in: 0...1 << 30) })
+    }
+  }
+
+  static func floats(_ npy: [UInt8]) -> [Float] {
+    let header = 10 + Int(npy[8]) + Int(npy[9]) << 8
+    return npy[header...].withUnsafeBytes { raw in
+      (0..<raw.count / 4).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+    }
+  }
+
+  /// Embeds the golden texts with a model in the directory.
+  static func embed(_ name: String, _ extra: [String] = []) throws -> [Float] {
+    let directory = try #require(imported)
+    let lines = try texts().map { JSONText.object([("text", .string($0.text))]).text() }.joined(separator: "\n")
+    let input = try directory.write("items.jsonl", lines)
+    let output = directory.path + "/vectors.npy"
+    let run = try ProgramRun(["embed", directory.path + "/" + name, "--input", input, "--output", output, "--force"] + extra)
+    #expect(run.status == 0, "\(run.errors)")
+    return floats(try Repository.read(output))
+  }
+
+  static func meanCosine(_ a: [Float], _ b: [Float]) -> Double {
+    let rows = a.count / 384
+    return (0..<rows).reduce(0.0) { sum, row in
+      sum + zip(a[row * 384..<(row + 1) * 384], b[row * 384..<(row + 1) * 384]).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+    } / Double(rows)
+  }
+
+  @Test("token ids are those of the tokenizers library")
+  func tokenIdsAreThoseOfTheTokenizersLibrary() throws {
+    let directory = try #require(RealModelTests.imported)
+    let texts = try RealModelTests.texts()
+    let input = texts.map { JSONText.object([("text", .string($0.text))]).text() }.joined(separator: "\n")
+    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--tokens"], input: input)
+    for (line, golden) in zip(run.output.split(separator: "\n"), texts) {
+      let ids = try JSON.parse(Array(line.utf8)).required("tokens").elements().map { try $0.integer(in: 0...1 << 30) }
+      #expect(ids == golden.ids, "\(Failure.quoted(golden.text))")
+    }
+  }
+
+  @Test("embeddings are those of sentence-transformers, to 2e-5")
+  func embeddingsAreThoseOfSentenceTransformersTo2e5() throws {
+    let golden = RealModelTests.floats(try Repository.read("Tests/Goldens/minilm.npy"))
+    let found = try RealModelTests.embed("m.llv")
+    #expect(golden.count == 45 * 384 && found.count == golden.count)
+    #expect(zip(golden, found).allSatisfy { abs($0 - $1) <= 2e-5 })
+    #expect(try RealModelTests.embed("m.llv", ["--threads", "1"]).map(\.bitPattern) == found.map(\.bitPattern))
+  }
+
+  /// The mixed texts are harder than ordinary ones: Docs/FIDELITY.md has the figures on 2,000 pairs.
+  static let recipes: [(words: String, cosine: Double, bytes: Int)] = [
+    ("--bits 8", 0.9996, 25_280_000), ("--bits 8 --activations 8", 0.9992, 25_280_000),
+    ("--bits 8 --group channel --activations 8", 0.993, 24_000_000), ("--bits 4", 0.960, 19_970_000),
+    ("--bits 4 --activations 8", 0.960, 19_970_000), ("--bits 4 --symmetric", 0.954, 19_300_000),
+  ]
+
+  @Test("quantized models stay close and small", arguments: recipes.indices)
+  func quantizedModelsStayCloseAndSmall(_ row: Int) throws {
+    let (words, cosine, bytes) = RealModelTests.recipes[row]
+    let directory = try #require(RealModelTests.imported)
+    let run = try ProgramRun(["quantize", directory.path + "/m.llv"] + words.split(separator: " ").map(String.init) + ["-o", directory.path + "/q.llv", "--force"])
+    #expect(run.status == 0, "\(run.errors)")
+    let golden = RealModelTests.floats(try Repository.read("Tests/Goldens/minilm.npy"))
+    let found = RealModelTests.meanCosine(golden, try RealModelTests.embed("q.llv"))
+    #expect(found >= cosine, "\(words): \(found)")
+    #expect(try Repository.read(directory.path + "/q.llv").count <= bytes)
+  }
+
+  @Test("verify passes 4 bits on real pairs")
+  func verifyPasses4BitsOnRealPairs() throws {
+    let directory = try #require(RealModelTests.imported)
+    let all = String(decoding: try Repository.read("Tools/data/debian-pairs.jsonl"), as: UTF8.self).split(separator: "\n")
+    let data = try directory.write("pairs.jsonl", all.prefix(100).joined(separator: "\n"))
+    #expect(try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "4", "-o", directory.path + "/q4.llv", "--force"]).status == 0)
+    let run = try ProgramRun(["verify", directory.path + "/q4.llv", "--reference", directory.path + "/m.llv", "--data", data])
+    #expect(run.status == 0 && run.output.hasPrefix("PASS"), "\(run.output)\(run.errors)")
+  }
+}

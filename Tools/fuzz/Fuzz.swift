@@ -1,0 +1,109 @@
+import Bytes
+import Formats
+import Foundation
+import Inputs
+import Tensors
+
+/// One target for every parser of untrusted bytes, for libFuzzer. FUZZ_TARGET chooses; Tools/fuzz/run drives it.
+///
+/// Whatever the bytes are, a parser must give a value or a `Failure`; a trap, a sanitizer report or a hang is a finding.
+private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+  let bytes = Array(UnsafeBufferPointer(start: start, count: count))
+  switch target {
+  case "json": _ = try? JSON.parse(bytes)
+  case "safetensors": withFile(bytes) { path in
+    guard let contents = try? Safetensors.read(InputFile(path)) else { return }
+    for tensor in contents.tensors.prefix(8) { _ = try? tensor.load() }
+  }
+  case "shard-index": shardIndex(bytes)
+  case "lz4": lz4(bytes)
+  case "llv": llv(bytes)
+  case "tokenizer":
+    guard let tokenizer = try? Tokenizer.load({ (name) throws(Failure) in name == "tokenizer.json" ? bytes : nil }) else { return 0 }
+    _ = tokenizer.encode("Hello wörld [CLS] 你好 a\u{301}", maximum: 16)
+  case "config": config(bytes)
+  case "item": _ = (try? JSON.parse(bytes)).flatMap { try? Pair($0) }
+  default: preconditionFailure("FUZZ_TARGET is json, safetensors, shard-index, lz4, llv, tokenizer, config or item")
+  }
+  return 0
+}
+
+private let target = ProcessInfo.processInfo.environment["FUZZ_TARGET"] ?? ""
+private let folder: String = {
+  let path = NSTemporaryDirectory() + "/llvconv-fuzz-\(getpid())"
+  try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  return path
+}()
+
+private func withFile(_ bytes: [UInt8], _ name: String = "f", _ body: (String) -> Void) {
+  let path = folder + "/" + name
+  let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC, 0o644)
+  _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+  close(descriptor)
+  body(path)
+}
+
+/// The index is fuzzed; two good shards lie beside it.
+private func shardIndex(_ bytes: [UInt8]) {
+  let header = #"{"NAME":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#
+  for name in ["a", "b"] {
+    let text = header.replacingOccurrences(of: "NAME", with: name)
+    withFile([UInt8(text.utf8.count), 0, 0, 0, 0, 0, 0, 0] + Array(text.utf8) + [1], "\(name).safetensors") { _ in }
+  }
+  withFile(bytes, "model.safetensors.index.json") { _ = try? Checkpoint.open($0) }
+}
+
+/// Two bytes of expected size, then the frame.
+private func lz4(_ bytes: [UInt8]) {
+  guard bytes.count >= 2, let buffer = try? Buffer(count: Int(bytes[0]) | Int(bytes[1]) << 8),
+    let frame = try? Buffer(Array(bytes.dropFirst(2)))
+  else { return }
+  frame.withBytes { source in buffer.withMutableBytes { target in _ = try? LZ4Frame.decompress(source, into: target) } }
+}
+
+/// Checksums are made right first, so that the fuzzer gets past them.
+private func llv(_ bytes: [UInt8]) {
+  var bytes = bytes
+  if bytes.count >= 64 {
+    let at = bytes.withUnsafeBytes { Int(truncatingIfNeeded: $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self)) }
+    func set(_ offset: Int, _ value: UInt64) { withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + 8, with: $0) } }
+    if at >= 64, at <= bytes.count {
+      set(24, UInt64(bytes.count - at))
+      set(32, XXH64.hash(Array(bytes[at...])))
+      set(40, UInt64(bytes.count))
+    }
+    set(56, XXH64.hash(Array(bytes[..<56])))
+  }
+  withFile(bytes) { path in
+    guard let contents = try? Container.open(path) else { return }
+    for tensor in contents.model.tensors.prefix(8) { _ = try? tensor.floats() }
+    for file in contents.model.files.prefix(4) { _ = try? contents.model.file(file.name) }
+  }
+}
+
+/// config.json is fuzzed; the tensors beside it are a good small BERT, given by FUZZ_MODEL.
+private func config(_ bytes: [UInt8]) {
+  guard let model = ProcessInfo.processInfo.environment["FUZZ_MODEL"] else { return }
+  for name in ["model.safetensors", "vocab.txt"] {
+    try? FileManager.default.createSymbolicLink(atPath: folder + "/" + name, withDestinationPath: model + "/" + name)
+  }
+  withFile(bytes, "config.json") { _ in
+    var notes: [String] = []
+    guard let checkpoint = try? Checkpoint.open(folder) else { return }
+    _ = try? Import.model(checkpoint, notes: &notes)
+  }
+}
+
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+  _ count: UnsafeMutablePointer<CInt>, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+  _ body: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
+
+@main struct Fuzz {
+  static func main() {
+    var count = CommandLine.argc
+    var arguments = CommandLine.unsafeArgv
+    exit(runDriver(&count, &arguments, fuzzOne))
+  }
+}

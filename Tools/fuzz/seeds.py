@@ -1,0 +1,75 @@
+"""Writes the first inputs for fuzzing into a folder: the cases of Formats, the goldens, and a small model."""
+import glob
+import json
+import os
+import shutil
+import struct
+import sys
+
+folder = sys.argv[1]
+shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(target, name, data):
+    os.makedirs(f"{folder}/{target}", exist_ok=True)
+    with open(f"{folder}/{target}/{name}", "wb") as out:
+        out.write(data)
+
+
+def build(parts):
+    data = b""
+    for part in parts:
+        for key, value in part.items():
+            if key == "text":
+                data += value.encode()
+            elif key == "hex":
+                data += bytes.fromhex(value)
+            elif key == "zeros":
+                data += bytes(min(value, 4096))
+            elif key in ("le64", "be64"):
+                data += struct.pack("<Q" if key == "le64" else ">Q", int(value))
+            elif key == "repeat":
+                data += value[0].encode() * min(value[1], 100)
+            elif key == "counted":
+                data += value[2].join(value[0].replace("#", str(i)) for i in range(min(value[1], 20))).encode()
+            elif key == "header":
+                text = value.encode() if isinstance(value, str) else build(value)
+                data += struct.pack("<Q", len(text)) + text
+    return data
+
+
+for target in ("json", "safetensors"):
+    for case in json.load(open(f"Formats/{target}/cases.json"))["cases"]:
+        put(target, case["id"], build(case["bytes"]))
+for case in json.load(open("Formats/shard-index/cases.json"))["cases"]:
+    index = case["files"].get("model.safetensors.index.json")
+    if index:
+        put("shard-index", case["id"], build(index).replace(b"model-00001-of-00002", b"a").replace(b"model-00002-of-00002", b"b"))
+frame = bytes.fromhex(
+    "04224d187c404000000000000000fe1b000000ff01000102030405060708090a0b0c0d0e0f100018500b0c0d0e0f7c8b225b000000003f4154f6")
+put("lz4", "frame", b"\x40\x00" + frame)
+for path in glob.glob("Formats/llv/golden/*.llv"):
+    put("llv", os.path.basename(path), open(path, "rb").read())
+put("tokenizer", "small", open("Tests/Goldens/tokenizer.json", "rb").read())
+item = b'{"id":"a","query":{"text":"b","instruction":"c"},"positive":{"images":["x"],"video":"v"},"negatives":[{"text":""}]}'
+put("item", "pair", item)
+
+# A small BERT, for config.json.
+names = {"embeddings.word_embeddings.weight": [5, 8], "embeddings.position_embeddings.weight": [6, 8],
+         "embeddings.token_type_embeddings.weight": [2, 8], "embeddings.LayerNorm.weight": [8], "embeddings.LayerNorm.bias": [8]}
+prefix = "encoder.layer.0."
+for part, out, width in (("attention.self.query", 8, 8), ("attention.self.key", 8, 8), ("attention.self.value", 8, 8),
+                         ("attention.output.dense", 8, 8), ("intermediate.dense", 12, 8), ("output.dense", 8, 12)):
+    names[prefix + part + ".weight"], names[prefix + part + ".bias"] = [out, width], [out]
+for part in ("attention.output.LayerNorm", "output.LayerNorm"):
+    names[prefix + part + ".weight"], names[prefix + part + ".bias"] = [8], [8]
+header, at = {}, 0
+for name, shape in names.items():
+    size = 4 * shape[0] * (shape[1] if len(shape) > 1 else 1)
+    header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+    at += size
+text = json.dumps(header).encode()
+put("model", "model.safetensors", struct.pack("<Q", len(text)) + text + bytes(at))
+put("model", "vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+put("config", "bert", json.dumps({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                  "intermediate_size": 12, "vocab_size": 5, "max_position_embeddings": 6}).encode())
