@@ -72,7 +72,7 @@ public struct ByteView: Sendable {
 
   /// Calls `body` with the bytes in order, at most `size` at a time, in memory that is used again.
   public func forEachChunk(
-    of size: Int = 1 << 20, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    of size: Int = 1 << 18, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Void
   ) throws(Failure) {
     if case .memory(let buffer, let start) = storage {
       let total = count

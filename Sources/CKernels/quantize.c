@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LLV_SEARCH_STEPS = 14 };
+enum { LLV_SEARCH_STEPS = 10 };
 
 LLV_INLINE void llv_dequantize_row_body(const void *codes, const float *scales, const float *zeros, size_t columns,
                                         size_t group, int bits, int affine, float *target) {
@@ -36,15 +36,16 @@ LLV_DISPATCH(llv_dequantize_row,
 // set computes the same bits.
 // Every function that takes or returns these is inlined, so their calling convention does not matter.
 #pragma clang diagnostic ignored "-Wpsabi"
-typedef float v8 __attribute__((vector_size(32), aligned(4)));
-typedef int32_t i8x __attribute__((vector_size(32), aligned(4)));
+typedef float v8 __attribute__((ext_vector_type(8), aligned(4)));
+typedef int32_t i8x __attribute__((ext_vector_type(8), aligned(4)));
 
 LLV_INLINE v8 splat(float x) { return (v8){x, x, x, x, x, x, x, x}; }
-LLV_INLINE v8 choose(i8x mask, v8 yes, v8 no) { return (v8)((mask & (i8x)yes) | (~mask & (i8x)no)); }
+LLV_INLINE v8 choose(i8x mask, v8 yes, v8 no) { return mask ? yes : no; }
+// Plain comparisons, which are one instruction each; nothing here is NaN.
+LLV_INLINE v8 larger(v8 a, v8 b) { return a > b ? a : b; }
+LLV_INLINE v8 smaller(v8 a, v8 b) { return a < b ? a : b; }
 LLV_INLINE v8 round8(v8 x) { return __builtin_elementwise_roundeven(x); }
-LLV_INLINE v8 clamp8(v8 x, float low, float high) {
-  return __builtin_elementwise_min(__builtin_elementwise_max(x, splat(low)), splat(high));
-}
+LLV_INLINE v8 clamp8(v8 x, float low, float high) { return smaller(larger(x, splat(low)), splat(high)); }
 
 typedef struct { v8 scale, zero, error; } fit;
 
@@ -95,12 +96,12 @@ LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
   if (p->affine) {
     v8 inverse = reciprocal(most - least);
     for (int k = 0; k < LLV_SEARCH_STEPS; k++)
-      keep_better(&best, refit(p, inverse * splat(levels + 0.3f * (float)(k - 10)), least));
+      keep_better(&best, refit(p, inverse * splat(levels + 0.4f * (float)(k - 7)), least));
   } else {
-    v8 reach = __builtin_elementwise_max(most, -least);
+    v8 reach = larger(most, -least);
     // The side with the larger magnitude may use the longer half of the codes: both signs of the step are tried.
     for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
-      v8 inverse = reciprocal(reach) * splat(-p->low + 0.25f * (float)(k - 7));
+      v8 inverse = reciprocal(reach) * splat(-p->low + 0.35f * (float)(k - 5));
       keep_better(&best, refit(p, inverse, splat(0)));
       if (p->low != -p->high) keep_better(&best, refit(p, -inverse, splat(0)));
     }
@@ -109,23 +110,31 @@ LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
   return best;
 }
 
-LLV_INLINE void store_group(const problem *p, int lane, float scale, float zero, uint8_t *codes, llv_loss *loss) {
-  double error = 0, most = 0;
+// Codes under the stored step and zero, and what they lose. Lanes from `lanes` on are left out.
+LLV_INLINE void store_groups(const problem *p, v8 scale, v8 zero, size_t lanes, size_t stride, uint8_t *codes, llv_loss *loss) {
+  const v8 range_low = splat(p->low), range_high = splat(p->high);
+  const i8x used = (i8x){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)lanes;
+  v8 divisor = choose(scale != 0, scale, splat(1)), error = splat(0), most = splat(0);
+  i8x clamped = {0};
   for (size_t i = 0; i < p->n; i++) {
-    float w = ((const float *)&p->w[i])[lane];
-    float q = scale != 0 ? __builtin_roundevenf((w - zero) / scale) : 0;
-    if (q < p->low || q > p->high) {
-      loss->clamped++;
-      q = q < p->low ? p->low : p->high;
-    }
-    codes[i] = (uint8_t)(int8_t)(int)q;
-    if (p->affine) codes[i] = (uint8_t)(int)q;
-    double d = fabs((double)w - ((double)(q * scale) + zero));
+    v8 w = p->w[i];
+    v8 exact = choose(scale != 0, round8((w - zero) / divisor), splat(0));
+    v8 q = clamp8(exact, p->low, p->high);
+    clamped -= (exact < range_low) | (exact > range_high);
+    v8 d = w - (q * scale + zero);
     error += d * d;
-    most = d > most ? d : most;
+    most = larger(most, larger(d, -d));
+    i8x code = __builtin_convertvector(q, i8x);
+    for (size_t j = 0; j < lanes; j++) codes[j * stride + i] = (uint8_t)code[j];
   }
-  loss->error += error;
-  loss->largest = most > loss->largest ? most : loss->largest;
+  error = choose(used, error, splat(0));
+  most = choose(used, most, splat(0));
+  clamped &= used;
+  for (int j = 0; j < 8; j++) {
+    loss->error += error[j];
+    loss->largest = most[j] > loss->largest ? most[j] : loss->largest;
+    loss->clamped += (uint64_t)clamped[j];
+  }
 }
 
 LLV_INLINE void llv_quantize_groups_body(const float *w, size_t stride, size_t count, size_t n, int bits, int affine,
@@ -138,35 +147,37 @@ LLV_INLINE void llv_quantize_groups_body(const float *w, size_t stride, size_t c
     size_t lanes = count - first < 8 ? count - first : 8;
     v8 least = splat(INFINITY), most = splat(-INFINITY);
     p.sum = splat(0), p.squares = splat(0);
+    // Lanes without a group repeat the last one.
+    const float *row[8];
+    for (size_t j = 0; j < 8; j++) row[j] = w + (first + (j < lanes ? j : lanes - 1)) * stride;
     for (size_t i = 0; i < n; i++) {
-      // Lanes without a group repeat the last one.
-      for (size_t j = 0; j < 8; j++) scratch[8 * i + j] = w[(first + (j < lanes ? j : lanes - 1)) * stride + i];
-      v8 x = p.w[i];
-      least = __builtin_elementwise_min(least, x);
-      most = __builtin_elementwise_max(most, x);
+      v8 x = {row[0][i], row[1][i], row[2][i], row[3][i], row[4][i], row[5][i], row[6][i], row[7][i]};
+      ((v8 *)scratch)[i] = x;
+      least = smaller(least, x);
+      most = larger(most, x);
       p.sum += x;
       p.squares += x * x;
     }
     fit best = search(&p, least, most);
+    v8 scale = splat(0), zero = splat(0);
     for (size_t j = 0; j < lanes; j++) {
-      size_t group = first + j;
-      float a = ((const float *)&least)[j], b = ((const float *)&most)[j];
-      float scale = ((const float *)&best.scale)[j], zero = ((const float *)&best.zero)[j];
-      if (affine && a == b) {
+      float s = best.scale[j], z = best.zero[j];
+      if (affine && least[j] == most[j]) {
         // One value: the zero takes its half-precision part, one step the rest.
-        zero = llv_half_to_float(llv_half_from_float(a));
-        scale = a - zero;
+        z = llv_half_to_float(llv_half_from_float(most[j]));
+        s = most[j] - z;
       }
-      uint16_t stored = llv_half_from_float(scale), stored_zero = llv_half_from_float(zero);
+      uint16_t stored = llv_half_from_float(s), stored_zero = affine ? llv_half_from_float(z) : 0;
+      int is_lost = affine ? least[j] != most[j] : least[j] != 0 || most[j] != 0;
       if ((stored & 0x7FFF) == 0x7C00 || (stored_zero & 0x7FFF) == 0x7C00) loss->overflowed++;
-      if ((stored & 0x7FFF) == 0 && a != b) loss->vanished++;
-      if ((stored & 0x7FFF) == 0 && a == b && !affine && a != 0) loss->vanished++;
-      scales[group * scale_stride] = stored;
-      if (affine) zeros[group * scale_stride] = stored_zero;
-      store_group(&p, (int)j, llv_half_to_float(stored), affine ? llv_half_to_float(stored_zero) : 0,
-                  codes + group * stride, loss);
-      loss->squares += ((const float *)&p.squares)[j];
+      if ((stored & 0x7FFF) == 0 && is_lost) loss->vanished++;
+      scales[(first + j) * scale_stride] = stored;
+      if (affine) zeros[(first + j) * scale_stride] = stored_zero;
+      scale[j] = llv_half_to_float(stored);
+      zero[j] = llv_half_to_float(stored_zero);
+      loss->squares += p.squares[j];
     }
+    store_groups(&p, scale, zero, lanes, stride, codes + first * stride, loss);
   }
 }
 LLV_DISPATCH(llv_quantize_groups,

@@ -10,7 +10,7 @@ extension FidelityReport {
       body { font: 16px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
       h1 { background: \(color); color: white; padding: .6rem 1rem; border-radius: .4rem; font-size: 1.5rem; }
       h2 { margin-top: 2.2rem; font-size: 1.15rem; border-bottom: 1px solid #d1d9e0; }
-      table { border-collapse: collapse; width: 100%; } td, th { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #eaeef2; }
+      table { border-collapse: collapse; width: 100%; margin-bottom: 1rem; } td, th { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #eaeef2; }
       td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
       .ok { color: #1a7f37; font-weight: 600; } .bad { color: #cf222e; font-weight: 600; }
       .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; } figure { margin: 0; }

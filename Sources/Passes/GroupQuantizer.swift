@@ -1,5 +1,6 @@
 import Bytes
 import CKernels
+import Glibc
 import Synchronization
 import Tensors
 
@@ -22,31 +23,30 @@ struct GroupQuantizer: Sendable {
       throw Failure(.internal, "shape \(tensor.shape) does not fit \(integers.text)")
     }
     let source = try RowSource(tensor, threads: threads)
-    let result = Part(try Buffer(count: layout.byteCount))
-    result.buffer.clear()
+    let result = try Buffer(count: layout.byteCount)
+    result.withMutableBytes { bytes in
+      // The gaps before scales and zeros; everything else is written below.
+      for part in [layout.scalesAt, layout.zerosAt] where part >= 64 {
+        bytes[(part - 64)..<part].initializeMemory(as: UInt8.self, repeating: 0)
+      }
+    }
     let step = max(1, GroupQuantizer.spanElements / layout.columns)
     let spans = Checked.ceilDivide(layout.rows, step)
     let losses = Mutex([llv_loss](repeating: llv_loss(), count: spans))
-    // The last task holds the source to its checksum while the others work on it.
-    try parallel(spans + 1, threads: threads) { (task) throws(Failure) in
-      if task == spans { return try source.check() }
+    try parallel(spans, threads: threads) { (task) throws(Failure) in
       let span = task * step..<min(layout.rows, (task + 1) * step)
-      let loss = try quantize(span, source, layout, result.buffer)
+      let floats = try source.floats(span, number: task)
+      let loss = try quantize(floats, span, layout, result)
       losses.withLock { $0[task] = loss }
     }
-    return (result.buffer, try total(losses.withLock { $0 }))
-  }
-
-  private struct Part: Sendable {
-    let buffer: Buffer
-    init(_ buffer: Buffer) { self.buffer = buffer }
+    try source.check()
+    return (result, try total(losses.withLock { $0 }))
   }
 
   private func quantize(
-    _ span: Range<Int>, _ source: RowSource, _ layout: GroupedInteger.Layout, _ result: Buffer
+    _ floats: Buffer, _ span: Range<Int>, _ layout: GroupedInteger.Layout, _ result: Buffer
   ) throws(Failure) -> llv_loss {
     let columns = layout.columns
-    let floats = try source.floats(span)
     let codes = try Buffer(count: span.count * columns)
     let scratch = try Buffer(count: 8 * integers.groupSize * 4)
     var loss = llv_loss()
@@ -119,30 +119,76 @@ struct GroupQuantizer: Sendable {
 }
 
 /// Rows of a tensor as floats, read where they lie when that is possible, so that a large tensor is never in memory as a
-/// whole.
+/// whole. Spans are asked for once each, in order or nearly so.
 private struct RowSource: Sendable {
   private let tensor: Tensor
   private let bytes: ByteView
-  private let stored: StoredBytes?
+  private let hash: HashInOrder?
+  private let checksum: UInt64
 
   init(_ tensor: Tensor, threads: Int) throws(Failure) {
     self.tensor = tensor
-    switch tensor.content {
-    case .bytes(let view): (bytes, stored) = (view, nil)
-    case .stored(let content) where content.codec == .raw: (bytes, stored) = (content.stored, content)
-    default: (bytes, stored) = (ByteView(try tensor.load(threads: threads)), nil)
+    if case .stored(let stored) = tensor.content, stored.codec == .raw {
+      (bytes, hash, checksum) = (stored.stored, HashInOrder(), stored.checksum)
+    } else if case .bytes(let view) = tensor.content {
+      (bytes, hash, checksum) = (view, nil, 0)
+    } else {
+      (bytes, hash, checksum) = (ByteView(try tensor.load(threads: threads)), nil, 0)
     }
   }
 
-  /// `[span.count, columns]`.
-  func floats(_ span: Range<Int>) throws(Failure) -> Buffer {
+  /// `[span.count, columns]`. Spans are numbered from 0 in the order of their rows.
+  func floats(_ span: Range<Int>, number: Int) throws(Failure) -> Buffer {
     let rowBytes = tensor.byteCount / max(1, tensor.rows)
-    let part = try Buffer(count: span.count * rowBytes)
-    try part.withMutableBytes { (target) throws(Failure) in try bytes.read(at: span.lowerBound * rowBytes, into: target) }
+    let part: Buffer
+    do throws(Failure) {
+      part = try Buffer(count: span.count * rowBytes)
+      try part.withMutableBytes { (target) throws(Failure) in try bytes.read(at: span.lowerBound * rowBytes, into: target) }
+    } catch {
+      hash?.giveUp()
+      throw error
+    }
+    hash?.add(part, number: number)
     if tensor.encoding == .plain(.F32) { return part }
     let rows = Tensor(tensor.name, shape: [span.count, tensor.columns], encoding: tensor.encoding, content: .bytes(ByteView(part)))
     return try rows.floats(threads: 1)
   }
 
-  func check() throws(Failure) { try stored?.check() }
+  /// Holds what was read to the tensor's checksum.
+  func check() throws(Failure) {
+    guard let hash, hash.value() != checksum else { return }
+    throw Failure(.malformed, "checksum does not match: the file is damaged", file: bytes.file?.path)
+  }
+}
+
+/// A hash over parts that several threads bring, each waiting for the parts before its own.
+private final class HashInOrder: Sendable {
+  private struct State {
+    var next = 0
+    var hash = XXH64()
+    var isGivenUp = false
+  }
+
+  private let state = Mutex(State())
+
+  func add(_ part: Buffer, number: Int) {
+    while true {
+      let isDone = state.withLock { state in
+        if state.next == number, !state.isGivenUp {
+          part.withBytes { state.hash.update($0) }
+          state.next += 1
+          return true
+        }
+        return state.isGivenUp
+      }
+      if isDone { return }
+      // The part before is being read by another thread, and will be here in microseconds.
+      sched_yield()
+    }
+  }
+
+  /// Nobody waits for a part that will not come.
+  func giveUp() { state.withLock { $0.isGivenUp = true } }
+
+  func value() -> UInt64 { state.withLock { $0.hash.value() } }
 }

@@ -32,7 +32,7 @@ public struct Pass: Sendable {
   public static let dropUnused = Pass("drop-unused") { (model, notes) in
     let unused = Set(model.unused)
     model.removeTensors { unused.contains($0.name) }
-    if !unused.isEmpty { notes.append("\(unused.count) tensors that nothing reads are left out") }
+    if !unused.isEmpty { notes.append("\(unused.count) tensors that nothing reads any more are left out") }
   }
 }
 
