@@ -45,7 +45,9 @@ public struct ByteView: Sendable {
     case .file(let file, let start):
       try file.read(at: start + offset, into: target)
     case .memory(let buffer, let start):
-      buffer.withBytes { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[(start + offset)...].prefix(target.count))) }
+      buffer.withBytes {
+        target.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[(start + offset)...].prefix(target.count)))
+      }
     case .joined(let views):
       var start = 0
       for view in views {

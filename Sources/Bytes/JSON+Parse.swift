@@ -99,7 +99,9 @@ extension JSON {
           try string(source)
           skipSpace(source)
           guard at < count else { throw failure("\(what) ends inside an object: unfinished object") }
-          guard source[at] == UInt8(ascii: ":") else { throw failure("\(Parser.shown(source[at])) where \":\" is expected") }
+          guard source[at] == UInt8(ascii: ":") else {
+            throw failure("\(Parser.shown(source[at])) where \":\" is expected")
+          }
           at += 1
           skipSpace(source)
         }
@@ -284,13 +286,16 @@ extension JSON {
     }
 
     func repeated(_ source: Source, _ key: Int, in object: Int) -> Failure {
-      failure("duplicate \(object == 0 ? topKey : "key") \(withKey(source, key) { Failure.quoted($0) })", at: Int(nodes[key].position))
+      failure(
+        "duplicate \(object == 0 ? topKey : "key") \(withKey(source, key) { Failure.quoted($0) })",
+        at: Int(nodes[key].position))
     }
 
     func withKey<R>(_ source: Source, _ key: Int, _ body: (Source) -> R) -> R {
       let range = Int(nodes[key].start)..<(Int(nodes[key].start) + Int(nodes[key].length))
       return nodes[key].isUnescaped
-        ? unescaped.withUnsafeBufferPointer { body(Source(rebasing: $0[range])) } : body(Source(rebasing: source[range]))
+        ? unescaped.withUnsafeBufferPointer { body(Source(rebasing: $0[range])) }
+        : body(Source(rebasing: source[range]))
     }
 
     func compare(_ source: Source, _ a: Int, _ b: Int) -> Int {

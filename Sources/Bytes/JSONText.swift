@@ -14,7 +14,11 @@ public enum JSONText: Sendable, Equatable {
     case .null: self = .null
     case .true, .false: self = .bool(json.kind == .true)
     case .number:
-      if let value = try? json.integer(in: .min ... .max) { self = .int(value) } else { self = .number(try json.double()) }
+      if let value = try? json.integer(in: .min ... .max) {
+        self = .int(value)
+      } else {
+        self = .number(try json.double())
+      }
     case .string: self = .string(try json.string())
     case .array:
       var values: [JSONText] = []
@@ -22,7 +26,9 @@ public enum JSONText: Sendable, Equatable {
       self = .array(values)
     case .object:
       var members: [(String, JSONText)] = []
-      for (key, value) in try json.members() { members.append((String(decoding: key, as: UTF8.self), try JSONText(value))) }
+      for (key, value) in try json.members() {
+        members.append((String(decoding: key, as: UTF8.self), try JSONText(value)))
+      }
       self = .object(members)
     }
   }

@@ -42,7 +42,8 @@ public enum LZ4Frame {
       written += given
       if hint == 0 { break }
       guard taken > 0 || given > 0 else {
-        throw Failure(.malformed, written == target.count ? "LZ4 frame holds more than it declares" : "LZ4 frame is truncated")
+        throw Failure(
+          .malformed, written == target.count ? "LZ4 frame holds more than it declares" : "LZ4 frame is truncated")
       }
     }
     guard written == target.count else {
@@ -55,7 +56,9 @@ public enum LZ4Frame {
     func malformed(_ problem: String, _ offset: Int) -> Failure {
       Failure(.malformed, "LZ4 frame: \(problem)", place: "frame byte \(offset)")
     }
-    func word(_ offset: Int) -> UInt32 { UInt32(littleEndian: packed.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
+    func word(_ offset: Int) -> UInt32 {
+      UInt32(littleEndian: packed.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    }
     guard packed.count >= 7 else { throw malformed("truncated header", packed.count) }
     guard word(0) != 0x184C_2102 else { throw Failure(.unsupported, "legacy LZ4 frame") }
     guard word(0) == magic else { throw malformed("wrong magic number", 0) }

@@ -35,7 +35,8 @@ public final class OutputFile {
       OutputFile.sweep(folder, directory)
       let suffix = ".llvconv-\(getpid())-\(String(UInt32.random(in: 0 ... .max), radix: 16)).tmp"
       let head = String(decoding: name.utf8.prefix(255 - suffix.utf8.count - 1), as: UTF8.self)
-      temporary = "." + (name.utf8.count + suffix.utf8.count < 255 ? name : String(head.unicodeScalars.filter(\.isASCII)))
+      temporary =
+        "." + (name.utf8.count + suffix.utf8.count < 255 ? name : String(head.unicodeScalars.filter(\.isASCII)))
         + suffix
       temporaryPath = folder + "/" + temporary
       descriptor = system.openat(directory, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)

@@ -20,7 +20,8 @@ public struct Embeddings: Sendable {
     precondition(query.count == width, "a query as wide as the rows")
     var result = [Float](repeating: 0, count: count)
     query.withUnsafeBufferPointer { query in
-      values.withUnsafeBufferPointer { rows in llv_dot_rows(query.baseAddress, rows.baseAddress, count, width, &result) }
+      values.withUnsafeBufferPointer { rows in llv_dot_rows(query.baseAddress, rows.baseAddress, count, width, &result)
+      }
     }
     return result
   }

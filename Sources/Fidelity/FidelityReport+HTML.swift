@@ -58,11 +58,14 @@ extension FidelityReport {
 
   private func row(_ check: Check) -> String {
     let bound = check.isLowerBound ? "≥" : "≤"
-    return "<tr><td>\(check.name)</td><td class=\"n\">\(fixed(check.value, 4))</td><td class=\"n\">\(bound) \(fixed(check.threshold, 4))</td>"
+    return
+      "<tr><td>\(check.name)</td><td class=\"n\">\(fixed(check.value, 4))</td><td class=\"n\">\(bound) \(fixed(check.threshold, 4))</td>"
       + "<td class=\"\(check.passes ? "ok\">✓ passes" : "bad\">✗ fails")</td></tr>"
   }
 
-  private func summaryRow(_ name: String, _ summary: Closeness.Summary, _ digits: Int, isHighWorst: Bool = false) -> String {
+  private func summaryRow(_ name: String, _ summary: Closeness.Summary, _ digits: Int, isHighWorst: Bool = false)
+    -> String
+  {
     let tail = isHighWorst ? "–" : fixed(summary.lowest1, digits)
     return "<tr><td>\(name)</td><td class=\"n\">\(fixed(summary.mean, digits))</td><td class=\"n\">\(tail)</td>"
       + "<td class=\"n\">\(fixed(isHighWorst ? summary.most : summary.least, digits))</td></tr>"
@@ -71,7 +74,8 @@ extension FidelityReport {
   private func runRow(_ name: String, _ run: Retrieval.Run) -> String {
     let negatives = run.negativesBeaten.map { "<td class=\"n\">\(fixed($0, 4))</td>" } ?? ""
     let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10), run.overlap(with: baseline)]
-    return "<tr><td>\(name)</td>" + cells.map { "<td class=\"n\">\(fixed($0, 4))</td>" }.joined() + negatives + "</tr>\n"
+    return "<tr><td>\(name)</td>" + cells.map { "<td class=\"n\">\(fixed($0, 4))</td>" }.joined() + negatives
+      + "</tr>\n"
   }
 
   // MARK: Plots
@@ -89,7 +93,8 @@ extension FidelityReport {
     let step = width / Double(bins)
     let bars = counts.enumerated().map { index, count in
       let bar = Double(count) / most * height
-      return "<rect x=\"\(fixed(30 + Double(index) * step, 1))\" y=\"\(fixed(10 + height - bar, 1))\" width=\"\(fixed(step - 1, 1))\" height=\"\(fixed(bar, 1))\" fill=\"#0969da\"/>"
+      return
+        "<rect x=\"\(fixed(30 + Double(index) * step, 1))\" y=\"\(fixed(10 + height - bar, 1))\" width=\"\(fixed(step - 1, 1))\" height=\"\(fixed(bar, 1))\" fill=\"#0969da\"/>"
     }
     let digits = 1 - low < 0.01 ? 5 : 3
     return """
@@ -111,15 +116,21 @@ extension FidelityReport {
         let x = 40 + Double(group) * 135 + Double(place) * 36
         parts.append(
           "<rect x=\"\(fixed(x, 1))\" y=\"\(fixed(150 - height, 1))\" width=\"32\" height=\"\(fixed(height, 1))\" fill=\"\(colors[place])\"/>"
-            + "<text x=\"\(fixed(x + 16, 1))\" y=\"\(fixed(145 - height, 1))\" text-anchor=\"middle\">\(fixed(value * 100, 1))</text>")
+            + "<text x=\"\(fixed(x + 16, 1))\" y=\"\(fixed(145 - height, 1))\" text-anchor=\"middle\">\(fixed(value * 100, 1))</text>"
+        )
       }
-      parts.append("<text x=\"\(fixed(94 + Double(group) * 135, 1))\" y=\"167\" text-anchor=\"middle\">\(k == 1 ? "P@1" : "recall@\(k)"), %</text>")
+      parts.append(
+        "<text x=\"\(fixed(94 + Double(group) * 135, 1))\" y=\"167\" text-anchor=\"middle\">\(k == 1 ? "P@1" : "recall@\(k)"), %</text>"
+      )
     }
     for (place, run) in runs.enumerated() {
       let x = 60 + Double(place) * 120
-      parts.append("<rect x=\"\(x)\" y=\"180\" width=\"12\" height=\"12\" fill=\"\(colors[place])\"/><text x=\"\(x + 17)\" y=\"191\">\(run.0)</text>")
+      parts.append(
+        "<rect x=\"\(x)\" y=\"180\" width=\"12\" height=\"12\" fill=\"\(colors[place])\"/><text x=\"\(x + 17)\" y=\"191\">\(run.0)</text>"
+      )
     }
-    return "<svg viewBox=\"0 0 450 200\" role=\"img\">\(parts.joined())<line x1=\"30\" y1=\"150\" x2=\"430\" y2=\"150\" stroke=\"#818b98\"/></svg>"
+    return
+      "<svg viewBox=\"0 0 450 200\" role=\"img\">\(parts.joined())<line x1=\"30\" y1=\"150\" x2=\"430\" y2=\"150\" stroke=\"#818b98\"/></svg>"
   }
 
   // MARK: Text

@@ -86,16 +86,21 @@ public struct FidelityReport: Sendable {
   }
 
   private static func checks(
-    _ closeness: Closeness, _ baseline: Retrieval.Run, _ own: Retrieval.Run, _ mixed: Retrieval.Run, _ thresholds: Thresholds
+    _ closeness: Closeness, _ baseline: Retrieval.Run, _ own: Retrieval.Run, _ mixed: Retrieval.Run,
+    _ thresholds: Thresholds
   ) -> [Check] {
-    var checks = [Check(name: "mean cosine", value: closeness.cosine.mean, threshold: thresholds.cosine, isLowerBound: true)]
+    var checks = [
+      Check(name: "mean cosine", value: closeness.cosine.mean, threshold: thresholds.cosine, isLowerBound: true)
+    ]
     for (run, suffix) in [(own, ""), (mixed, ", mixed index")] {
       let overlap = run.overlap(with: baseline)
       checks.append(
-        Check(name: "overlap of the first 10" + suffix, value: overlap, threshold: thresholds.overlap, isLowerBound: true))
+        Check(
+          name: "overlap of the first 10" + suffix, value: overlap, threshold: thresholds.overlap, isLowerBound: true))
       for (name, k) in [("P@1", 1), ("recall@10", 10)] {
         let drop = baseline.recall(at: k) - run.recall(at: k)
-        checks.append(Check(name: "drop of \(name)\(suffix)", value: drop, threshold: thresholds.recallDrop, isLowerBound: false))
+        checks.append(
+          Check(name: "drop of \(name)\(suffix)", value: drop, threshold: thresholds.recallDrop, isLowerBound: false))
       }
     }
     return checks

@@ -41,27 +41,31 @@ public struct Checkpoint: Sendable {
     }
     if exists(single) { return try openFile(single) }
     throw Failure(
-      .missing, "holds neither model.safetensors nor model.safetensors.index.json; name the file itself if it is called otherwise",
+      .missing,
+      "holds neither model.safetensors nor model.safetensors.index.json; name the file itself if it is called otherwise",
       file: directory)
   }
 
   private static func openIndex(_ path: String) throws(Failure) -> Checkpoint {
     let contents = try ShardIndex.read(path)
     return Checkpoint(
-      tensors: contents.tensors, weights: contents.shards, directory: Formats.directory(of: path), notes: contents.notes)
+      tensors: contents.tensors, weights: contents.shards, directory: Formats.directory(of: path), notes: contents.notes
+    )
   }
 
   private static func openFile(_ path: String) throws(Failure) -> Checkpoint {
     let file = try InputFile(path)
     var notes: [String] = []
     switch try CheckpointFormat.detect(file) {
-    case .container: throw Failure(.usage, "is an .llv container already; quantize, inspect and embed read it as it is", file: path)
+    case .container:
+      throw Failure(.usage, "is an .llv container already; quantize, inspect and embed read it as it is", file: path)
     case .gguf: throw Failure(.unsupported, "GGUF checkpoints are not read yet", file: path)
     case .safetensors:
       let contents = try Safetensors.read(file)
       if !path.hasSuffix(".safetensors") { notes.append("\(path): holds safetensors, whatever its name says") }
       return Checkpoint(
-        tensors: contents.tensors, weights: [file], directory: Formats.directory(of: path), notes: notes + contents.notes)
+        tensors: contents.tensors, weights: [file], directory: Formats.directory(of: path),
+        notes: notes + contents.notes)
     }
   }
 

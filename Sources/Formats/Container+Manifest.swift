@@ -27,7 +27,9 @@ extension Container {
     }
     if let value = try json.required("default_prompt").kind == .null ? nil : json["default_prompt"] {
       let name = try value.string("default_prompt")
-      guard result.prompts.contains(where: { $0.name == name }) else { throw value.failure("is not one of the prompts") }
+      guard result.prompts.contains(where: { $0.name == name }) else {
+        throw value.failure("is not one of the prompts")
+      }
       result.defaultPrompt = name
     }
     return result
@@ -40,7 +42,8 @@ extension Container {
     case .plain(let type): .object([("type", .string(type.rawValue))])
     case .grouped(let integers):
       [
-        "type": "grouped", "bits": .int(integers.bits), "group": .int(integers.groupSize), "affine": .bool(integers.isAffine),
+        "type": "grouped", "bits": .int(integers.bits), "group": .int(integers.groupSize),
+        "affine": .bool(integers.isAffine),
         "scale": .string(integers.scaleType.rawValue),
       ]
     }
@@ -106,7 +109,8 @@ extension Container {
     case .attention(let attention):
       [
         ("heads", .int(attention.heads)), ("key_value_heads", .int(attention.keyValueHeads)),
-        ("head_width", .int(attention.headWidth)), ("scale", .number(attention.scale)), ("causal", .bool(attention.isCausal)),
+        ("head_width", .int(attention.headWidth)), ("scale", .number(attention.scale)),
+        ("causal", .bool(attention.isCausal)),
       ]
     case .pool(let kind): [("kind", .string(kind.rawValue))]
     }
@@ -143,7 +147,9 @@ extension Container {
   private static func choice<T: RawRepresentable<String>>(_ json: JSON, _ key: String) throws(Failure) -> T {
     let value = try json.required(key)
     let name = try value.string(key)
-    guard let choice = T(rawValue: name) else { throw value.failure("unknown \(key) \(Failure.quoted(name))", .unsupported) }
+    guard let choice = T(rawValue: name) else {
+      throw value.failure("unknown \(key) \(Failure.quoted(name))", .unsupported)
+    }
     return choice
   }
 }

@@ -25,7 +25,8 @@ extension Container {
     let header = try readHeader(file)
     let bytes = try ByteView(file, header.manifestAt, header.manifestCount).bytes()
     guard XXH64.hash(bytes) == header.manifestChecksum else {
-      throw Failure(.malformed, "manifest checksum does not match: the file is damaged", place: "byte \(header.manifestAt)")
+      throw Failure(
+        .malformed, "manifest checksum does not match: the file is damaged", place: "byte \(header.manifestAt)")
     }
     let json = try JSON.parse(bytes, what: "manifest")
     guard try json.required("format").bytes("format").elementsEqual("llv".utf8) else {
@@ -43,7 +44,9 @@ extension Container {
       let name = try nameValue.bytes("name")
       let stored = try sections.next(entry)
       let text = try RelativeName.checked(name)
-      guard !model.files.contains(where: { $0.name == text }) else { throw nameValue.failure("two files have one name") }
+      guard !model.files.contains(where: { $0.name == text }) else {
+        throw nameValue.failure("two files have one name")
+      }
       model.files.append((text, .stored(stored), stored.count))
     }
     for entry in try json.required("tensors").elements("tensors") {
@@ -57,7 +60,8 @@ extension Container {
     for event in try json.required("history").elements("history") { model.history.append(try JSONText(event)) }
     try model.checkInvariants()
     return Contents(
-      model: model, file: file, checksum: header.manifestChecksum, program: try json.required("program").string("program"))
+      model: model, file: file, checksum: header.manifestChecksum,
+      program: try json.required("program").string("program"))
   }
 
   private static func readHeader(_ file: InputFile) throws(Failure) -> Header {
@@ -68,19 +72,24 @@ extension Container {
       let mangled = bytes.starts(with: magic.prefix(4)) ? "; damaged, perhaps by a text-mode transfer" : ""
       throw malformed("not an .llv container\(mangled)", 0)
     }
-    guard bytes.count == headerCount else { throw malformed("the file ends inside its \(headerCount)-byte header", bytes.count) }
+    guard bytes.count == headerCount else {
+      throw malformed("the file ends inside its \(headerCount)-byte header", bytes.count)
+    }
     func field<T: FixedWidthInteger>(_ at: Int, _ type: T.Type) -> T {
       bytes.withUnsafeBytes { T(littleEndian: $0.loadUnaligned(fromByteOffset: at, as: T.self)) }
     }
     let found = field(8, UInt32.self)
     guard found > 0 else { throw malformed("version 0", 8) }
     guard found <= version else {
-      throw Failure(.unsupported, "version \(found), written by a newer llvconv; this one reads up to \(version)", place: "byte 8")
+      throw Failure(
+        .unsupported, "version \(found), written by a newer llvconv; this one reads up to \(version)", place: "byte 8")
     }
     guard field(56, UInt64.self) == XXH64.hash(Array(bytes[..<56])) else {
       throw malformed("header checksum does not match: the file is damaged", 56)
     }
-    guard field(12, UInt32.self) == 0, field(48, UInt64.self) == 0 else { throw malformed("reserved bytes are not zero", 12) }
+    guard field(12, UInt32.self) == 0, field(48, UInt64.self) == 0 else {
+      throw malformed("reserved bytes are not zero", 12)
+    }
     let (at, count, total) = (field(16, UInt64.self), field(24, UInt64.self), field(40, UInt64.self))
     guard total == UInt64(file.count) else {
       throw malformed("the header says \(total) bytes, the file has \(file.count): unfinished or cut", 40)
@@ -88,7 +97,9 @@ extension Container {
     guard at >= UInt64(headerCount), at <= total, count == total - at, at % UInt64(alignment) == 0 else {
       throw malformed("manifest of \(count) bytes at \(at) does not end the file", 16)
     }
-    guard count <= UInt64(Limits.manifest) else { throw Failure(.limit, "manifest of \(count) bytes", place: "byte 24") }
+    guard count <= UInt64(Limits.manifest) else {
+      throw Failure(.limit, "manifest of \(count) bytes", place: "byte 24")
+    }
     return Header(manifestAt: Int(at), manifestCount: Int(count), manifestChecksum: field(32, UInt64.self))
   }
 
@@ -139,7 +150,9 @@ extension Container {
       guard let expected = Checked.roundUp(at, to: Container.alignment), start == expected else {
         throw entry.failure("section at \(start), but the one before ends at \(at): hole, overlap or wrong alignment")
       }
-      guard stored <= end - start else { throw entry.failure("section of \(stored) bytes at \(start) leaves the data part") }
+      guard stored <= end - start else {
+        throw entry.failure("section of \(stored) bytes at \(start) leaves the data part")
+      }
       guard codec == .raw ? stored == count : stored < count && count / Limits.lz4Expansion <= stored else {
         throw entry.failure("\(stored) stored bytes cannot stand for \(count) with codec \(codec.text)")
       }

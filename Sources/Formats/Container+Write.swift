@@ -50,7 +50,9 @@ public final class ContainerWriter {
       "files": .array(fileEntries), "tensors": .array(tensorEntries), "history": .array(model.history),
     ]
     let bytes = manifest.bytes()
-    guard bytes.count <= Limits.manifest else { throw Failure(.limit, "manifest of \(bytes.count) bytes", file: output.path) }
+    guard bytes.count <= Limits.manifest else {
+      throw Failure(.limit, "manifest of \(bytes.count) bytes", file: output.path)
+    }
     try output.pad(to: Container.alignment)
     let header = Container.Header(
       manifestAt: output.count, manifestCount: bytes.count, manifestChecksum: XXH64.hash(bytes))
@@ -150,10 +152,13 @@ extension Container {
     return try sample.withMutableBytes { (target) throws(Failure) in
       for index in 0..<pieces {
         let offset = pieces == 1 ? 0 : (view.count - length) / (pieces - 1) * index / 8 * 8
-        try view.read(at: offset, into: UnsafeMutableRawBufferPointer(rebasing: target[(index * length)..<((index + 1) * length)]))
+        try view.read(
+          at: offset, into: UnsafeMutableRawBufferPointer(rebasing: target[(index * length)..<((index + 1) * length)]))
       }
       for codec in codecs {
-        if let bytes = try codec.encode(UnsafeRawBufferPointer(target)), pays(bytes.count, for: target.count) { return true }
+        if let bytes = try codec.encode(UnsafeRawBufferPointer(target)), pays(bytes.count, for: target.count) {
+          return true
+        }
       }
       return false
     }

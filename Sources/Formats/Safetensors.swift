@@ -110,7 +110,8 @@ public enum Safetensors {
     contents.tensors.reserveCapacity(entries.count)
     for entry in entries {
       let view = ByteView(file, dataStart + entry.start, entry.end - entry.start)
-      contents.tensors.append(Tensor(entry.name, shape: entry.shape, encoding: .plain(entry.type), content: .bytes(view)))
+      contents.tensors.append(
+        Tensor(entry.name, shape: entry.shape, encoding: .plain(entry.type), content: .bytes(view)))
     }
     return contents
   }
@@ -119,7 +120,9 @@ public enum Safetensors {
     guard json.kind == .object else { throw json.failure("the entry must be an object") }
     let typeValue = try json.required("dtype")
     let typeName = try typeValue.string("dtype")
-    guard let type = DType(rawValue: typeName) else { throw typeValue.failure("unknown dtype \(Failure.quoted(typeName))") }
+    guard let type = DType(rawValue: typeName) else {
+      throw typeValue.failure("unknown dtype \(Failure.quoted(typeName))")
+    }
     let shapeValue = try json.required("shape")
     let dimensions = try shapeValue.elements("shape")
     guard dimensions.count <= Limits.rank else {
@@ -151,32 +154,40 @@ public enum Safetensors {
     let extra = try json.members().map(\.key).filter { key in
       !["dtype", "shape", "data_offsets"].contains { key.elementsEqual($0.utf8) }
     }
-    for key in extra { notes.append("tensor \(name.quoted): extra key \(Failure.quoted(key)) in the header is ignored") }
+    for key in extra {
+      notes.append("tensor \(name.quoted): extra key \(Failure.quoted(key)) in the header is ignored")
+    }
     return Entry(name: name, type: type, shape: shape, start: Int(start), end: Int(end))
   }
 
   /// Sorts the entries by place and returns what is wrong with how they lie: every byte belongs to exactly one tensor.
   private static func gaps(_ entries: inout [Entry], _ dataCount: Int, _ dataStart: Int) throws(Failure) -> [Failure] {
     // Empty tensors share their offset with the next; names break ties, so that the order of the header does not matter.
-    entries.sort { ($0.start, $0.end) == ($1.start, $1.end) ? $0.name < $1.name : ($0.start, $0.end) < ($1.start, $1.end) }
+    entries.sort {
+      ($0.start, $0.end) == ($1.start, $1.end) ? $0.name < $1.name : ($0.start, $0.end) < ($1.start, $1.end)
+    }
     var failures: [Failure] = []
     var end = 0
     var before: TensorName?
     for entry in entries where failures.count < mostFaults {
       if entry.start > end {
         failures.append(
-          Failure(.malformed, "hole of \(entry.start - end) bytes at \(end)", thing: "tensor \(entry.name.quoted)",
+          Failure(
+            .malformed, "hole of \(entry.start - end) bytes at \(end)", thing: "tensor \(entry.name.quoted)",
             place: "byte \(dataStart + end)"))
       } else if entry.start < end, let before {
         failures.append(
-          Failure(.malformed, "\(before.quoted) and \(entry.name.quoted) overlap", place: "byte \(dataStart + entry.start)"))
+          Failure(
+            .malformed, "\(before.quoted) and \(entry.name.quoted) overlap", place: "byte \(dataStart + entry.start)"))
       }
       if entry.end > end { before = entry.name }
       end = max(end, entry.end)
     }
     if failures.isEmpty, end > dataCount {
       failures.append(
-        Failure(.malformed, "\(end - dataCount) bytes missing at the end of the file", thing: before.map { "tensor \($0.quoted)" },
+        Failure(
+          .malformed, "\(end - dataCount) bytes missing at the end of the file",
+          thing: before.map { "tensor \($0.quoted)" },
           place: "byte \(dataStart + dataCount)"))
     }
     if failures.isEmpty, end < dataCount {

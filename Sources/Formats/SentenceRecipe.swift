@@ -14,7 +14,9 @@ struct SentenceRecipe {
   init(_ checkpoint: Checkpoint, notes: inout [String]) throws(Failure) {
     if let modules = try checkpoint.json("modules.json") {
       files.append("modules.json")
-      do throws(Failure) { try read(modules, checkpoint) } catch { throw error.inFile(checkpoint.directory + "modules.json") }
+      do throws(Failure) { try read(modules, checkpoint) } catch {
+        throw error.inFile(checkpoint.directory + "modules.json")
+      }
     } else {
       notes.append("no modules.json: mean pooling and normalisation are assumed, as sentence-transformers does")
       try readLimits(checkpoint, "")
@@ -37,14 +39,17 @@ struct SentenceRecipe {
         try readPooling(checkpoint, folder + "config.json")
       case (2..., "Normalize"): isNormalized = true
       default:
-        throw type.failure("module \(index) of type \(Failure.quoted(kind)) is not supported; Transformer, Pooling, Normalize are", .unsupported)
+        throw type.failure(
+          "module \(index) of type \(Failure.quoted(kind)) is not supported; Transformer, Pooling, Normalize are",
+          .unsupported)
       }
     }
     guard hasPooling else { throw Failure(.unsupported, "a model without a Pooling module gives no single vector") }
   }
 
   private mutating func readLimits(_ checkpoint: Checkpoint, _ folder: String) throws(Failure) {
-    for (name, key) in [("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")] {
+    for (name, key) in [("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")]
+    {
       guard let json = try checkpoint.json(folder + name) else { continue }
       files.append(folder + name)
       guard maximumTokens == nil, let value = json.optional(key) else { continue }
@@ -76,7 +81,8 @@ struct SentenceRecipe {
       }
       let known: [String: Op.Pooling] = ["mean": .mean, "cls": .first, "lasttoken": .last]
       guard modes.count == 1, let pooling = known[modes[0]] else {
-        throw json.failure("pooling \(modes.joined(separator: " and ")) is not supported; mean, cls or lasttoken is", .unsupported)
+        throw json.failure(
+          "pooling \(modes.joined(separator: " and ")) is not supported; mean, cls or lasttoken is", .unsupported)
       }
       self.pooling = pooling
     } catch { throw error.inFile(checkpoint.directory + name) }

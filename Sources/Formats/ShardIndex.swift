@@ -52,11 +52,14 @@ enum ShardIndex {
     if failures.isEmpty {
       for (name, shard) in wanted.sorted(by: { $0.key < $1.key }) where found[name] == nil {
         failures.append(
-          Failure(.malformed, "index says \(Failure.quoted(shard)), file does not hold it", thing: "tensor \(name.quoted)"))
+          Failure(
+            .malformed, "index says \(Failure.quoted(shard)), file does not hold it", thing: "tensor \(name.quoted)"))
       }
     }
     if let failure = Failure.all(failures) { throw failure }
-    if let total = json.optional("metadata")?.optional("total_size"), let size = try? total.unsigned(), size != UInt64(bytes) {
+    if let total = json.optional("metadata")?.optional("total_size"), let size = try? total.unsigned(),
+      size != UInt64(bytes)
+    {
       contents.notes.append("the index says \(size) bytes in total, the shards hold \(bytes)")
     }
     return contents

@@ -49,7 +49,8 @@ extension CPUDevice {
     try parallel(blocks * Checked.ceilDivide(problem.rows, rows), threads: threads) { (task) throws(Failure) in
       let (block, span) = (task % blocks, task / blocks)
       try body(
-        block * outputs..<min(problem.outputs, (block + 1) * outputs), span * rows..<min(problem.rows, (span + 1) * rows))
+        block * outputs..<min(problem.outputs, (block + 1) * outputs),
+        span * rows..<min(problem.rows, (span + 1) * rows))
     }
   }
 
@@ -58,7 +59,8 @@ extension CPUDevice {
   private func floatProduct(_ problem: Problem, _ x: FloatPointer, _ y: FloatPointer) throws(Failure) {
     let (tile, columns) = (SgemmTile.rows, problem.columns)
     let tensor = problem.weight.tensor
-    try forBlocks(problem, outputs: CPUDevice.outputsPerBlock, rows: CPUDevice.rowsPerSpan) { (block, span) throws(Failure) in
+    try forBlocks(problem, outputs: CPUDevice.outputsPerBlock, rows: CPUDevice.rowsPerSpan) {
+      (block, span) throws(Failure) in
       let decoded = try Buffer(count: tensor.encoding == .plain(.F32) ? 0 : block.count * columns * 4)
       let padded = try Buffer(count: tile * columns * 4)  // [tile, columns]: the last rows, then zeros
       let product = try Buffer(count: tile * block.count * 4)  // [tile, block]
@@ -117,7 +119,8 @@ extension CPUDevice {
           codes.codes.with(Int16.self) { all in
             guard let base = all.baseAddress else { return }
             for row in range {
-              llv_quantize_row(x + row * columns, columns, group, base + row * columns, scales + row * groups, sums + row * groups)
+              llv_quantize_row(
+                x + row * columns, columns, group, base + row * columns, scales + row * groups, sums + row * groups)
             }
           }
         }
@@ -129,7 +132,9 @@ extension CPUDevice {
   private func integerProduct(
     _ problem: Problem, _ integers: GroupedInteger, _ x: FloatPointer, _ y: FloatPointer
   ) throws(Failure) {
-    guard let layout = integers.layout(problem.weight.tensor.shape) else { throw Failure(.internal, "a weight without layout") }
+    guard let layout = integers.layout(problem.weight.tensor.shape) else {
+      throw Failure(.internal, "a weight without layout")
+    }
     let (columns, groups) = (problem.columns, layout.groups)
     let activations = try quantize(problem, integers.groupSize, groups, x)
     try forBlocks(problem, outputs: 16, rows: 256) { (block, span) throws(Failure) in
@@ -147,7 +152,9 @@ extension CPUDevice {
         }
         let offset = block.lowerBound * groups * integers.scaleType.bits / 8
         scales.with(Float.self) { integers.decodeScales(base + layout.scalesAt + offset, into: $0) }
-        if integers.isAffine { zeros.with(Float.self) { integers.decodeScales(base + layout.zerosAt + offset, into: $0) } }
+        if integers.isAffine {
+          zeros.with(Float.self) { integers.decodeScales(base + layout.zerosAt + offset, into: $0) }
+        }
       }
       activations.codes.with(Int16.self) { x in
         activations.scales.with(Float.self) { xs in

@@ -8,7 +8,9 @@ extension CPUDevice {
     let ids = try indices(ids)
     let width = table.columns
     if let bad = ids.first(where: { $0 < 0 || $0 >= table.rows }) {
-      throw Failure(.malformed, "index \(bad) has no row; the table has \(table.rows)", thing: "tensor \(weight.tensor.name.quoted)")
+      throw Failure(
+        .malformed, "index \(bad) has no row; the table has \(table.rows)", thing: "tensor \(weight.tensor.name.quoted)"
+      )
     }
     let (result, buffer) = try make(ids.count, width)
     try buffer.withFloats { (out) throws(Failure) in

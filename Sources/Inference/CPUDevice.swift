@@ -41,7 +41,8 @@ public struct CPUDevice: Device {
       return DeviceBuffer(rows: 1, columns: tensor.columns, storage: Value(try tensor.floats(threads: threads)))
     }
     return DeviceBuffer(
-      rows: isVector ? tensor.count : tensor.rows, columns: isVector ? 1 : tensor.columns, storage: Weight(tensor, bytes))
+      rows: isVector ? tensor.count : tensor.rows, columns: isVector ? 1 : tensor.columns,
+      storage: Weight(tensor, bytes))
   }
 
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
@@ -66,12 +67,16 @@ public struct CPUDevice: Device {
   // MARK: Values
 
   func value(_ buffer: DeviceBuffer) throws(Failure) -> Buffer {
-    guard let value = buffer.storage as? Value else { throw Failure(.internal, "a value of another device, or a weight") }
+    guard let value = buffer.storage as? Value else {
+      throw Failure(.internal, "a value of another device, or a weight")
+    }
     return value.buffer
   }
 
   func weight(_ buffer: DeviceBuffer) throws(Failure) -> Weight {
-    guard let weight = buffer.storage as? Weight else { throw Failure(.internal, "a weight of another device, or a value") }
+    guard let weight = buffer.storage as? Weight else {
+      throw Failure(.internal, "a weight of another device, or a value")
+    }
     return weight
   }
 

@@ -84,6 +84,7 @@ public struct Embedder: Sendable {
   private func upload(_ indices: [Int32]) throws(Failure) -> DeviceBuffer {
     let buffer = try Buffer(count: indices.count * 4)
     buffer.with(Int32.self) { _ = $0.update(fromContentsOf: indices) }
-    return try device.upload(Tensor("batch", shape: [indices.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
+    return try device.upload(
+      Tensor("batch", shape: [indices.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
   }
 }

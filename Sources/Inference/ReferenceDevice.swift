@@ -56,7 +56,8 @@ public struct ReferenceDevice: Device {
       }
       return buffer(y, inputs[1].rows)
     case .add:
-      return buffer(x.indices.map { row in zip(x[row], values[1][values[1].count == 1 ? 0 : row]).map { $0 + $1 } }, columns)
+      return buffer(
+        x.indices.map { row in zip(x[row], values[1][values[1].count == 1 ? 0 : row]).map { $0 + $1 } }, columns)
     case .norm(let kind, let epsilon):
       let y = x.map { row in
         let mean = kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
@@ -113,7 +114,9 @@ public struct ReferenceDevice: Device {
         let shared = first..<first + attention.headWidth
         for row in start..<end {
           let seen = start..<(attention.isCausal ? row + 1 : end)
-          let scores = seen.map { other in zip(q[row][own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale }
+          let scores = seen.map { other in
+            zip(q[row][own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
+          }
           let most = scores.max() ?? 0
           let weights = scores.map { exp($0 - most) }
           let sum = weights.reduce(0, +)
@@ -142,7 +145,9 @@ public struct ReferenceDevice: Device {
   // MARK: Decoding
 
   private static func decode(_ tensor: Tensor, _ bytes: [UInt8]) throws(Failure) -> [Double] {
-    func load<T>(_ at: Int, _ type: T.Type) -> T { bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: T.self) } }
+    func load<T>(_ at: Int, _ type: T.Type) -> T {
+      bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: at, as: T.self) }
+    }
     func real(_ type: DType, _ at: Int) -> Double? {
       switch type {
       case .F64: load(at, Double.self)

@@ -85,7 +85,9 @@ enum Decomposition {
       while end < text.count, classes[text[end]] != nil { end += 1 }
       if end - start > 1 {
         let run = text[start..<end].enumerated().map { (classes[$0.element] ?? 0, $0.offset, $0.element) }
-        for (offset, item) in run.sorted(by: { ($0.0, $0.1) < ($1.0, $1.1) }).enumerated() { text[start + offset] = item.2 }
+        for (offset, item) in run.sorted(by: { ($0.0, $0.1) < ($1.0, $1.1) }).enumerated() {
+          text[start + offset] = item.2
+        }
       }
       start = end
     }

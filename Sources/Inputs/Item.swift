@@ -51,7 +51,9 @@ public struct Pair: Sendable, Equatable {
     var pairs: [Pair] = []
     var failures: [Failure] = []
     var number = 0
-    for line in try file.all(limit: 1 << 32, what: "pairs").split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
+    for line in try file.all(limit: 1 << 32, what: "pairs").split(
+      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    {
       number += 1
       guard !line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) else { continue }
       do throws(Failure) {

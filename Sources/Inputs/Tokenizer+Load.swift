@@ -49,7 +49,8 @@ extension Tokenizer {
 
   private static func pieces(_ json: JSON) throws(Failure) -> [[UInt8]: Int32] {
     if let type = json.optional("type"), try type.string("type") != "WordPiece" {
-      throw type.failure("model of type \(Failure.quoted(try type.string())) is not supported; WordPiece is", .unsupported)
+      throw type.failure(
+        "model of type \(Failure.quoted(try type.string())) is not supported; WordPiece is", .unsupported)
     }
     var pieces: [[UInt8]: Int32] = [:]
     var owner: [Int32: [UInt8]] = [:]
@@ -73,8 +74,10 @@ extension Tokenizer {
     }
     return WordPiece(
       pieces: pieces, unknown: id,
-      continuingPrefix: try json.optional("continuing_subword_prefix")?.bytes("continuing_subword_prefix") ?? Array("##".utf8),
-      longestWord: try json.optional("max_input_chars_per_word")?.integer("max_input_chars_per_word", in: 0...1_000_000) ?? 100)
+      continuingPrefix: try json.optional("continuing_subword_prefix")?.bytes("continuing_subword_prefix")
+        ?? Array("##".utf8),
+      longestWord: try json.optional("max_input_chars_per_word")?.integer("max_input_chars_per_word", in: 0...1_000_000)
+        ?? 100)
   }
 
   private static func normalizer(_ json: JSON) throws(Failure) -> BertNormalizer {
@@ -135,7 +138,8 @@ extension Tokenizer {
       return ([try id("cls")], [try id("sep")])
     }
     guard type == "TemplateProcessing" else {
-      throw value.failure("post_processor of type \(Failure.quoted(type)) is not supported; TemplateProcessing is", .unsupported)
+      throw value.failure(
+        "post_processor of type \(Failure.quoted(type)) is not supported; TemplateProcessing is", .unsupported)
     }
     let tokens = try value.required("special_tokens")
     var before: [Int32] = []
@@ -179,7 +183,8 @@ extension Tokenizer {
     if let config {
       let json = try JSON.parse(config, what: "tokenizer_config.json")
       normalizer.lowercases = try json.optional("do_lower_case")?.bool("do_lower_case") ?? true
-      normalizer.separatesIdeographs = try json.optional("tokenize_chinese_chars")?.bool("tokenize_chinese_chars") ?? true
+      normalizer.separatesIdeographs =
+        try json.optional("tokenize_chinese_chars")?.bool("tokenize_chinese_chars") ?? true
       normalizer.stripsAccents = try json.optional("strip_accents")?.bool("strip_accents") ?? normalizer.lowercases
       for (index, key) in ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"].enumerated() {
         guard let value = json.optional(key) else { continue }

@@ -86,6 +86,7 @@ public struct Tokenizer: Sendable {
   }
 
   private func isWord(_ code: UInt32) -> Bool {
-    code == UInt32(UInt8(ascii: "_")) || Unicode.Scalar(code).map { $0.properties.isAlphabetic || $0.properties.numericType != nil } ?? false
+    code == UInt32(UInt8(ascii: "_"))
+      || Unicode.Scalar(code).map { $0.properties.isAlphabetic || $0.properties.numericType != nil } ?? false
   }
 }

@@ -10,7 +10,9 @@ extension Pass {
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for index in graph.nodes.indices {
         let node = graph.nodes[index]
-        guard case .norm = node.op, node.inputs.count > 1, index != graph.output, let gain = model.tensor(node.inputs[1]) else {
+        guard case .norm = node.op, node.inputs.count > 1, index != graph.output,
+          let gain = model.tensor(node.inputs[1])
+        else {
           continue
         }
         let bias = node.inputs.count > 2 ? model.tensor(node.inputs[2]) : nil
@@ -27,7 +29,9 @@ extension Pass {
     }
   }
 
-  private static func fold(_ gain: Tensor, _ shift: Tensor?, into reader: Int, _ graph: inout Graph, _ model: inout Model) {
+  private static func fold(
+    _ gain: Tensor, _ shift: Tensor?, into reader: Int, _ graph: inout Graph, _ model: inout Model
+  ) {
     let linear = graph.nodes[reader]
     guard let weight = model.tensor(linear.inputs[1]) else { return }
     let bias = linear.inputs.count > 2 ? model.tensor(linear.inputs[2]) : nil
@@ -54,7 +58,8 @@ extension Pass {
               result.with(Float.self) { result in
                 for row in 0..<rows {
                   let start = old?.with(Float.self) { Double($0[row]) } ?? 0
-                  result[row] = Float((0..<columns).reduce(start) { $0 + Double(w[row * columns + $1]) * Double(h[$1]) })
+                  result[row] = Float(
+                    (0..<columns).reduce(start) { $0 + Double(w[row * columns + $1]) * Double(h[$1]) })
                 }
               }
             }

@@ -54,12 +54,15 @@ struct GroupQuantizer: Sendable {
       guard let w = w.baseAddress else { return }
       let bad = llv_first_nonfinite(w, span.count * columns)
       guard bad == span.count * columns else {
-        throw Failure(.malformed, "holds \(w[bad]) at [\(span.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
+        throw Failure(
+          .malformed, "holds \(w[bad]) at [\(span.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
       }
       result.withMutableBytes { target in
         codes.with(UInt8.self) { codes in
           scratch.with(Float.self) { scratch in
-            guard let codes = codes.baseAddress, let base = target.baseAddress, let scratch = scratch.baseAddress else { return }
+            guard let codes = codes.baseAddress, let base = target.baseAddress, let scratch = scratch.baseAddress else {
+              return
+            }
             let scales = (base + layout.scalesAt).assumingMemoryBound(to: UInt16.self) + span.lowerBound * layout.groups
             let zeros = (base + layout.zerosAt).assumingMemoryBound(to: UInt16.self) + span.lowerBound * layout.groups
             search(w, rows: span.count, layout, scratch, codes, scales, zeros, &loss)
@@ -67,7 +70,9 @@ struct GroupQuantizer: Sendable {
             if integers.bits == 8 {
               out.update(from: codes, count: span.count * columns)
             } else {
-              for row in 0..<span.count { llv_pack_nibbles(codes + row * columns, columns, out + row * layout.rowBytes) }
+              for row in 0..<span.count {
+                llv_pack_nibbles(codes + row * columns, columns, out + row * layout.rowBytes)
+              }
             }
           }
         }
@@ -95,7 +100,8 @@ struct GroupQuantizer: Sendable {
         zeros + row * groups, 1, &loss)
     }
     llv_quantize_groups(
-      w + whole * size, columns, rows, columns - whole * size, bits, isAffine, scratch, codes + whole * size, scales + whole,
+      w + whole * size, columns, rows, columns - whole * size, bits, isAffine, scratch, codes + whole * size,
+      scales + whole,
       zeros + whole, groups, &loss)
   }
 
@@ -110,7 +116,8 @@ struct GroupQuantizer: Sendable {
       sum.overflowed += loss.overflowed
     }
     guard sum.overflowed == 0 else {
-      throw Failure(.limit, "\(sum.overflowed) groups need a scale above 65504, the largest of half precision; keep this tensor")
+      throw Failure(
+        .limit, "\(sum.overflowed) groups need a scale above 65504, the largest of half precision; keep this tensor")
     }
     return TensorLoss(
       relativeError: sum.squares > 0 ? (sum.error / sum.squares).squareRoot() : 0, largestError: sum.largest,
@@ -143,14 +150,17 @@ private struct RowSource: Sendable {
     let part: Buffer
     do throws(Failure) {
       part = try Buffer(count: span.count * rowBytes)
-      try part.withMutableBytes { (target) throws(Failure) in try bytes.read(at: span.lowerBound * rowBytes, into: target) }
+      try part.withMutableBytes { (target) throws(Failure) in
+        try bytes.read(at: span.lowerBound * rowBytes, into: target)
+      }
     } catch {
       hash?.giveUp()
       throw error
     }
     hash?.add(part, number: number)
     if tensor.encoding == .plain(.F32) { return part }
-    let rows = Tensor(tensor.name, shape: [span.count, tensor.columns], encoding: tensor.encoding, content: .bytes(ByteView(part)))
+    let rows = Tensor(
+      tensor.name, shape: [span.count, tensor.columns], encoding: tensor.encoding, content: .bytes(ByteView(part)))
     return try rows.floats(threads: 1)
   }
 

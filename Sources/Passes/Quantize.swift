@@ -63,7 +63,8 @@ public struct QuantizeRecipe: Sendable {
   public var overrides: [(pattern: String, choice: WeightChoice)]
 
   public init(
-    linear: WeightChoice, table: WeightChoice, input: Op.LinearInput, overrides: [(pattern: String, choice: WeightChoice)] = []
+    linear: WeightChoice, table: WeightChoice, input: Op.LinearInput,
+    overrides: [(pattern: String, choice: WeightChoice)] = []
   ) {
     self.linear = linear
     self.table = table
@@ -103,14 +104,18 @@ extension Pass {
         for name in matches { weights[name] = choice }
       }
       for tensor in model.tensors {
-        guard let choice = weights[tensor.name], case .integers(let bits, let group, let isAffine) = choice else { continue }
+        guard let choice = weights[tensor.name], case .integers(let bits, let group, let isAffine) = choice else {
+          continue
+        }
         guard case .plain(let type) = tensor.encoding, type.isWeight, tensor.count > 0 else {
           notes.append("tensor \(tensor.name.quoted) is \(tensor.encoding.text) and stays so")
           continue
         }
         let size = min(group ?? tensor.columns, tensor.columns)
         if let group, size < group {
-          notes.append("tensor \(tensor.name.quoted): rows of \(tensor.columns) are shorter than groups of \(group); one scale a row")
+          notes.append(
+            "tensor \(tensor.name.quoted): rows of \(tensor.columns) are shorter than groups of \(group); one scale a row"
+          )
         } else if tensor.columns % size != 0 {
           notes.append("tensor \(tensor.name.quoted): the last group of each row has \(tensor.columns % size) elements")
         }

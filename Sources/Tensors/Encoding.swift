@@ -11,7 +11,8 @@ public enum Encoding: Sendable, Hashable {
   public func byteCount(_ shape: [Int]) -> Int? {
     switch self {
     case .plain(let type):
-      guard let elements = Checked.product(shape), let bits = Checked.multiply(elements, type.bits), bits % 8 == 0 else {
+      guard let elements = Checked.product(shape), let bits = Checked.multiply(elements, type.bits), bits % 8 == 0
+      else {
         return nil
       }
       return bits / 8
@@ -64,8 +65,10 @@ public struct GroupedInteger: Sendable, Hashable {
 
   /// The layout for `shape`; nil when it overflows, has no columns, or a group is longer than the row.
   public func layout(_ shape: [Int]) -> Layout? {
-    guard let columns = shape.last, columns > 0, groupSize <= columns, let rows = Checked.product(Array(shape.dropLast())),
-      let codeBits = Checked.multiply(columns, bits), let codes = Checked.multiply(rows, Checked.ceilDivide(codeBits, 8)),
+    guard let columns = shape.last, columns > 0, groupSize <= columns,
+      let rows = Checked.product(Array(shape.dropLast())),
+      let codeBits = Checked.multiply(columns, bits),
+      let codes = Checked.multiply(rows, Checked.ceilDivide(codeBits, 8)),
       let scalesAt = Checked.roundUp(codes, to: 64)
     else { return nil }
     let groups = Checked.ceilDivide(columns, groupSize)

@@ -81,7 +81,8 @@ public struct Graph: Sendable, Equatable {
           inputs.append(types[earlier])
         case .tensor(let name):
           guard let type = tensorType(name) else {
-            throw Failure(.malformed, "reads tensor \(name.quoted), which the model lacks", place: "graph node \(index)")
+            throw Failure(
+              .malformed, "reads tensor \(name.quoted), which the model lacks", place: "graph node \(index)")
           }
           inputs.append(type)
         case .input(let input): inputs.append(input.type)

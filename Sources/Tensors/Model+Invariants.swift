@@ -8,7 +8,9 @@ extension Model {
   /// - Cost: linear in tensors and nodes; reads no tensor data.
   public func checkInvariants() throws(Failure) {
     var failures: [Failure] = []
-    if Set(tensors.map(\.name)).count != tensors.count { failures.append(Failure(.malformed, "two tensors have one name")) }
+    if Set(tensors.map(\.name)).count != tensors.count {
+      failures.append(Failure(.malformed, "two tensors have one name"))
+    }
     for tensor in tensors {
       if let problem = tensor.problem { failures.append(problem.about("tensor \(tensor.name.quoted)")) }
     }
@@ -55,6 +57,7 @@ extension Tensor {
     case .stored(let stored): held = stored.count
     case .computed: return nil
     }
-    return held == bytes ? nil : Failure(.malformed, "holds \(held) bytes, but \(encoding.text) \(shape) needs \(bytes)")
+    return held == bytes
+      ? nil : Failure(.malformed, "holds \(held) bytes, but \(encoding.text) \(shape) needs \(bytes)")
   }
 }

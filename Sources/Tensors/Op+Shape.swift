@@ -26,7 +26,9 @@ extension Op {
   /// - Throws: `malformed` with what was found and what is needed.
   public func outputType(_ inputs: [ValueType]) throws(Failure) -> ValueType {
     func need(_ holds: Bool, _ rule: String) throws(Failure) {
-      guard holds else { throw Failure(.malformed, "\(self) needs \(rule); found \(inputs.map(\.text).joined(separator: ", "))") }
+      guard holds else {
+        throw Failure(.malformed, "\(self) needs \(rule); found \(inputs.map(\.text).joined(separator: ", "))")
+      }
     }
     func isVector(_ index: Int, _ columns: Int) -> Bool {
       inputs[index].rows == .fixed(1) && inputs[index].columns == columns && !inputs[index].isIndex
@@ -39,7 +41,9 @@ extension Op {
       return ValueType(inputs[1].rows, inputs[0].columns)
     case .row(let index):
       try need(inputs.count == 1 && reals == 1, "a table")
-      guard case .fixed(let rows) = inputs[0].rows else { throw Failure(.malformed, "row of something that is no table") }
+      guard case .fixed(let rows) = inputs[0].rows else {
+        throw Failure(.malformed, "row of something that is no table")
+      }
       try need(index >= 0 && index < rows, "row \(index) inside the table")
       return ValueType(.fixed(1), inputs[0].columns)
     case .linear:

@@ -32,9 +32,12 @@ extension Tensor {
     case .plain(.F16): llv_f16_to_f32(from + first * 2, to, count)
     case .plain(.BF16): llv_bf16_to_f32(from + first * 2, to, count)
     case .plain(.F64):
-      for index in 0..<count { to[index] = Float(source.loadUnaligned(fromByteOffset: (first + index) * 8, as: Double.self)) }
+      for index in 0..<count {
+        to[index] = Float(source.loadUnaligned(fromByteOffset: (first + index) * 8, as: Double.self))
+      }
     case .plain(let type):
-      throw Failure(.unsupported, "element type \(type.rawValue) is not one that weights have", thing: "tensor \(name.quoted)")
+      throw Failure(
+        .unsupported, "element type \(type.rawValue) is not one that weights have", thing: "tensor \(name.quoted)")
     case .grouped(let integers):
       guard let layout = integers.layout(shape) else { throw Failure(.internal, "no layout for \(shape)") }
       let scaleBytes = layout.groups * integers.scaleType.bits / 8

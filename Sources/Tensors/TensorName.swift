@@ -20,7 +20,8 @@ public struct TensorName: Hashable, Comparable, Sendable {
   public static func problem(with bytes: [UInt8]) -> Failure? {
     if bytes.isEmpty { return Failure(.malformed, "empty name") }
     if bytes.count > Limits.nameBytes {
-      return Failure(.limit, "name longer than \(Limits.nameBytes) bytes (\(bytes.count))", thing: "tensor \(Failure.quoted(bytes))")
+      return Failure(
+        .limit, "name longer than \(Limits.nameBytes) bytes (\(bytes.count))", thing: "tensor \(Failure.quoted(bytes))")
     }
     if bytes.contains(where: { $0 < 0x20 || $0 == 0x7F }) {
       return Failure(.malformed, "control character in name \(Failure.quoted(bytes))")

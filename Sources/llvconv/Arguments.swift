@@ -14,7 +14,8 @@ struct Arguments: Sendable {
         positionals.append(word)
         continue
       }
-      let parts = word.hasPrefix("--") ? word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false) : [word[...]]
+      let parts =
+        word.hasPrefix("--") ? word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false) : [word[...]]
       let name = String(parts[0])
       guard let option = command.options.first(where: { $0.name == name }) else {
         let known = command.options.map(\.name).joined(separator: ", ")
@@ -33,7 +34,8 @@ struct Arguments: Sendable {
     }
     guard positionals.count == command.positionals.count else {
       let wanted = command.positionals.isEmpty ? "no arguments" : command.positionals.joined(separator: " ")
-      throw Failure(.usage, "\(command.name) takes \(wanted); found \(positionals.count); see llvconv \(command.name) --help")
+      throw Failure(
+        .usage, "\(command.name) takes \(wanted); found \(positionals.count); see llvconv \(command.name) --help")
     }
     for option in command.options where option.isRequired && values[option.name] == nil {
       throw Failure(.usage, "\(command.name) needs \(option.label)")
@@ -56,7 +58,9 @@ struct Arguments: Sendable {
   func integer(_ name: String, in range: ClosedRange<Int>) throws(Failure) -> Int? {
     guard let text = self[name] else { return nil }
     guard let value = Int(text), range.contains(value) else {
-      throw Failure(.usage, "\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
+      throw Failure(
+        .usage,
+        "\(name) must be a whole number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
     }
     return value
   }
@@ -64,7 +68,9 @@ struct Arguments: Sendable {
   func number(_ name: String, in range: ClosedRange<Double>) throws(Failure) -> Double? {
     guard let text = self[name] else { return nil }
     guard let value = Double(text), range.contains(value) else {
-      throw Failure(.usage, "\(name) must be a number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
+      throw Failure(
+        .usage,
+        "\(name) must be a number from \(range.lowerBound) to \(range.upperBound); found \(Failure.quoted(text))")
     }
     return value
   }

@@ -20,7 +20,8 @@ struct LoadedModel {
       tokenizer = try Tokenizer.load { (name) throws(Failure) in try model.file(name) }
       guard tokenizer.vocabulary <= model.configuration.vocabulary else {
         throw Failure(
-          .malformed, "token id \(tokenizer.vocabulary - 1) has no row: the token table has \(model.configuration.vocabulary)")
+          .malformed,
+          "token id \(tokenizer.vocabulary - 1) has no row: the token table has \(model.configuration.vocabulary)")
       }
       embedder = try Embedder(model, on: CPUDevice(threads: threads))
     } catch { throw error.inFile(path) }

@@ -26,7 +26,9 @@ enum Output {
   /// `1.2 MB`, `345 bytes`: powers of 1000.
   static func size(_ bytes: Int) -> String {
     if bytes < 10_000 { return "\(bytes) bytes" }
-    let (value, unit) = bytes < 1_000_000 ? (Double(bytes) / 1e3, "kB") : bytes < 1_000_000_000 ? (Double(bytes) / 1e6, "MB") : (Double(bytes) / 1e9, "GB")
+    let (value, unit) =
+      bytes < 1_000_000
+      ? (Double(bytes) / 1e3, "kB") : bytes < 1_000_000_000 ? (Double(bytes) / 1e6, "MB") : (Double(bytes) / 1e9, "GB")
     return "\(value.fixed(value < 10 ? 2 : value < 100 ? 1 : 0)) \(unit)"
   }
 }

@@ -12,14 +12,16 @@ enum Signals {
     for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
     pthread_sigmask(SIG_BLOCK, &set, nil)
     var thread = pthread_t()
-    pthread_create(&thread, nil, { _ in
-      var set = sigset_t()
-      sigemptyset(&set)
-      for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
-      var number: Int32 = 0
-      while sigwait(&set, &number) != 0 {}
-      Temporaries.unlinkAll()
-      _exit(128 + number)
-    }, nil)
+    pthread_create(
+      &thread, nil,
+      { _ in
+        var set = sigset_t()
+        sigemptyset(&set)
+        for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
+        var number: Int32 = 0
+        while sigwait(&set, &number) != 0 {}
+        Temporaries.unlinkAll()
+        _exit(128 + number)
+      }, nil)
   }
 }

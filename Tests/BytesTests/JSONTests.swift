@@ -6,14 +6,11 @@ struct JSONTests {
   @Test("every case is judged as its row says", arguments: try Case.load("json"))
   func everyCaseIsJudgedAsItsRowSays(_ row: Case) throws {
     let bytes = try Case.bytes(try row.json.required("bytes"))
-    let clock = ContinuousClock()
-    let started = clock.now
     let result = outcome { () throws(Failure) in
       _ = try JSON.parse(bytes)
       return [String]()
     }
     #expect(row.complaint(result) == nil)
-    #expect(clock.now - started < .seconds(5))
   }
 
   @Test("numbers are exact, and fields hold their range")
@@ -37,7 +34,8 @@ struct JSONTests {
   @Test("what is written reads back as the same value")
   func whatIsWrittenReadsBackAsTheSameValue() throws {
     let value: JSONText = [
-      "text": "a\"b\\c\n\u{1}é😀", "numbers": [0, -1, 1.5, 1e-7, .number(.infinity)], "nothing": .null, "deep": [["x": true]],
+      "text": "a\"b\\c\n\u{1}é😀", "numbers": [0, -1, 1.5, 1e-7, .number(.infinity)], "nothing": .null,
+      "deep": [["x": true]],
     ]
     for pretty in [false, true] {
       let json = try JSON.parse(value.bytes(pretty: pretty))

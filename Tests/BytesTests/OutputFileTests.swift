@@ -56,8 +56,12 @@ struct OutputFileTests {
   @Test("bad destinations are refused before any work")
   func badDestinationsAreRefusedBeforeAnyWork() throws {
     let directory = try TemporaryDirectory()
-    for path in ["/absent-directory/f", directory.path, directory.path + "/", "/dev/null", directory.path + "/" + String(repeating: "x", count: 256)] {
-      guard case .failure(let failure) = outcome({ () throws(Failure) in try OutputFile(path, isReplacing: true) }) else {
+    for path in [
+      "/absent-directory/f", directory.path, directory.path + "/", "/dev/null",
+      directory.path + "/" + String(repeating: "x", count: 256),
+    ] {
+      guard case .failure(let failure) = outcome({ () throws(Failure) in try OutputFile(path, isReplacing: true) })
+      else {
         Issue.record("\(path) was taken")
         continue
       }
@@ -90,7 +94,11 @@ struct OutputFileTests {
 
   final class Counter: Sendable {
     private let count = Mutex(0)
-    func next() -> Int { count.withLock { $0 += 1; return $0 } }
+    func next() -> Int {
+      count.withLock {
+        $0 += 1; return $0
+      }
+    }
     func value() -> Int { count.withLock { $0 } }
   }
 
@@ -101,7 +109,9 @@ struct OutputFileTests {
     while true {
       let path = try directory.write("f", "old")
       let (system, calls) = OutputFileTests.failing(index, code)
-      let result = outcome { () throws(Failure) in try OutputFileTests.save(path, "new", isReplacing: true, system: system) }
+      let result = outcome { () throws(Failure) in
+        try OutputFileTests.save(path, "new", isReplacing: true, system: system)
+      }
       let found = String(decoding: try Repository.read(path), as: UTF8.self)
       #expect(directory.names == ["f"], "call \(index) left a temporary file")
       if calls() < index {

@@ -19,7 +19,8 @@ struct CommandTests {
   static let pairs = (0..<12).map { index in
     let words = ["hello", "world", "the", "quick", "brown", "fox"]
     let text = "\(words[index % 6]) \(words[index / 2]) a"
-    return #"{"id":"p\#(index)","query":{"text":"\#(text)"},"positive":{"text":"\#(text) ."},"negatives":[{"text":"é"}]}"#
+    return
+      #"{"id":"p\#(index)","query":{"text":"\#(text)"},"positive":{"text":"\#(text) ."},"negatives":[{"text":"é"}]}"#
   }.joined(separator: "\n")
 
   @Test("import, quantize, verify, embed and inspect work one after the other")
@@ -52,7 +53,8 @@ struct CommandTests {
   @Test("embed gives a row for each item, in order, and says what is wrong with bad ones")
   func embedGivesARowForEachItemInOrderAndSaysWhatIsWrongWithBadOnes() throws {
     let directory = try CommandTests.imported()
-    let input = #"{"id":"a","text":"hello world"}"# + "\n\nnot json\n" + #"{"id":3,"text":"fox","color":"red"}"# + "\n"
+    let input =
+      #"{"id":"a","text":"hello world"}"# + "\n\nnot json\n" + #"{"id":3,"text":"fox","color":"red"}"# + "\n"
       + #"{"id":"i","images":["x.png"]}"# + "\n" + #"{"text":"hello world"}"#
     let run = try ProgramRun(["embed", directory.path + "/m.llv"], input: input)
     #expect(run.status == 0)
@@ -61,7 +63,9 @@ struct CommandTests {
     #expect(try rows[0].required("embedding").elements().count == 32 && rows[0].required("id").string() == "a")
     #expect(try rows[1].required("error").required("code").string() == "malformed")
     #expect(try rows[2].required("error").required("message").string().contains("color"))
-    #expect(try rows[3].required("error").required("code").string() == "unsupported" && rows[3].required("id").string() == "i")
+    #expect(
+      try rows[3].required("error").required("code").string() == "unsupported" && rows[3].required("id").string() == "i"
+    )
     #expect(try rows[4].required("id").kind == .null)
     let (first, last) = (try rows[0].required("embedding").elements(), try rows[4].required("embedding").elements())
     #expect(try zip(first, last).allSatisfy { try $0.double() == $1.double() })
@@ -74,27 +78,36 @@ struct CommandTests {
   func npyOutputIsNumPySAndAppearsWhole() throws {
     let directory = try CommandTests.imported()
     let items = try directory.write("x.jsonl", "{\"text\":\"hello\"}\nbad\n{\"text\":\"fox\"}\n")
-    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--output", directory.path + "/y.npy"])
+    let run = try ProgramRun([
+      "embed", directory.path + "/m.llv", "--input", items, "--output", directory.path + "/y.npy",
+    ])
     #expect(run.status == 0 && run.errors.contains("1 of 3 items were bad"))
     let bytes = try Repository.read(directory.path + "/y.npy")
     #expect(bytes.starts(with: [0x93] + Array("NUMPY".utf8) + [1, 0]) && bytes.count == 128 + 3 * 32 * 4)
     #expect(String(decoding: bytes[10..<128], as: UTF8.self).contains("'shape': (3, 32)"))
-    let floats = bytes[128...].withUnsafeBytes { raw in (0..<96).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) } }
+    let floats = bytes[128...].withUnsafeBytes { raw in
+      (0..<96).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+    }
     #expect(floats[32..<64].allSatisfy(\.isNaN) && floats[..<32].allSatisfy(\.isFinite))
   }
 
   static let refused: [([String], Int32, String)] = [
     (["explode"], 64, "unknown command"), (["import"], 64, "takes SOURCE"), (["import", "x"], 64, "needs -o"),
-    (["import", "x", "-o", "y", "--colour"], 64, "has no option"), (["import", "/absent", "-o", "DIR/y"], 66, "no such file"),
-    (["import", "DIR", "-o", "DIR/y"], 66, "neither model.safetensors"), (["import", "DIR/model", "-o", "DIR/m.llv"], 73, "--force"),
-    (["import", "DIR/m.llv", "-o", "DIR/y"], 64, "container already"), (["import", "DIR/model", "-o", "/absent/y"], 73, "directory"),
+    (["import", "x", "-o", "y", "--colour"], 64, "has no option"),
+    (["import", "/absent", "-o", "DIR/y"], 66, "no such file"),
+    (["import", "DIR", "-o", "DIR/y"], 66, "neither model.safetensors"),
+    (["import", "DIR/model", "-o", "DIR/m.llv"], 73, "--force"),
+    (["import", "DIR/m.llv", "-o", "DIR/y"], 64, "container already"),
+    (["import", "DIR/model", "-o", "/absent/y"], 73, "directory"),
     (["quantize", "DIR/m.llv", "--bits", "3", "-o", "DIR/y"], 64, "--bits must be one of"),
-    (["quantize", "DIR/m.llv", "--bits", "4"], 64, "needs -o"), (["quantize", "DIR/model/vocab.txt", "--bits", "4", "-o", "DIR/y"], 65, "not an .llv container"),
+    (["quantize", "DIR/m.llv", "--bits", "4"], 64, "needs -o"),
+    (["quantize", "DIR/model/vocab.txt", "--bits", "4", "-o", "DIR/y"], 65, "not an .llv container"),
     (["quantize", "DIR/m.llv", "--bits", "4", "--tensor", "nothing=8", "-o", "DIR/y"], 64, "matches no weight"),
     (["quantize", "DIR/m.llv", "--bits", "4", "--group", "x", "-o", "DIR/y"], 64, "--group"),
     (["verify", "DIR/m.llv", "--reference", "DIR/m.llv", "--data", "DIR/model/config.json"], 65, "unknown key"),
     (["verify", "DIR/m.llv", "--reference", "DIR/m.llv", "--data", "DIR/absent"], 66, "no such file"),
-    (["embed", "DIR/m.llv", "--prompt", "query"], 64, "no prompt"), (["embed", "DIR/m.llv", "--output", "DIR/y.txt"], 64, ".npy"),
+    (["embed", "DIR/m.llv", "--prompt", "query"], 64, "no prompt"),
+    (["embed", "DIR/m.llv", "--output", "DIR/y.txt"], 64, ".npy"),
     (["inspect", "DIR/model/vocab.txt"], 65, "byte 0"), (["embed", "DIR/m.llv", "--threads", "0"], 64, "--threads"),
   ]
 
@@ -142,7 +155,9 @@ struct CommandTests {
     let before = directory.names
     let run = try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "4", "--group", "64", "--dry-run"])
     #expect(run.status == 0 && directory.names == before)
-    for words in ["bits per weight", "memory", "time", "shorter than groups of 64"] { #expect(run.output.contains(words)) }
+    for words in ["bits per weight", "memory", "time", "shorter than groups of 64"] {
+      #expect(run.output.contains(words))
+    }
   }
 
   @Test("output onto the input keeps it whole")
@@ -164,7 +179,9 @@ struct CommandTests {
     }
     let directory = try CommandTests.imported(tiny)
     let run = try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "8", "-o", directory.path + "/q"])
-    #expect(run.status == 65 && run.errors.contains("encoder.layer.1.output.dense.weight") && run.errors.contains("[2, 5]"), "\(run.errors)")
+    #expect(
+      run.status == 65 && run.errors.contains("encoder.layer.1.output.dense.weight") && run.errors.contains("[2, 5]"),
+      "\(run.errors)")
     #expect(!directory.names.contains("q") && !directory.names.contains { $0.hasSuffix(".tmp") })
   }
 
@@ -229,7 +246,8 @@ struct CommandTests {
     let directory = try StopTests.large()
     var seen = 0
     for delay in stride(from: UInt32(4_000), to: 40_000, by: 2_000) {
-      let status = try StopTests.stop(["import", directory.path + "/model", "-o", directory.path + "/out.llv", "--force"], signal, after: delay)
+      let status = try StopTests.stop(
+        ["import", directory.path + "/model", "-o", directory.path + "/out.llv", "--force"], signal, after: delay)
       #expect(!directory.names.contains { $0.hasSuffix(".tmp") })
       #expect(status == 0 || status == 128 + signal)
       if status == 128 + signal { seen += 1 }

@@ -5,7 +5,9 @@ import TestSupport
 import Testing
 
 /// all-MiniLM-L6-v2 itself. Tools/test fetches it and says where it is.
-@Suite(.enabled(if: Repository.model != nil, "LLVCONV_MODEL is not set: Tools/test fetches the model and sets it"), .serialized)
+@Suite(
+  .enabled(if: Repository.model != nil, "LLVCONV_MODEL is not set: Tools/test fetches the model and sets it"),
+  .serialized)
 struct RealModelTests {
   /// The model imported once for all tests here.
   static let imported: TemporaryDirectory? = {
@@ -34,7 +36,8 @@ struct RealModelTests {
     let lines = try texts().map { JSONText.object([("text", .string($0.text))]).text() }.joined(separator: "\n")
     let input = try directory.write("items.jsonl", lines)
     let output = directory.path + "/vectors.npy"
-    let run = try ProgramRun(["embed", directory.path + "/" + name, "--input", input, "--output", output, "--force"] + extra)
+    let run = try ProgramRun(
+      ["embed", directory.path + "/" + name, "--input", input, "--output", output, "--force"] + extra)
     #expect(run.status == 0, "\(run.errors)")
     return floats(try Repository.read(output))
   }
@@ -42,7 +45,10 @@ struct RealModelTests {
   static func meanCosine(_ a: [Float], _ b: [Float]) -> Double {
     let rows = a.count / 384
     return (0..<rows).reduce(0.0) { sum, row in
-      sum + zip(a[row * 384..<(row + 1) * 384], b[row * 384..<(row + 1) * 384]).reduce(0.0) { $0 + Double($1.0) * Double($1.1) }
+      sum
+        + zip(a[row * 384..<(row + 1) * 384], b[row * 384..<(row + 1) * 384]).reduce(0.0) {
+          $0 + Double($1.0) * Double($1.1)
+        }
     } / Double(rows)
   }
 
@@ -78,7 +84,10 @@ struct RealModelTests {
   func quantizedModelsStayCloseAndSmall(_ row: Int) throws {
     let (words, cosine, bytes) = RealModelTests.recipes[row]
     let directory = try #require(RealModelTests.imported)
-    let run = try ProgramRun(["quantize", directory.path + "/m.llv"] + words.split(separator: " ").map(String.init) + ["-o", directory.path + "/q.llv", "--force"])
+    let run = try ProgramRun(
+      ["quantize", directory.path + "/m.llv"] + words.split(separator: " ").map(String.init) + [
+        "-o", directory.path + "/q.llv", "--force",
+      ])
     #expect(run.status == 0, "\(run.errors)")
     let golden = RealModelTests.floats(try Repository.read("Tests/Goldens/minilm.npy"))
     let found = RealModelTests.meanCosine(golden, try RealModelTests.embed("q.llv"))
@@ -89,10 +98,16 @@ struct RealModelTests {
   @Test("verify passes 4 bits on real pairs")
   func verifyPasses4BitsOnRealPairs() throws {
     let directory = try #require(RealModelTests.imported)
-    let all = String(decoding: try Repository.read("Tools/data/debian-pairs.jsonl"), as: UTF8.self).split(separator: "\n")
+    let all = String(decoding: try Repository.read("Tools/data/debian-pairs.jsonl"), as: UTF8.self).split(
+      separator: "\n")
     let data = try directory.write("pairs.jsonl", all.prefix(100).joined(separator: "\n"))
-    #expect(try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "4", "-o", directory.path + "/q4.llv", "--force"]).status == 0)
-    let run = try ProgramRun(["verify", directory.path + "/q4.llv", "--reference", directory.path + "/m.llv", "--data", data])
+    #expect(
+      try ProgramRun([
+        "quantize", directory.path + "/m.llv", "--bits", "4", "-o", directory.path + "/q4.llv", "--force",
+      ]).status == 0)
+    let run = try ProgramRun([
+      "verify", directory.path + "/q4.llv", "--reference", directory.path + "/m.llv", "--data", data,
+    ])
     #expect(run.status == 0 && run.output.hasPrefix("PASS"), "\(run.output)\(run.errors)")
   }
 }

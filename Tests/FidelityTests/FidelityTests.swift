@@ -50,12 +50,15 @@ struct FidelityTests {
       // One query of width 1, documents whose similarities are the list.
       let one = Embeddings(width: 1, values: [1])
       let found = try Retrieval.rankCorrelation(
-        reference: (one, Embeddings(width: 1, values: a)), candidate: (one, Embeddings(width: 1, values: b)), threads: 1)
+        reference: (one, Embeddings(width: 1, values: a)), candidate: (one, Embeddings(width: 1, values: b)), threads: 1
+      )
       #expect(abs(found - (try row.required("spearman").double())) < 1e-9)
     }
   }
 
-  static func report(_ candidate: Embeddings, _ thresholds: FidelityReport.Thresholds = .init()) throws -> FidelityReport {
+  static func report(_ candidate: Embeddings, _ thresholds: FidelityReport.Thresholds = .init()) throws
+    -> FidelityReport
+  {
     let base = FidelityReport.Vectors(queries: FidelityTests.reference, documents: FidelityTests.reference)
     let other = FidelityReport.Vectors(queries: candidate, documents: candidate)
     return try FidelityReport(

@@ -11,11 +11,14 @@ struct ContainerTests {
     var model = try ImportTests.model(TinyBert()).get().0
     model.set(try Tensor("zeros", floats: [Float](repeating: 0, count: 5_000), shape: [50, 100]))
     model.set(Tensor("empty", shape: [3, 0], encoding: .plain(.BF16), content: .bytes(ByteView(try Buffer([])))))
-    model.set(Tensor("scalar", shape: [], encoding: .plain(.I64), content: .bytes(ByteView(try Buffer([1, 2, 3, 4, 5, 6, 7, 8])))))
+    model.set(
+      Tensor(
+        "scalar", shape: [], encoding: .plain(.I64), content: .bytes(ByteView(try Buffer([1, 2, 3, 4, 5, 6, 7, 8])))))
     let integers = try #require(GroupedInteger(bits: 4, groupSize: 6, isAffine: true))
     let layout = try #require(integers.layout([3, 15]))
     let bytes = (0..<layout.byteCount).map { UInt8($0 % 251) }
-    model.set(Tensor("grouped", shape: [3, 15], encoding: .grouped(integers), content: .bytes(ByteView(try Buffer(bytes)))))
+    model.set(
+      Tensor("grouped", shape: [3, 15], encoding: .grouped(integers), content: .bytes(ByteView(try Buffer(bytes)))))
     model.history = [["step": "import", "sources": []]]
     return model
   }
@@ -46,7 +49,9 @@ struct ContainerTests {
     try ContainerTests.write(model, directory.path + "/m.llv")
     let read = try Container.open(directory.path + "/m.llv")
     try ContainerTests.assertEqual(model, read.model)
-    guard case .stored(let zeros)? = read.model["zeros"]?.content, case .stored(let table)? = read.model["embeddings.word_embeddings.weight"]?.content else {
+    guard case .stored(let zeros)? = read.model["zeros"]?.content,
+      case .stored(let table)? = read.model["embeddings.word_embeddings.weight"]?.content
+    else {
       Issue.record("tensors are not stored bytes")
       return
     }
@@ -57,19 +62,26 @@ struct ContainerTests {
   @Test("the bytes do not depend on the number of threads")
   func theBytesDoNotDependOnTheNumberOfThreads() throws {
     let directory = try TemporaryDirectory()
-    for threads in [1, 2, 7] { try ContainerTests.write(try ContainerTests.model(), directory.path + "/\(threads)", threads: threads) }
+    for threads in [1, 2, 7] {
+      try ContainerTests.write(try ContainerTests.model(), directory.path + "/\(threads)", threads: threads)
+    }
     #expect(try Repository.read(directory.path + "/1") == Repository.read(directory.path + "/2"))
     #expect(try Repository.read(directory.path + "/1") == Repository.read(directory.path + "/7"))
   }
 
-  @Test(arguments: (try? FileManager.default.contentsOfDirectory(atPath: Repository.root + "/Formats/llv/golden").filter { $0.hasSuffix(".llv") }.sorted()) ?? [])
+  @Test(
+    arguments: (try? FileManager.default.contentsOfDirectory(atPath: Repository.root + "/Formats/llv/golden").filter {
+      $0.hasSuffix(".llv")
+    }.sorted()) ?? [])
   func `every container ever written opens, and its tensors are as they were`(_ name: String) throws {
     let path = Repository.root + "/Formats/llv/golden/" + name
     let contents = try Container.open(path)
     let expected = try Repository.json("Formats/llv/golden/" + name + ".json")
     for (key, value) in try expected.required("tensors").members() {
       let tensor = try #require(contents.model[TensorName(key)])
-      #expect(XXH64.text(XXH64.hash(try tensor.load().array(of: UInt8.self))) == (try value.string()), "\(tensor.name.quoted)")
+      #expect(
+        XXH64.text(XXH64.hash(try tensor.load().array(of: UInt8.self))) == (try value.string()), "\(tensor.name.quoted)"
+      )
     }
     #expect(try expected.required("tensors").members().count == contents.model.tensors.count)
     #expect(contents.model.graph("text")?.nodes.count == (try expected.required("nodes").integer(in: 0...1_000)))
@@ -133,7 +145,10 @@ struct ContainerTests {
     ("C07 not aligned", #""at":128"#, #""at":129"#, .malformed, "hole, overlap"),
     ("C07 beyond the end", #""at":192"#, #""at":1000192"#, .malformed, "hole, overlap"),
     ("C08 overlap", #""at":192"#, #""at":128"#, .malformed, "hole, overlap"),
-    ("C10 wraps", #""stored":12,"count":12"#, #""stored":9223372036854775807,"count":9223372036854775807"#, .malformed, "leaves the data part"),
+    (
+      "C10 wraps", #""stored":12,"count":12"#, #""stored":9223372036854775807,"count":9223372036854775807"#, .malformed,
+      "leaves the data part"
+    ),
     ("C11 size", #""stored":12,"count":12"#, #""stored":12,"count":16"#, .malformed, "cannot stand for"),
     ("C11 shape", #""shape":[3]"#, #""shape":[4]"#, .malformed, "needs 16"),
     ("C11 shape wraps", #""shape":[3]"#, #""shape":[4611686018427387904,4]"#, .malformed, "does not fit"),
@@ -146,14 +161,38 @@ struct ContainerTests {
     ("C21 empty", #""name":"z""#, #""name":"""#, .malformed, "empty name"),
     ("C21 control", #""name":"z""#, #""name":"\u0000""#, .malformed, "control character"),
     ("C21 escaping file", #""name":"f.txt""#, #""name":"../f""#, .malformed, "relative name"),
-    ("C22 group", #"{"type":"F32"}"#, #"{"type":"grouped","bits":4,"group":0,"affine":false,"scale":"F16"}"#, .malformed, "out of range"),
-    ("C22 bits", #"{"type":"F32"}"#, #"{"type":"grouped","bits":3,"group":32,"affine":false,"scale":"F16"}"#, .unsupported, "unknown encoding"),
+    (
+      "C22 group", #"{"type":"F32"}"#, #"{"type":"grouped","bits":4,"group":0,"affine":false,"scale":"F16"}"#,
+      .malformed, "out of range"
+    ),
+    (
+      "C22 bits", #"{"type":"F32"}"#, #"{"type":"grouped","bits":3,"group":32,"affine":false,"scale":"F16"}"#,
+      .unsupported, "unknown encoding"
+    ),
     ("missing key", #""history""#, #""histery""#, .malformed, "history"),
-    ("node order", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[{"node":0}]}]}}]"#, .malformed, "not before it"),
-    ("unknown tensor", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[{"tensor":"q"}]}]}}]"#, .malformed, "lacks"),
-    ("unknown op", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"explode","inputs":[]}]}}]"#, .unsupported, "explode"),
-    ("no inputs", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[]}]}}]"#, .malformed, "needs"),
-    ("empty graph", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[]}}]"#, .malformed, "no output"),
+    (
+      "node order", #""graphs":[]"#,
+      #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[{"node":0}]}]}}]"#,
+      .malformed, "not before it"
+    ),
+    (
+      "unknown tensor", #""graphs":[]"#,
+      #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[{"tensor":"q"}]}]}}]"#,
+      .malformed, "lacks"
+    ),
+    (
+      "unknown op", #""graphs":[]"#,
+      #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"explode","inputs":[]}]}}]"#, .unsupported,
+      "explode"
+    ),
+    (
+      "no inputs", #""graphs":[]"#,
+      #""graphs":[{"name":"text","graph":{"output":0,"nodes":[{"op":"normalize","inputs":[]}]}}]"#, .malformed, "needs"
+    ),
+    (
+      "empty graph", #""graphs":[]"#, #""graphs":[{"name":"text","graph":{"output":0,"nodes":[]}}]"#, .malformed,
+      "no output"
+    ),
   ]
 
   @Test("a manifest that lies is refused", arguments: manifests.indices)
@@ -165,7 +204,9 @@ struct ContainerTests {
     let place = try #require(manifest.range(of: from), "\(id): no \(from) in \(manifest)")
     let changed = Array(manifest.replacingCharacters(in: place, with: to).utf8)
     var result = Array(bytes[..<at]) + changed
-    func set(_ offset: Int, _ value: UInt64) { withUnsafeBytes(of: value.littleEndian) { result.replaceSubrange(offset..<offset + 8, with: $0) } }
+    func set(_ offset: Int, _ value: UInt64) {
+      withUnsafeBytes(of: value.littleEndian) { result.replaceSubrange(offset..<offset + 8, with: $0) }
+    }
     set(24, UInt64(changed.count))
     set(32, XXH64.hash(changed))
     set(40, UInt64(result.count))

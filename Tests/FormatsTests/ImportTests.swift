@@ -6,7 +6,9 @@ import TestSupport
 import Testing
 
 struct ImportTests {
-  static func model(_ tiny: TinyBert, edit: (TemporaryDirectory) throws -> Void = { _ in }) throws -> Result<(Model, [String]), Failure> {
+  static func model(_ tiny: TinyBert, edit: (TemporaryDirectory) throws -> Void = { _ in }) throws -> Result<
+    (Model, [String]), Failure
+  > {
     let directory = try TemporaryDirectory()
     let path = try tiny.write(to: directory)
     try edit(directory)
@@ -35,7 +37,11 @@ struct ImportTests {
   func thePrefixAndTheOldNamesOfOtherCheckpointsAreRead() throws {
     var tiny = TinyBert()
     tiny.change = { name, shape, values in
-      ("bert." + name.replacingOccurrences(of: "LayerNorm.weight", with: "LayerNorm.gamma").replacingOccurrences(of: "LayerNorm.bias", with: "LayerNorm.beta"), shape, values)
+      (
+        "bert."
+          + name.replacingOccurrences(of: "LayerNorm.weight", with: "LayerNorm.gamma").replacingOccurrences(
+            of: "LayerNorm.bias", with: "LayerNorm.beta"), shape, values
+      )
     }
     let (model, _) = try ImportTests.model(tiny).get()
     #expect(model.graph("text")?.tensors.contains("bert.encoder.layer.1.output.LayerNorm.gamma") ?? false)
@@ -85,7 +91,8 @@ struct ImportTests {
     let (from, to, words) = ImportTests.configs[row]
     var text = ""
     let result = try ImportTests.model(TinyBert()) { directory in
-      text = String(decoding: try Repository.read(directory.path + "/model/config.json"), as: UTF8.self).replacingOccurrences(of: "1e-12", with: "1e-12")
+      text = String(decoding: try Repository.read(directory.path + "/model/config.json"), as: UTF8.self)
+        .replacingOccurrences(of: "1e-12", with: "1e-12")
       #expect(text.contains(from), "\(from) is not in \(text)")
       try directory.write("model/config.json", text.replacingOccurrences(of: from, with: to))
     }
@@ -97,16 +104,22 @@ struct ImportTests {
   @Test("sentence-transformers' modules decide pooling, prompts and length")
   func sentenceTransformersModulesDecidePoolingPromptsAndLength() throws {
     let (model, _) = try ImportTests.model(TinyBert()) { directory in
-      try directory.write("model/1_Pooling/config.json", #"{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":false}"#)
+      try directory.write(
+        "model/1_Pooling/config.json", #"{"pooling_mode_cls_token":true,"pooling_mode_mean_tokens":false}"#)
       try directory.write("model/sentence_bert_config.json", #"{"max_seq_length":16}"#)
-      try directory.write("model/config_sentence_transformers.json", #"{"prompts":{"query":"q: ","passage":""},"default_prompt_name":"query"}"#)
+      try directory.write(
+        "model/config_sentence_transformers.json",
+        #"{"prompts":{"query":"q: ","passage":""},"default_prompt_name":"query"}"#)
     }.get()
     #expect(model.configuration.maximumTokens == 16)
     #expect(model.configuration.prompts.map(\.text) == ["q: ", ""])
     #expect(model.graph("text")?.nodes.contains { $0.op == .pool(.first) } ?? false)
     for (file, content, words) in [
       ("1_Pooling/config.json", #"{"pooling_mode_max_tokens":true}"#, "not supported"),
-      ("modules.json", #"[{"path":"","type":"x.Transformer"},{"path":"../1_Pooling","type":"x.Pooling"}]"#, "relative name"),
+      (
+        "modules.json", #"[{"path":"","type":"x.Transformer"},{"path":"../1_Pooling","type":"x.Pooling"}]"#,
+        "relative name"
+      ),
       ("modules.json", #"[{"path":"","type":"x.Transformer"},{"path":"d","type":"x.Dense"}]"#, "Dense"),
       ("config_sentence_transformers.json", #"{"prompts":{},"default_prompt_name":"q"}"#, "not among the prompts"),
     ] {

@@ -34,7 +34,9 @@ struct ConformanceTests {
       Row(name: "norm, bare", op: .norm(.layer, epsilon: 1e-5), shapes: [[13, 8]], tolerance: 1e-6),
       Row(name: "rms norm", op: .norm(.rms, epsilon: 1e-6), shapes: [[13, 37], [37]], tolerance: 1e-6),
       Row(name: "slice", op: .slice(offset: 3, count: 5), shapes: [[13, 9]], tolerance: 0),
-      Row(name: "attention", op: .attention(attention), shapes: [[19, 32], [19, 32], [19, 32]], starts: true, tolerance: 2e-6),
+      Row(
+        name: "attention", op: .attention(attention), shapes: [[19, 32], [19, 32], [19, 32]], starts: true,
+        tolerance: 2e-6),
       Row(name: "mean", op: .pool(.mean), shapes: [[19, 9]], starts: true, tolerance: 1e-7),
       Row(name: "first", op: .pool(.first), shapes: [[19, 9]], starts: true, tolerance: 0),
       Row(name: "last", op: .pool(.last), shapes: [[19, 9]], starts: true, tolerance: 0),
@@ -46,14 +48,25 @@ struct ConformanceTests {
     var causal = attention
     causal.isCausal = true
     causal.keyValueHeads = 2
-    rows.append(Row(name: "causal, shared keys", op: .attention(causal), shapes: [[19, 32], [19, 16], [19, 16]], starts: true, tolerance: 2e-6))
-    for (bits, group, isAffine) in [(8, 32, false), (8, 96, false), (8, 32, true), (4, 32, true), (4, 32, false), (4, 20, true), (4, 33, false), (8, 7, false)] {
+    rows.append(
+      Row(
+        name: "causal, shared keys", op: .attention(causal), shapes: [[19, 32], [19, 16], [19, 16]], starts: true,
+        tolerance: 2e-6))
+    for (bits, group, isAffine) in [
+      (8, 32, false), (8, 96, false), (8, 32, true), (4, 32, true), (4, 32, false), (4, 20, true), (4, 33, false),
+      (8, 7, false),
+    ] {
       guard let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine) else { continue }
       for input in Op.LinearInput.allCases {
-        rows.append(Row(
-          name: "linear \(integers.text) \(input)", op: .linear(input), shapes: [[70, 96], [37, 96], [37]], encoding: integers, tolerance: 5e-6))
+        rows.append(
+          Row(
+            name: "linear \(integers.text) \(input)", op: .linear(input), shapes: [[70, 96], [37, 96], [37]],
+            encoding: integers, tolerance: 5e-6))
       }
-      rows.append(Row(name: "embedding \(integers.text)", op: .embedding, shapes: [[11, 96]], ids: 19, encoding: integers, tolerance: 1e-6))
+      rows.append(
+        Row(
+          name: "embedding \(integers.text)", op: .embedding, shapes: [[11, 96]], ids: 19, encoding: integers,
+          tolerance: 1e-6))
     }
     return rows
   }
@@ -89,7 +102,8 @@ struct ConformanceTests {
   static func indices(_ values: [Int], on device: some Device) throws -> DeviceBuffer {
     let buffer = try Buffer(count: values.count * 4)
     buffer.with(Int32.self) { for (index, value) in values.enumerated() { $0[index] = Int32(value) } }
-    return try device.upload(Tensor("i", shape: [values.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
+    return try device.upload(
+      Tensor("i", shape: [values.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
   }
 
   /// Random codes, scales and zeros.
@@ -120,7 +134,9 @@ struct ConformanceTests {
   func aResultDoesNotDependOnTheNumberOfThreads(_ index: Int) throws {
     let row = ConformanceTests.rows[index]
     let one = try ConformanceTests.run(row, on: CPUDevice(threads: 1))
-    for threads in [2, 3, 7] { #expect(try ConformanceTests.run(row, on: CPUDevice(threads: threads)) == one, "\(row.name)") }
+    for threads in [2, 3, 7] {
+      #expect(try ConformanceTests.run(row, on: CPUDevice(threads: threads)) == one, "\(row.name)")
+    }
   }
 }
 
@@ -152,7 +168,9 @@ extension ConformanceTests.Row {
       let vector = try ConformanceTests.run(row, on: CPUDevice(threads: 2))
       llv_cpu_limit(0)
       defer { llv_cpu_limit(1000) }
-      #expect(try ConformanceTests.run(row, on: CPUDevice(threads: 2)).map(\.bitPattern) == vector.map(\.bitPattern), "\(row.name)")
+      #expect(
+        try ConformanceTests.run(row, on: CPUDevice(threads: 2)).map(\.bitPattern) == vector.map(\.bitPattern),
+        "\(row.name)")
     }
   }
 
@@ -168,7 +186,9 @@ extension ConformanceTests.Row {
     #expect(worst(llv_gelu) { $0 * (1 + erf($0 / 2.0.squareRoot())) / 2 } < 1e-6)
     #expect(worst(llv_silu) { $0 / (1 + exp(-$0)) } < 3e-7)
     #expect(worst(llv_tanh) { tanh($0) } < 3e-7)
-    #expect(worst(llv_gelu_tanh) { $0 / 2 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) } < 5e-7)
+    #expect(
+      worst(llv_gelu_tanh) { $0 / 2 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) } < 5e-7
+    )
   }
 
   @Test("softmax takes extremes")

@@ -42,7 +42,9 @@ struct TokenizerTests {
   func vocabTxtGivesTheSameAsTokenizerJson() throws {
     let json = try JSON.parse(try TokenizerTests.read("Tests/Goldens/tokenizer.json"))
     var pieces: [(Int, [UInt8])] = []
-    for (piece, id) in try json.required("model").required("vocab").members() { pieces.append((try id.integer(in: 0...9_999), piece)) }
+    for (piece, id) in try json.required("model").required("vocab").members() {
+      pieces.append((try id.integer(in: 0...9_999), piece))
+    }
     let lines = pieces.sorted { $0.0 < $1.0 }.map { String(decoding: $0.1, as: UTF8.self) }.joined(separator: "\n")
     let tokenizer = try Tokenizer.load { (name) throws(Failure) in name == "vocab.txt" ? Array(lines.utf8) : nil }
     let golden = try TokenizerTests.golden()
@@ -100,7 +102,8 @@ struct ItemTests {
     let item = try ItemTests.item(#"{"id":7,"text":"a","images":["x.png"],"instruction":"find: "}"#).get()
     #expect(item.id == "7" && item.text == "a" && item.images == ["x.png"] && item.instruction == "find: ")
     for (text, words) in [
-      (#"{"text":"a","txet":"b"}"#, "txet"), (#"{"id":"a"}"#, "needs text"), (#"{"text":7}"#, "must be a string"), ("[]", "must be an object"),
+      (#"{"text":"a","txet":"b"}"#, "txet"), (#"{"id":"a"}"#, "needs text"), (#"{"text":7}"#, "must be a string"),
+      ("[]", "must be an object"),
     ] {
       guard case .failure(let failure) = ItemTests.item(text) else {
         Issue.record("\(text) was accepted")
@@ -113,7 +116,8 @@ struct ItemTests {
   @Test("a file of pairs reports its bad lines, each with its number")
   func aFileOfPairsReportsItsBadLinesEachWithItsNumber() throws {
     let directory = try TemporaryDirectory()
-    let path = try directory.write("p.jsonl", #"{"query":{"text":"a"},"positive":{"text":"b"}}"# + "\n\nnot json\n{\"query\":{\"text\":\"a\"}}\n")
+    let path = try directory.write(
+      "p.jsonl", #"{"query":{"text":"a"},"positive":{"text":"b"}}"# + "\n\nnot json\n{\"query\":{\"text\":\"a\"}}\n")
     guard case .failure(let failure) = outcome({ () throws(Failure) in try Pair.read(path) }) else {
       Issue.record("accepted")
       return

@@ -12,7 +12,9 @@ struct FusionTests {
     var random = Random(seed: 31)
     var model = Model(configuration: Configuration(architecture: "test", width: 16, vocabulary: 20, maximumTokens: 24))
     func tensor(_ name: String, _ shape: [Int], mean: Float = 0) throws -> Graph.Source {
-      model.set(try Tensor(TensorName(name), floats: (0..<shape.reduce(1, *)).map { _ in mean + 0.3 * random.normal() }, shape: shape))
+      model.set(
+        try Tensor(
+          TensorName(name), floats: (0..<shape.reduce(1, *)).map { _ in mean + 0.3 * random.normal() }, shape: shape))
       return .tensor(TensorName(name))
     }
     var graph = Graph()
@@ -27,7 +29,8 @@ struct FusionTests {
     let m = graph.append(
       .norm(.layer, epsilon: 1e-6), y, try tensor("mlp.gain", [16], mean: 1), try tensor("mlp.shift", [16]))
     let h = graph.append(.activation(.silu), graph.append(.linear(.float), m, try tensor("up.weight", [24, 16])))
-    let z = graph.append(.add, y, graph.append(.linear(.float), h, try tensor("down.weight", [16, 24]), try tensor("down.bias", [16])))
+    let z = graph.append(
+      .add, y, graph.append(.linear(.float), h, try tensor("down.weight", [16, 24]), try tensor("down.bias", [16])))
     graph.append(.normalize, graph.append(.pool(.last), z, .input(.starts)))
     model.graphs = [("text", graph)]
     try model.checkInvariants()
@@ -48,7 +51,8 @@ struct FusionTests {
 
   /// Which passes must change which model's operations, by count of nodes before and after.
   static let rows: [(pass: Pass, model: @Sendable () throws -> Model, isChanged: Bool)] = [
-    (.foldConstants, bert, true), (.foldAttentionScale, bert, true), (.fuseProjections, bert, true), (.dropUnused, bert, true),
+    (.foldConstants, bert, true), (.foldAttentionScale, bert, true), (.fuseProjections, bert, true),
+    (.dropUnused, bert, true),
     (.foldNorms, bert, false), (.foldNorms, preNorm, true), (.foldAttentionScale, preNorm, true),
     (.fuseProjections, preNorm, true), (.foldConstants, preNorm, false),
   ]
@@ -62,7 +66,8 @@ struct FusionTests {
     try Pass.run([row.pass], on: &after, notes: &notes)
     let isChanged = before.graphs[0].graph != after.graphs[0].graph || before.tensors.count != after.tensors.count
     #expect(isChanged == row.isChanged, "\(row.pass.name)")
-    let difference = zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1
+    let difference =
+      zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1
     #expect(difference < 1e-6, "\(row.pass.name): \(difference)")
   }
 
@@ -72,12 +77,15 @@ struct FusionTests {
     var after = before
     var notes: [String] = []
     try Pass.run(Pass.fusions, on: &after, notes: &notes)
-    let difference = zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1
+    let difference =
+      zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1
     #expect(difference < 1e-6)
     func linears(_ model: Model) -> Int { model.graphs[0].graph.nodes.count { $0.op == .linear(.float) } }
     #expect(linears(after) < linears(before))
     #expect(after.unused.isEmpty)
-    let scales = after.graphs[0].graph.nodes.compactMap { if case .attention(let attention) = $0.op { attention.scale } else { nil } }
+    let scales = after.graphs[0].graph.nodes.compactMap {
+      if case .attention(let attention) = $0.op { attention.scale } else { nil }
+    }
     #expect(scales.allSatisfy { $0 == 1 })
   }
 }

@@ -10,9 +10,11 @@ import Testing
 struct QuantizeTests {
   /// A model with the one weight `w`, quantized by `choice`.
   static func quantized(
-    _ values: [Float], _ shape: [Int], _ choice: String, type: DType = .F32, input: Op.LinearInput = .float, threads: Int = 2
+    _ values: [Float], _ shape: [Int], _ choice: String, type: DType = .F32, input: Op.LinearInput = .float,
+    threads: Int = 2
   ) throws -> (tensor: Tensor, bytes: [UInt8], loss: TensorLoss) {
-    var model = Model(configuration: Configuration(architecture: "test", width: shape[0], vocabulary: 1, maximumTokens: 1))
+    var model = Model(
+      configuration: Configuration(architecture: "test", width: shape[0], vocabulary: 1, maximumTokens: 1))
     model.set(try Tensor("table", floats: [Float](repeating: 1, count: shape[1]), shape: [1, shape[1]]))
     model.set(try Tensor("w", floats: values, shape: shape))
     var graph = Graph()
@@ -28,7 +30,9 @@ struct QuantizeTests {
   }
 
   static func decoded(_ result: (tensor: Tensor, bytes: [UInt8], loss: TensorLoss)) throws -> [Float] {
-    let tensor = Tensor("w", shape: result.tensor.shape, encoding: result.tensor.encoding, content: .bytes(ByteView(try Buffer(result.bytes))))
+    let tensor = Tensor(
+      "w", shape: result.tensor.shape, encoding: result.tensor.encoding,
+      content: .bytes(ByteView(try Buffer(result.bytes))))
     return try tensor.floats().array(of: Float.self)
   }
 
@@ -37,7 +41,10 @@ struct QuantizeTests {
     return (0..<count).map { _ in random.normal() * (random.below(40) == 0 ? 5 : 1) * 0.05 }
   }
 
-  static let choices = ["8", "8:channel", "8:g64", "8:affine", "4", "4:symmetric", "4:g64", "4:g128", "4:g20", "4:channel", "8:g33:symmetric"]
+  static let choices = [
+    "8", "8:channel", "8:g64", "8:affine", "4", "4:symmetric", "4:g64", "4:g128", "4:g20", "4:channel",
+    "8:g33:symmetric",
+  ]
 
   @Test("no element is further from its code than half a step, unless it is counted as clamped", arguments: choices)
   func noElementIsFurtherFromItsCodeThanHalfAStepUnlessItIsCountedAsClamped(_ choice: String) throws {
@@ -49,7 +56,11 @@ struct QuantizeTests {
     var beyond = 0
     for (index, (x, y)) in zip(values, found).enumerated() {
       let group = index / 160 * layout.groups + index % 160 / integers.groupSize
-      let scale = abs(llv_half_to_float(result.bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: layout.scalesAt + group * 2, as: UInt16.self) }))
+      let scale = abs(
+        llv_half_to_float(
+          result.bytes.withUnsafeBytes {
+            $0.loadUnaligned(fromByteOffset: layout.scalesAt + group * 2, as: UInt16.self)
+          }))
       if abs(x - y) > scale / 2 * 1.0001 { beyond += 1 }
     }
     #expect(beyond <= result.loss.clamped, "\(choice): \(beyond) beyond, \(result.loss.clamped) counted")
@@ -90,7 +101,9 @@ struct QuantizeTests {
   @Test("degenerate groups decode to what they were")
   func degenerateGroupsDecodeToWhatTheyWere() throws {
     for choice in QuantizeTests.choices {
-      let zeros = try QuantizeTests.quantized([Float](repeating: 0, count: 64), [2, 32], choice.replacingOccurrences(of: "g64", with: "g32").replacingOccurrences(of: "g128", with: "g32"))
+      let zeros = try QuantizeTests.quantized(
+        [Float](repeating: 0, count: 64), [2, 32],
+        choice.replacingOccurrences(of: "g64", with: "g32").replacingOccurrences(of: "g128", with: "g32"))
       #expect(try QuantizeTests.decoded(zeros).allSatisfy { $0 == 0 }, "\(choice)")
       #expect(zeros.loss.vanishedGroups == 0)
       for constant: Float in [0.37, -0.37, 1e-3, 100] {
@@ -117,13 +130,15 @@ struct QuantizeTests {
     var values = QuantizeTests.random(320)
     values[3 * 32 + 7] = bad
     let message = outcome { () throws(Failure) in
-      do { _ = try QuantizeTests.quantized(values, [10, 32], "4") } catch let failure as Failure { throw failure } catch {}
+      do { _ = try QuantizeTests.quantized(values, [10, 32], "4") } catch let failure as Failure { throw failure } catch
+      {}
     }
     guard case .failure(let failure) = message else {
       Issue.record("accepted")
       return
     }
-    #expect(failure.kind == .malformed && failure.description.contains("[3, 7]") && failure.description.contains("\"w\""))
+    #expect(
+      failure.kind == .malformed && failure.description.contains("[3, 7]") && failure.description.contains("\"w\""))
   }
 
   /// q → x → q, for every code of both widths.
@@ -132,7 +147,9 @@ struct QuantizeTests {
     let levels = choice.hasPrefix("8") ? 256 : 16
     let isSymmetric = choice.hasSuffix("symmetric")
     for scale: Float in [0.5, 0.0078125, 3] {
-      let codes = (0..<levels).map { Float(isSymmetric ? max($0 - levels / 2, -(levels / 2) + (levels == 256 ? 1 : 0)) : $0) }
+      let codes = (0..<levels).map {
+        Float(isSymmetric ? max($0 - levels / 2, -(levels / 2) + (levels == 256 ? 1 : 0)) : $0)
+      }
       let values = codes.map { $0 * scale }
       let result = try QuantizeTests.quantized(values, [1, levels], choice + ":g\(levels)")
       #expect(try QuantizeTests.decoded(result) == values, "\(choice) \(scale)")
@@ -158,14 +175,18 @@ struct QuantizeTests {
   func shortRowsAndLastGroupsAreNoted() throws {
     var model = try FusionTests.preNorm()
     var notes: [String] = []
-    try Pass.run([.quantize(QuantizeRecipe(linear: try #require(WeightChoice("4:g20")), table: .keep, input: .float))], on: &model, notes: &notes)
+    try Pass.run(
+      [.quantize(QuantizeRecipe(linear: try #require(WeightChoice("4:g20")), table: .keep, input: .float))], on: &model,
+      notes: &notes)
     #expect(notes.contains { $0.contains("down.weight") && $0.contains("last group of each row has 4 elements") })
     #expect(notes.contains { $0.contains("up.weight") && $0.contains("shorter than groups of 20") })
   }
 
   @Test("choices are read and written alike")
   func choicesAreReadAndWrittenAlike() {
-    for text in ["keep", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric"] { #expect(WeightChoice(text)?.text == text) }
+    for text in ["keep", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric"] {
+      #expect(WeightChoice(text)?.text == text)
+    }
     #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g32:affine")
     for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16"] { #expect(WeightChoice(text) == nil) }
   }
@@ -178,7 +199,9 @@ struct QuantizeTests {
       var notes: [String] = []
       let recipe = QuantizeRecipe(linear: try #require(WeightChoice(choice)), table: .keep, input: input)
       try Pass.run(Pass.fusions + [.quantize(recipe)], on: &model, notes: &notes)
-      let lists: [[Int32]] = [[2, 5, 6, 3], [2, 3], [2, 7, 8, 9, 10, 11, 3], [2, 17, 16, 15, 14, 13, 12, 11, 10, 9, 3]]
+      let lists: [[Int32]] = [
+        [2, 5, 6, 3], [2, 3], [2, 7, 8, 9, 10, 11, 3], [2, 17, 16, 15, 14, 13, 12, 11, 10, 9, 3],
+      ]
       let expected = try Embedder(model, on: ReferenceDevice()).embed(lists)
       let found = try Embedder(model, on: CPUDevice()).embed(lists)
       // Float32 sums may round an activation to the neighbouring code now and then.

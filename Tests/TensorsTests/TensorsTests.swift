@@ -81,7 +81,9 @@ struct EncodingTests {
     #expect(try floats(wide, [3], eight) == [-31.75, 31.75, 0])
   }
 
-  private func packed(_ integers: GroupedInteger, _ shape: [Int], codes: [UInt8], scales: [Float], zeros: [Float]) throws -> [UInt8] {
+  private func packed(_ integers: GroupedInteger, _ shape: [Int], codes: [UInt8], scales: [Float], zeros: [Float])
+    throws -> [UInt8]
+  {
     let layout = try #require(integers.layout(shape))
     var bytes = [UInt8](repeating: 0, count: layout.byteCount)
     bytes.replaceSubrange(0..<codes.count, with: codes)
@@ -91,7 +93,8 @@ struct EncodingTests {
   }
 
   private func floats(_ integers: GroupedInteger, _ shape: [Int], _ bytes: [UInt8]) throws -> [Float] {
-    try Tensor("t", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(try Buffer(bytes)))).floats().array(of: Float.self)
+    try Tensor("t", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(try Buffer(bytes)))).floats()
+      .array(of: Float.self)
   }
 }
 
@@ -111,7 +114,8 @@ struct GraphTests {
     let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
     let y = graph.append(.linear(.float), x, .tensor("w"), .tensor("b"))
     graph.append(.pool(.mean), y, .input(.starts))
-    #expect(try graph.types(GraphTests.types) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
+    #expect(
+      try graph.types(GraphTests.types) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
   }
 
   static let wrong: [(String, Graph.Node)] = [
@@ -124,8 +128,18 @@ struct GraphTests {
     ("needs", Graph.Node(.row(9), [.tensor("table")])),
     ("needs", Graph.Node(.pool(.mean), [.node(0), .input(.tokens)])),
     ("needs", Graph.Node(.norm(.layer, epsilon: 1e-5), [.node(0), .tensor("b")])),
-    ("needs", Graph.Node(.attention(.init(heads: 3, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)), [.node(0), .node(0), .node(0), .input(.starts)])),
-    ("needs", Graph.Node(.attention(.init(heads: 2, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)), [.node(0), .node(0), .node(0), .input(.positions)])),
+    (
+      "needs",
+      Graph.Node(
+        .attention(.init(heads: 3, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)),
+        [.node(0), .node(0), .node(0), .input(.starts)])
+    ),
+    (
+      "needs",
+      Graph.Node(
+        .attention(.init(heads: 2, keyValueHeads: 2, headWidth: 2, scale: 1, isCausal: false)),
+        [.node(0), .node(0), .node(0), .input(.positions)])
+    ),
   ]
 
   @Test("a graph that does not fit is refused with its node", arguments: wrong.indices)

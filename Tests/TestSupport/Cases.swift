@@ -38,7 +38,9 @@ public struct Case: Sendable, CustomTestStringConvertible {
     case (.failure(let failure), nil): return "\(id): must be accepted, but: \(failure)"
     case (.failure(let failure), .some(let kind)):
       if failure.kind != kind { return "\(id): \(failure.kind), \(kind) expected: \(failure)" }
-      if let word = words.first(where: { !failure.description.contains($0) }) { return "\(id): no \(word) in: \(failure)" }
+      if let word = words.first(where: { !failure.description.contains($0) }) {
+        return "\(id): no \(word) in: \(failure)"
+      }
       let lines = failure.description.split(separator: "\n")
       if lines.contains(where: { $0.utf8.contains { $0 < 0x20 } }) { return "\(id): control characters in: \(failure)" }
       return nil
@@ -62,7 +64,9 @@ public struct Case: Sendable, CustomTestStringConvertible {
           for _ in 0..<(try parts[1].integer(in: 0...(1 << 30))) { result += text }
         case "counted":  // text with # for the number, how many, separator
           let parts = try value.elements()
-          let pieces = try parts[0].string().split(separator: "#", omittingEmptySubsequences: false).map { Array($0.utf8) }
+          let pieces = try parts[0].string().split(separator: "#", omittingEmptySubsequences: false).map {
+            Array($0.utf8)
+          }
           let separator = try parts[2].bytes()
           for index in 0..<(try parts[1].integer(in: 0...(1 << 30))) {
             if index > 0 { result += separator }

@@ -11,7 +11,10 @@ public struct TinyBert {
   public var intermediate = 48
   public var positions = 24
   public var type: DType = .F32
-  public var words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "the", "quick", "brown", "fox", ",", ".", "a", "##s", "##ing", "中", "é"]
+  public var words = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "the", "quick", "brown", "fox", ",", ".", "a",
+    "##s", "##ing", "中", "é",
+  ]
   /// Applied to every tensor before it is written; nil leaves it out.
   public var change: (String, [Int], [Float]) -> (String, [Int], [Float])? = { ($0, $1, $2) }
 
@@ -20,16 +23,20 @@ public struct TinyBert {
   /// Writes config.json, model.safetensors, vocab.txt and modules into `directory`.
   public func write(to directory: TemporaryDirectory, name: String = "model") throws -> String {
     let config: JSONText = [
-      "model_type": "bert", "hidden_size": .int(hidden), "num_hidden_layers": .int(layers), "num_attention_heads": .int(heads),
-      "intermediate_size": .int(intermediate), "vocab_size": .int(words.count), "max_position_embeddings": .int(positions),
+      "model_type": "bert", "hidden_size": .int(hidden), "num_hidden_layers": .int(layers),
+      "num_attention_heads": .int(heads),
+      "intermediate_size": .int(intermediate), "vocab_size": .int(words.count),
+      "max_position_embeddings": .int(positions),
       "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu",
     ]
     try directory.write("\(name)/config.json", config.text())
     try directory.write("\(name)/vocab.txt", words.joined(separator: "\n") + "\n")
     try directory.write(
       "\(name)/modules.json",
-      #"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},{"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"},{"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#)
-    try directory.write("\(name)/1_Pooling/config.json", #"{"word_embedding_dimension":\#(hidden),"pooling_mode_mean_tokens":true}"#)
+      #"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},{"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"},{"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#
+    )
+    try directory.write(
+      "\(name)/1_Pooling/config.json", #"{"word_embedding_dimension":\#(hidden),"pooling_mode_mean_tokens":true}"#)
     try directory.write("\(name)/model.safetensors", safetensors())
     return directory.path + "/" + name
   }
@@ -77,10 +84,14 @@ public struct TinyBert {
         default: withUnsafeBytes(of: value.bitPattern.littleEndian) { data += $0 }
         }
       }
-      header.append((name, [
-        "dtype": .string(type.rawValue), "shape": .array(shape.map(JSONText.int)),
-        "data_offsets": [.int(start), .int(data.count)],
-      ]))
+      header.append(
+        (
+          name,
+          [
+            "dtype": .string(type.rawValue), "shape": .array(shape.map(JSONText.int)),
+            "data_offsets": [.int(start), .int(data.count)],
+          ]
+        ))
     }
     let text = JSONText.object(header).bytes()
     var result: [UInt8] = []

@@ -11,15 +11,17 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = Array(UnsafeBufferPointer(start: start, count: count))
   switch target {
   case "json": _ = try? JSON.parse(bytes)
-  case "safetensors": withFile(bytes) { path in
-    guard let contents = try? Safetensors.read(InputFile(path)) else { return }
-    for tensor in contents.tensors.prefix(8) { _ = try? tensor.load() }
-  }
+  case "safetensors":
+    withFile(bytes) { path in
+      guard let contents = try? Safetensors.read(InputFile(path)) else { return }
+      for tensor in contents.tensors.prefix(8) { _ = try? tensor.load() }
+    }
   case "shard-index": shardIndex(bytes)
   case "lz4": lz4(bytes)
   case "llv": llv(bytes)
   case "tokenizer":
-    guard let tokenizer = try? Tokenizer.load({ (name) throws(Failure) in name == "tokenizer.json" ? bytes : nil }) else { return 0 }
+    guard let tokenizer = try? Tokenizer.load({ (name) throws(Failure) in name == "tokenizer.json" ? bytes : nil })
+    else { return 0 }
     _ = tokenizer.encode("Hello wörld [CLS] 你好 a\u{301}", maximum: 16)
   case "config": config(bytes)
   case "item": _ = (try? JSON.parse(bytes)).flatMap { try? Pair($0) }
@@ -66,7 +68,9 @@ private func llv(_ bytes: [UInt8]) {
   var bytes = bytes
   if bytes.count >= 64 {
     let at = bytes.withUnsafeBytes { Int(truncatingIfNeeded: $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self)) }
-    func set(_ offset: Int, _ value: UInt64) { withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + 8, with: $0) } }
+    func set(_ offset: Int, _ value: UInt64) {
+      withUnsafeBytes(of: value.littleEndian) { bytes.replaceSubrange(offset..<offset + 8, with: $0) }
+    }
     if at >= 64, at <= bytes.count {
       set(24, UInt64(bytes.count - at))
       set(32, XXH64.hash(Array(bytes[at...])))
@@ -96,7 +100,8 @@ private func config(_ bytes: [UInt8]) {
 
 @_silgen_name("LLVMFuzzerRunDriver")
 private func runDriver(
-  _ count: UnsafeMutablePointer<CInt>, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
+  _ count: UnsafeMutablePointer<CInt>,
+  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>,
   _ body: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
 ) -> CInt
 

@@ -63,7 +63,9 @@ struct Architecture {
     let unclaimed = tensors.filter { !claimed.contains($0.name) }
     failures += missing.map { missingFailure($0, unclaimed) }
     if let failure = Failure.all(failures) { throw failure }
-    for tensor in unclaimed.prefix(20) { notes.append("tensor \(tensor.name.quoted) is unknown to \(name); kept, not used") }
+    for tensor in unclaimed.prefix(20) {
+      notes.append("tensor \(tensor.name.quoted) is unknown to \(name); kept, not used")
+    }
     if unclaimed.count > 20 { notes.append("and \(unclaimed.count - 20) more unknown tensors") }
     return matched
   }
@@ -79,15 +81,20 @@ struct Architecture {
     }
     if case .plain(let type) = tensor.encoding, !type.isWeight {
       return Failure(
-        .unsupported, "has type \(type.rawValue), one of F32, F16, BF16, F64 expected", thing: "tensor \(tensor.name.quoted)")
+        .unsupported, "has type \(type.rawValue), one of F32, F16, BF16, F64 expected",
+        thing: "tensor \(tensor.name.quoted)")
     }
     return nil
   }
 
   private func missingFailure(_ name: String, _ unclaimed: [Tensor]) -> Failure {
-    let nearest = unclaimed.prefix(2_000).map { (distance(name, $0.name.text), $0.name) }.min { ($0.0, $0.1) < ($1.0, $1.1) }
+    let nearest = unclaimed.prefix(2_000).map { (distance(name, $0.name.text), $0.name) }.min {
+      ($0.0, $0.1) < ($1.0, $1.1)
+    }
     let hint =
-      if let nearest, nearest.0 <= max(3, name.utf8.count / 4) { "; the nearest name there is \(nearest.1.quoted)" } else { "" }
+      if let nearest, nearest.0 <= max(3, name.utf8.count / 4) {
+        "; the nearest name there is \(nearest.1.quoted)"
+      } else { "" }
     return Failure(.malformed, "is missing\(hint)", thing: "tensor \(Failure.quoted(name))")
   }
 

@@ -3,17 +3,18 @@ import Tensors
 
 /// BERT encoders (Devlin et al. 2018) as transformers writes them: post-norm, learned positions, absolute.
 enum Bert {
-  private static let rules: [Architecture.Rule] = [
-    .init("embeddings.word_embeddings.weight", ["vocab_size", "hidden_size"]),
-    .init("embeddings.position_embeddings.weight", ["max_position_embeddings", "hidden_size"]),
-    .init("embeddings.token_type_embeddings.weight", ["type_vocab_size", "hidden_size"]),
-    .init("embeddings.LayerNorm.weight", ["hidden_size"], alias: "embeddings.LayerNorm.gamma"),
-    .init("embeddings.LayerNorm.bias", ["hidden_size"], alias: "embeddings.LayerNorm.beta"),
-    .init("embeddings.position_ids", nil, .unused),
-    .init("embeddings.token_type_ids", nil, .unused),
-    .init("pooler.dense.weight", nil, .unused),
-    .init("pooler.dense.bias", nil, .unused),
-  ]
+  private static let rules: [Architecture.Rule] =
+    [
+      .init("embeddings.word_embeddings.weight", ["vocab_size", "hidden_size"]),
+      .init("embeddings.position_embeddings.weight", ["max_position_embeddings", "hidden_size"]),
+      .init("embeddings.token_type_embeddings.weight", ["type_vocab_size", "hidden_size"]),
+      .init("embeddings.LayerNorm.weight", ["hidden_size"], alias: "embeddings.LayerNorm.gamma"),
+      .init("embeddings.LayerNorm.bias", ["hidden_size"], alias: "embeddings.LayerNorm.beta"),
+      .init("embeddings.position_ids", nil, .unused),
+      .init("embeddings.token_type_ids", nil, .unused),
+      .init("pooler.dense.weight", nil, .unused),
+      .init("pooler.dense.bias", nil, .unused),
+    ]
     + linear("attention.self.query", "hidden_size", "hidden_size")
     + linear("attention.self.key", "hidden_size", "hidden_size")
     + linear("attention.self.value", "hidden_size", "hidden_size")
@@ -59,7 +60,8 @@ enum Bert {
       }
       activation = try Bert.activation(config)
       if let kind = config.optional("position_embedding_type"), try kind.string() != "absolute" {
-        throw kind.failure("position_embedding_type \(Failure.quoted(try kind.string())) is not read; only absolute", .unsupported)
+        throw kind.failure(
+          "position_embedding_type \(Failure.quoted(try kind.string())) is not read; only absolute", .unsupported)
       }
       if let isDecoder = config.optional("is_decoder"), try isDecoder.bool("is_decoder") {
         throw isDecoder.failure("a BERT decoder is not read; only encoders", .unsupported)
@@ -71,16 +73,20 @@ enum Bert {
     guard let value = config.optional("hidden_act") else { return .gelu }
     let name = try value.string("hidden_act")
     let known: [String: Op.Activation] = [
-      "gelu": .gelu, "gelu_new": .geluTanh, "gelu_pytorch_tanh": .geluTanh, "relu": .relu, "silu": .silu, "swish": .silu,
+      "gelu": .gelu, "gelu_new": .geluTanh, "gelu_pytorch_tanh": .geluTanh, "relu": .relu, "silu": .silu,
+      "swish": .silu,
     ]
     guard let activation = known[name] else {
-      throw value.failure("hidden_act \(Failure.quoted(name)) is not one of \(known.keys.sorted().joined(separator: ", "))", .unsupported)
+      throw value.failure(
+        "hidden_act \(Failure.quoted(name)) is not one of \(known.keys.sorted().joined(separator: ", "))", .unsupported)
     }
     return activation
   }
 
   /// The model: the checkpoint's tensors as they are, and the graph over them.
-  static func model(_ checkpoint: Checkpoint, config: JSON, recipe: SentenceRecipe, notes: inout [String]) throws(Failure) -> Model {
+  static func model(_ checkpoint: Checkpoint, config: JSON, recipe: SentenceRecipe, notes: inout [String])
+    throws(Failure) -> Model
+  {
     let numbers = try Numbers(config)
     let prefix = ["", "bert.", "model."].first { prefix in
       checkpoint.tensors.contains { $0.name == TensorName(prefix + rules[0].pattern) }

@@ -1,5 +1,4 @@
 import Bytes
-import Glibc
 import Inputs
 import Tensors
 
@@ -38,21 +37,13 @@ let embedCommand = Command(
   }
   try sink.finish()
   Progress.clear()
-  if job.cut > 0 { Output.complain("note: \(job.cut) of \(job.items) items were longer than \(model.configuration.maximumTokens) tokens and were cut") }
+  if job.cut > 0 {
+    Output.complain(
+      "note: \(job.cut) of \(job.items) items were longer than \(model.configuration.maximumTokens) tokens and were cut"
+    )
+  }
   if job.bad > 0 { Output.complain("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
   return 0
-}
-
-/// One row of the result.
-private struct EmbeddedRow {
-  enum Result {
-    case embedding(ArraySlice<Float>)
-    case tokens([Int32])
-    case failure(Failure)
-  }
-
-  var id: String?
-  var result: Result
 }
 
 private struct EmbedJob {
@@ -94,132 +85,5 @@ private struct EmbedJob {
       next += 1
     }
     return rows
-  }
-}
-
-/// Lines of a file or of standard input, a batch at a time, in bounded memory.
-private final class LineSource {
-  private let descriptor: Int32
-  private var pending: [UInt8] = []
-  private var isAtEnd = false
-  private var number = 0
-  private(set) var bytesRead = 0
-  /// Size of the input, 0 when it is not known.
-  let byteCount: Int
-  private let name: String
-
-  init(_ path: String?) throws(Failure) {
-    name = path ?? "standard input"
-    guard let path, path != "-" else {
-      descriptor = 0
-      byteCount = 0
-      return
-    }
-    byteCount = try InputFile(path).count
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw Failure(.missing, "cannot be opened", file: path) }
-  }
-
-  deinit { if descriptor > 0 { close(descriptor) } }
-
-  /// Up to `most` lines that are not blank; nil at the end.
-  func next(_ most: Int) throws(Failure) -> [(number: Int, bytes: [UInt8])]? {
-    var lines: [(number: Int, bytes: [UInt8])] = []
-    var start = 0
-    while lines.count < most {
-      guard let end = pending[start...].firstIndex(of: UInt8(ascii: "\n")) else {
-        pending.removeFirst(start)
-        start = 0
-        if try !fill() {
-          if !pending.isEmpty { take(pending[...], &lines) }
-          pending = []
-          break
-        }
-        continue
-      }
-      take(pending[start..<end], &lines)
-      start = end + 1
-    }
-    pending.removeFirst(start)
-    return lines.isEmpty ? nil : lines
-  }
-
-  private func take(_ line: ArraySlice<UInt8>, _ lines: inout [(number: Int, bytes: [UInt8])]) {
-    number += 1
-    if !line.allSatisfy({ $0 == 0x20 || $0 == 0x09 || $0 == 0x0D }) { lines.append((number, Array(line))) }
-  }
-
-  private func fill() throws(Failure) -> Bool {
-    guard !isAtEnd else { return false }
-    guard pending.count <= Limits.itemLine else {
-      throw Failure(.limit, "line longer than \(Limits.itemLine) bytes", file: name, place: "line \(number + 1)")
-    }
-    var chunk = [UInt8](repeating: 0, count: 1 << 16)
-    var got = read(descriptor, &chunk, chunk.count)
-    while got < 0 && errno == EINTR { got = read(descriptor, &chunk, chunk.count) }
-    guard got >= 0 else { throw Failure(.io, "reading failed", file: name) }
-    isAtEnd = got == 0
-    pending += chunk[..<got]
-    bytesRead += got
-    return got > 0
-  }
-}
-
-/// Where rows go: standard output or a file that appears when it is complete, as JSONL or NumPy's `.npy` version 1.
-private final class VectorSink {
-  private let file: OutputFile?
-  private let isNumPy: Bool
-  private let width: Int
-  private var rows = 0
-  private var pending: [UInt8] = []
-  private static let headerCount = 128
-
-  init(_ path: String?, width: Int, isReplacing: Bool) throws(Failure) {
-    self.width = width
-    isNumPy = path?.hasSuffix(".npy") ?? false
-    guard let path, path != "-" else {
-      file = nil
-      return
-    }
-    guard isNumPy || path.hasSuffix(".jsonl") || path.hasSuffix(".json") else {
-      throw Failure(.usage, "the name of --output must end in .jsonl or .npy; found \(Failure.quoted(path))")
-    }
-    file = try OutputFile(path, isReplacing: isReplacing)
-    if isNumPy { try file?.write([UInt8](repeating: 0, count: VectorSink.headerCount)) }
-  }
-
-  func write(_ row: EmbeddedRow) throws(Failure) {
-    rows += 1
-    if isNumPy {
-      let values: [Float] =
-        if case .embedding(let vector) = row.result { Array(vector) } else { [Float](repeating: .nan, count: width) }
-      values.withUnsafeBytes { pending += $0 }
-      return
-    }
-    var line = "{\"id\":\(row.id.map { JSONText.string($0).text() } ?? "null"),"
-    switch row.result {
-    case .tokens(let ids): line += "\"tokens\":[" + ids.map(String.init).joined(separator: ",") + "]}\n"
-    case .embedding(let vector):
-      line += "\"embedding\":[" + vector.map { $0.isFinite ? $0.description : "null" }.joined(separator: ",") + "]}\n"
-    case .failure(let failure):
-      let error: JSONText = ["code": .string(failure.kind.rawValue), "message": .string(failure.description)]
-      line += "\"error\":\(error.text())}\n"
-    }
-    pending += line.utf8
-  }
-
-  func flush() throws(Failure) {
-    if let file { try file.write(pending) } else { Output.write(pending, to: 1) }
-    pending.removeAll(keepingCapacity: true)
-  }
-
-  func finish() throws(Failure) {
-    if isNumPy, let file {
-      let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows), \(width)), }"
-      let room = VectorSink.headerCount - 10
-      let header = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(room & 255), UInt8(room >> 8)]
-      try file.overwrite(header + Array((text.padded(room - 1) + "\n").utf8), at: 0)
-    }
-    try file?.commit()
   }
 }

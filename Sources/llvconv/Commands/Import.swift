@@ -44,8 +44,12 @@ let importCommand = Command(
   try writer.commit()
   Progress.clear()
   for note in notes { Output.complain("note: \(note)") }
-  let kept = unused.isEmpty ? "" : arguments.has("--drop-unused") ? ", \(unused.count) unused dropped" : ", \(unused.count) of them unused"
-  Output.complain("\(path): \(model.configuration.architecture), \(model.tensors.count) tensors\(kept), \(Output.size(writer.byteCount))")
+  let kept =
+    unused.isEmpty
+    ? "" : arguments.has("--drop-unused") ? ", \(unused.count) unused dropped" : ", \(unused.count) of them unused"
+  Output.complain(
+    "\(path): \(model.configuration.architecture), \(model.tensors.count) tensors\(kept), \(Output.size(writer.byteCount))"
+  )
   return 0
 }
 

@@ -46,7 +46,9 @@ private struct Subject {
 
   init(_ path: String) throws(Failure) {
     self.path = path
-    if !isDirectory(path), !path.hasSuffix(".index.json"), try CheckpointFormat.detect(try InputFile(path)) == .container {
+    if !isDirectory(path), !path.hasSuffix(".index.json"),
+      try CheckpointFormat.detect(try InputFile(path)) == .container
+    {
       let opened = try Container.open(path)
       (contents, tensors) = (opened, opened.model.tensors)
     } else {
@@ -65,31 +67,37 @@ private struct Subject {
         ("history", .array(contents.model.history)),
         ("files", .array(contents.model.files.map { ["name": .string($0.name), "bytes": .int($0.count)] })),
         ("unused", .array(contents.model.unused.map { .string($0.text) })),
-        ("graphs", .array(contents.model.graphs.map { ["name": .string($0.name), "nodes": .int($0.graph.nodes.count)] })),
+        (
+          "graphs",
+          .array(contents.model.graphs.map { ["name": .string($0.name), "nodes": .int($0.graph.nodes.count)] })
+        ),
       ]
     }
     members.append(("bytes", .int(tensors.reduce(0) { $0 + $1.byteCount })))
     members.append(("notes", .array(notes.map(JSONText.string))))
-    members.append((
-      "tensors",
-      .array(
-        tensors.map { tensor in
-          var entry: [(String, JSONText)] = [
-            ("name", .string(tensor.name.text)), ("shape", .array(tensor.shape.map(JSONText.int))),
-            ("encoding", .string(tensor.encoding.text)), ("bytes", .int(tensor.byteCount)),
-            ("stored_bytes", .int(tensor.storedByteCount)),
-          ]
-          if let found = statistics[tensor.name] { entry.append(("statistics", found.json)) }
-          return .object(entry)
-        })
-    ))
+    members.append(
+      (
+        "tensors",
+        .array(
+          tensors.map { tensor in
+            var entry: [(String, JSONText)] = [
+              ("name", .string(tensor.name.text)), ("shape", .array(tensor.shape.map(JSONText.int))),
+              ("encoding", .string(tensor.encoding.text)), ("bytes", .int(tensor.byteCount)),
+              ("stored_bytes", .int(tensor.storedByteCount)),
+            ]
+            if let found = statistics[tensor.name] { entry.append(("statistics", found.json)) }
+            return .object(entry)
+          })
+      ))
     return .object(members)
   }
 
   func print(_ statistics: [TensorName: Statistics], withGraph: Bool) {
     if let contents {
       let configuration = contents.model.configuration
-      Output.print("\(path): \(configuration.architecture), vectors of \(configuration.width), at most \(configuration.maximumTokens) tokens")
+      Output.print(
+        "\(path): \(configuration.architecture), vectors of \(configuration.width), at most \(configuration.maximumTokens) tokens"
+      )
       Output.print("written by \(contents.program), content \(XXH64.text(contents.checksum))")
       for event in contents.model.history { Output.print("  \(event.summary)") }
       for file in contents.model.files { Output.print("  file \(file.name), \(Output.size(file.count))") }
@@ -105,118 +113,18 @@ private struct Subject {
       }
       let found = statistics[tensor.name].map { "  \($0.text)" } ?? ""
       let mark = unused.contains(tensor.name) ? "  (unused)" : ""
-      Output.print("\(line.label)  \(tensor.encoding.text) \(tensor.shape)  \(Output.size(tensor.byteCount))\(mark)\(found)")
+      Output.print(
+        "\(line.label)  \(tensor.encoding.text) \(tensor.shape)  \(Output.size(tensor.byteCount))\(mark)\(found)")
     }
     Output.print("\(tensors.count) tensors, \(Output.size(tensors.reduce(0) { $0 + $1.byteCount }))")
     guard withGraph, let contents else { return }
     for (name, graph) in contents.model.graphs {
       Output.print("\ngraph \(name):")
       for (index, node) in graph.nodes.enumerated() {
-        Output.print("  %\(index) = \(node.op.name)(\(node.inputs.map(\.text).joined(separator: ", ")))\(node.op.details)")
+        Output.print(
+          "  %\(index) = \(node.op.name)(\(node.inputs.map(\.text).joined(separator: ", ")))\(node.op.details)")
       }
     }
-  }
-}
-
-/// Tensor names as a tree over their dots. Branches with one child are drawn as one.
-private struct TensorTree {
-  struct Line {
-    let label: String
-    let tensor: Tensor?
-    let bytes: Int
-  }
-
-  private(set) var lines: [Line] = []
-
-  init(_ tensors: [Tensor]) {
-    let rows = tensors.map { (parts: $0.name.text.split(separator: ".", omittingEmptySubsequences: false).map(String.init), tensor: $0) }
-    add(rows[...].sorted { TensorTree.isBefore($0.parts, $1.parts) }[...], depth: 0, indent: "")
-  }
-
-  /// Numbers by value, so that layer 10 comes after layer 9.
-  private static func isBefore(_ a: [String], _ b: [String]) -> Bool {
-    for (x, y) in zip(a, b) where x != y {
-      if let p = Int(x), let q = Int(y) { return p < q }
-      return x < y
-    }
-    return a.count < b.count
-  }
-
-  private mutating func add(_ rows: ArraySlice<(parts: [String], tensor: Tensor)>, depth: Int, indent: String) {
-    var rest = rows
-    while let first = rest.first {
-      let part = depth < first.parts.count ? first.parts[depth] : ""
-      let group = rest.prefix { depth < $0.parts.count && $0.parts[depth] == part }
-      let same = group.isEmpty ? rest.prefix(1) : group
-      rest = rest.dropFirst(same.count)
-      if same.count == 1 {
-        lines.append(Line(label: indent + first.parts.dropFirst(depth).joined(separator: "."), tensor: first.tensor, bytes: 0))
-        continue
-      }
-      var label = part
-      var next = depth + 1
-      while let shared = same.first.flatMap({ next < $0.parts.count - 1 ? $0.parts[next] : nil }),
-        same.allSatisfy({ next < $0.parts.count - 1 && $0.parts[next] == shared })
-      {
-        label += "." + shared
-        next += 1
-      }
-      lines.append(Line(label: indent + label, tensor: nil, bytes: same.reduce(0) { $0 + $1.tensor.byteCount }))
-      add(same, depth: next, indent: indent + "  ")
-    }
-  }
-}
-
-/// What a tensor's values look like.
-private struct Statistics {
-  var least = Double.infinity
-  var most = -Double.infinity
-  var mean = 0.0
-  var deviation = 0.0
-  var nans = 0
-  var infinities = 0
-  var isNumeric = true
-
-  init(_ tensor: Tensor, threads: Int) throws(Failure) {
-    let isWeight = if case .plain(let type) = tensor.encoding { type.isWeight } else { true }
-    guard isWeight else {
-      _ = try tensor.load(threads: threads)
-      isNumeric = false
-      return
-    }
-    let values = try tensor.floats(threads: threads)
-    let (sum, squares, count) = values.with(Float.self) { values in
-      var (sum, squares, count) = (0.0, 0.0, 0)
-      for value in values.prefix(tensor.count) {
-        guard value.isFinite else {
-          if value.isNaN { nans += 1 } else { infinities += 1 }
-          continue
-        }
-        let x = Double(value)
-        least = min(least, x)
-        most = max(most, x)
-        sum += x
-        squares += x * x
-        count += 1
-      }
-      return (sum, squares, Double(count))
-    }
-    mean = count > 0 ? sum / count : .nan
-    deviation = count > 0 ? max(0, squares / count - mean * mean).squareRoot() : .nan
-  }
-
-  var json: JSONText {
-    guard isNumeric else { return .null }
-    return [
-      "min": .number(least), "max": .number(most), "mean": .number(mean), "deviation": .number(deviation), "nan": .int(nans),
-      "infinite": .int(infinities),
-    ]
-  }
-
-  var text: String {
-    guard isNumeric else { return "" }
-    let bad = nans + infinities > 0 ? ", \(nans) NaN, \(infinities) infinite" : ""
-    return "\(least.fixed(4)) … \(most.fixed(4)), mean \(mean.fixed(5)) ± \(deviation.fixed(4))\(bad)"
   }
 }
 

@@ -12,12 +12,21 @@ let quantizeCommand = Command(
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init("--group", "N|channel", "weights that share a scale: 32 (default), 64, 128, …, or a whole row"),
     .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
-    .init("--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
-    .init("--activations", "float|8", "multiply float inputs (default), or round them to 8-bit integers per token and group"),
-    .init("--table", "CHOICE", "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest at 8 bits, 8:channel at 4)"),
-    .init("--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated", isRepeated: true),
+    .init(
+      "--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
+    .init(
+      "--activations", "float|8", "multiply float inputs (default), or round them to 8-bit integers per token and group"
+    ),
+    .init(
+      "--table", "CHOICE",
+      "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest at 8 bits, 8:channel at 4)"
+    ),
+    .init(
+      "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
+      isRepeated: true),
     .init("--no-fuse", nil, "leave the graph as it is"),
-    .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force, Command.json,
+    .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force,
+    Command.json,
     Command.threads,
   ],
   discussion: """
@@ -69,17 +78,22 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
   if arguments.has("--symmetric") { text += ":symmetric" }
   if arguments.has("--affine") { text += ":affine" }
   guard let linear = WeightChoice(text) else {
-    throw Failure(.usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
+    throw Failure(
+      .usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
   }
   let tableText = arguments["--table"] ?? (bits == "8" ? linear.text : "8:channel")
   guard let table = WeightChoice(tableText) else {
-    throw Failure(.usage, "--table must be keep, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
+    throw Failure(
+      .usage,
+      "--table must be keep, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
   }
   let input = try arguments.choice("--activations", ["float", "8"]) ?? "float"
   var overrides: [(pattern: String, choice: WeightChoice)] = []
   for text in arguments.all("--tensor") {
-    guard let equals = text.lastIndex(of: "="), let choice = WeightChoice(String(text[text.index(after: equals)...])) else {
-      throw Failure(.usage, "--tensor must be PATTERN=CHOICE, like '*.dense.weight=8:g64'; found \(Failure.quoted(text))")
+    guard let equals = text.lastIndex(of: "="), let choice = WeightChoice(String(text[text.index(after: equals)...]))
+    else {
+      throw Failure(
+        .usage, "--tensor must be PATTERN=CHOICE, like '*.dense.weight=8:g64'; found \(Failure.quoted(text))")
     }
     overrides.append((String(text[..<equals]), choice))
   }
@@ -114,13 +128,18 @@ private struct QuantizePlan {
       Output.print([
         "bytes_before": .int(bytesBefore), "bytes_after": .int(bytesAfter), "bits_per_weight": .number(bitsPerWeight),
         "memory_bytes": .int(memory), "seconds": .number(seconds), "notes": .array(notes.map(JSONText.string)),
-        "tensors": .array(after.tensors.map { ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)] }),
+        "tensors": .array(
+          after.tensors.map {
+            ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)]
+          }),
       ])
       return
     }
     let width = after.tensors.map(\.name.text.count).max() ?? 0
     for tensor in after.tensors {
-      Output.print("\(tensor.name.text.padded(width))  \(String(describing: tensor.shape).padded(14))  \(tensor.encoding.text.padded(18))  \(Output.size(tensor.byteCount))")
+      Output.print(
+        "\(tensor.name.text.padded(width))  \(String(describing: tensor.shape).padded(14))  \(tensor.encoding.text.padded(18))  \(Output.size(tensor.byteCount))"
+      )
     }
     for note in notes { Output.print("note: \(note)") }
     Output.print("")
@@ -136,7 +155,9 @@ private struct QuantizePlan {
 
   /// Measured on one quantized tensor of middling size, and scaled.
   private func estimate(threads: Int) throws(Failure) -> Double {
-    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }.sorted { $0.count < $1.count }
+    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }.sorted {
+      $0.count < $1.count
+    }
     guard let sample = quantized.isEmpty ? nil : quantized[quantized.count / 2] else { return 0 }
     let started = ContinuousClock.now
     _ = try sample.evaluate(threads: threads)
@@ -151,7 +172,8 @@ private struct QuantizePlan {
     let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
     if asJSON {
       Output.print([
-        "file": .string(path), "file_bytes": .int(fileBytes), "bytes_before": .int(bytesBefore), "bytes_after": .int(bytesAfter),
+        "file": .string(path), "file_bytes": .int(fileBytes), "bytes_before": .int(bytesBefore),
+        "bytes_after": .int(bytesAfter),
         "bits_per_weight": .number(bitsPerWeight), "largest_relative_error": .number(worst), "clamped": .int(clamped),
         "vanished_groups": .int(vanished), "seconds": .number(seconds),
       ])

@@ -8,11 +8,14 @@ let verifyCommand = Command(
   positionals: ["CANDIDATE.llv"],
   options: [
     .init("--reference", "REF.llv", "the model to compare with, usually the imported one", isRequired: true),
-    .init("--data", "PAIRS.jsonl", "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items]}", isRequired: true),
+    .init(
+      "--data", "PAIRS.jsonl",
+      "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items]}", isRequired: true),
     .init("--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97)"),
     .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
-    .init("--report", "R.html", "also write a page with plots"), .init("--no-cache", nil, "do not keep or use reference embeddings"),
+    .init("--report", "R.html", "also write a page with plots"),
+    .init("--no-cache", nil, "do not keep or use reference embeddings"),
     Command.json, Command.force, Command.threads,
   ],
   discussion: """
@@ -40,7 +43,8 @@ let verifyCommand = Command(
   let candidateVectors = try data.vectors(candidate, "candidate", cache: nil)
   Progress.clear()
   let report = try FidelityReport(
-    candidate: (fileName(arguments.positionals[0]), candidateVectors), reference: (fileName(referencePath), referenceVectors),
+    candidate: (fileName(arguments.positionals[0]), candidateVectors),
+    reference: (fileName(referencePath), referenceVectors),
     data: fileName(dataPath), labels: data.labels, items: data.items.map { ($0.id, $0.item.text ?? "") },
     thresholds: thresholds, threads: threads)
   try page?.write(Array(report.html.utf8))
@@ -64,10 +68,14 @@ private struct VerifyData {
     for (index, pair) in pairs.enumerated() {
       items.append((pair.id ?? "line \(index + 1)", pair.query))
       let first = pairs.count + negatives.count
-      negatives += pair.negatives.enumerated().map { ("\(pair.id ?? "line \(index + 1)"), negative \($0.offset + 1)", $0.element) }
+      negatives += pair.negatives.enumerated().map {
+        ("\(pair.id ?? "line \(index + 1)"), negative \($0.offset + 1)", $0.element)
+      }
       labels.append(.init(positive: index, negatives: Array(first..<pairs.count + negatives.count)))
     }
-    items += pairs.enumerated().map { ($0.element.id.map { "\($0), positive" } ?? "line \($0.offset + 1), positive", $0.element.positive) }
+    items += pairs.enumerated().map {
+      ($0.element.id.map { "\($0), positive" } ?? "line \($0.offset + 1), positive", $0.element.positive)
+    }
     items += negatives
   }
 
@@ -102,27 +110,40 @@ private struct VerifyData {
 extension FidelityReport {
   /// The report for a terminal.
   fileprivate var text: String {
-    var lines = ["\(passes ? "PASS" : "FAIL")  \(candidate) against \(reference) on \(own.rank.count) queries, \(documents) documents", ""]
+    var lines = [
+      "\(passes ? "PASS" : "FAIL")  \(candidate) against \(reference) on \(own.rank.count) queries, \(documents) documents",
+      "",
+    ]
     for check in checks {
       let bound = check.isLowerBound ? "at least" : "at most"
-      lines.append("  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(9))  \(bound) \(check.threshold.fixed(4))")
+      lines.append(
+        "  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(9))  \(bound) \(check.threshold.fixed(4))"
+      )
     }
     lines.append("")
     let cosine = closeness.cosine
-    lines.append("  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))")
+    lines.append(
+      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))"
+    )
     lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
-    lines.append("  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))")
+    lines.append(
+      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
+    )
     lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
     lines.append("")
     lines.append("  retrieval     P@1     recall@5  recall@10  overlap@10")
     for (name, run) in [("reference", baseline), ("candidate", own), ("mixed index", mixed)] {
-      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10), run.overlap(with: baseline)].map { $0.fixed(4) }
+      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10), run.overlap(with: baseline)].map {
+        $0.fixed(4)
+      }
       let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
       lines.append("  \(name.padded(12))  \(cells[0])  \(cells[1])    \(cells[2])     \(cells[3])\(negatives)")
     }
     lines.append("")
     lines.append("  moved furthest:")
-    for item in worst.prefix(5) { lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))") }
+    for item in worst.prefix(5) {
+      lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
+    }
     return lines.joined(separator: "\n")
   }
 }
