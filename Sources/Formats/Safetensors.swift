@@ -25,9 +25,14 @@ public enum Safetensors {
   private static func readHeader(_ file: InputFile) throws(Failure) -> Contents {
     let head = try ByteView(file, 0, min(file.count, 64)).bytes()
     if head.isEmpty { throw Failure(.malformed, "empty file: no 8-byte length") }
-    if let problem = foreign(head) { throw problem }
-    guard head.count >= 8 else { throw Failure(.malformed, "the file ends inside its 8-byte length", place: "byte 0") }
+    guard head.count >= 8 else {
+      if let problem = foreign(head) { throw problem }
+      throw Failure(.malformed, "the file ends inside its 8-byte length", place: "byte 0")
+    }
     let declared = head.prefix(8).reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+    // Any first bytes can be a length; only those that cannot are asked what else they might be.
+    let isPossible = declared <= UInt64(Limits.safetensorsHeader) && declared <= UInt64(file.count - 8)
+    if !isPossible, let problem = foreign(head) { throw problem }
     guard declared > 0 else { throw Failure(.malformed, "header is empty", place: "byte 0") }
     guard declared <= UInt64(Limits.safetensorsHeader) else {
       let swapped = declared.byteSwapped
@@ -50,7 +55,7 @@ public enum Safetensors {
   private static func foreign(_ head: [UInt8]) -> Failure? {
     func starts(_ text: String) -> Bool { head.starts(with: text.utf8) }
     let problem: String
-    if head.starts(with: [0x80, 0x02]) || head.starts(with: [0x80, 0x04]) && head.count > 8 && head[7] != 0 {
+    if head.count > 1, head[0] == 0x80, (2...5).contains(head[1]) {
       problem = "Python pickle; refused on principle, because it can run code"
     } else if starts("PK\u{3}\u{4}") {
       problem = "zip archive (PyTorch?), not safetensors"

@@ -82,7 +82,8 @@ public struct Graph: Sendable, Equatable {
         case .tensor(let name):
           guard let type = tensorType(name) else {
             throw Failure(
-              .malformed, "reads tensor \(name.quoted), which the model lacks", place: "graph node \(index)")
+              .malformed, "reads tensor \(name.quoted), which the model lacks or which is no vector or matrix",
+              place: "graph node \(index)")
           }
           inputs.append(type)
         case .input(let input): inputs.append(input.type)

@@ -29,13 +29,14 @@ extension Model {
 }
 
 extension Tensor {
-  /// What an operation sees of the tensor: a vector is one row. nil for more than two dimensions.
+  /// What an operation sees of the tensor: a vector is one row. nil for more than two dimensions, and for empty tensors.
   var valueType: ValueType? {
     let isIndex =
       switch encoding {
       case .plain(let type): !type.isWeight
       case .grouped: false
       }
+    guard count > 0 else { return nil }
     switch shape.count {
     case 1: return ValueType(.fixed(1), shape[0], isIndex: isIndex)
     case 2: return ValueType(.fixed(shape[0]), shape[1], isIndex: isIndex)

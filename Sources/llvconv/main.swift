@@ -3,4 +3,10 @@ import Glibc
 
 Signals.install()
 signal(SIGPIPE, SIG_IGN)
+// A checkpoint may have thousands of shards, all open at once.
+var files = rlimit()
+if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {
+  files.rlim_cur = files.rlim_max
+  setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+}
 exit(Program.run(Array(CommandLine.arguments.dropFirst())))
