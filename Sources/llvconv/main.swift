@@ -3,6 +3,7 @@ import Glibc
 
 Signals.install()
 signal(SIGPIPE, SIG_IGN)
+signal(SIGXFSZ, SIG_IGN)  // a file over the limit is a failed write
 // A checkpoint may have thousands of shards, all open at once.
 var files = rlimit()
 if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {
