@@ -65,6 +65,4 @@ public struct Tensor: Sendable {
       }
     } catch { throw error.about("tensor \(name.quoted)") }
   }
-
-  public func renamed(_ name: TensorName) -> Tensor { Tensor(name, shape: shape, encoding: encoding, content: content) }
 }

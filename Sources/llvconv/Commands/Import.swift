@@ -23,15 +23,15 @@ let importCommand = Command(
   var model = try Import.model(checkpoint, notes: &notes)
   let unused = Set(model.unused)
   if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }
-  let writer = try ContainerWriter(
-    try OutputFile(path, isReplacing: arguments.has("--force")), threads: try arguments.threads())
-  // Hashing the source and copying it share the two ends of the page cache: side by side they take as long as one.
+  let threads = try arguments.threads()
+  let writer = try ContainerWriter(try OutputFile(path, isReplacing: arguments.has("--force")), threads: threads)
+  // SHA-256 takes about as long as copying: side by side they cost the time of one.
   let provenance = Mutex<JSONText>(.null)
   let box = WriterBox(writer)
   let frozen = model
   let total = frozen.tensors.reduce(0) { $0 + $1.byteCount }
   let progress = Progress("importing", of: total)
-  try parallel(2, threads: 2) { (task) throws(Failure) in
+  try parallel(2, threads: min(2, threads)) { (task) throws(Failure) in
     if task == 0 {
       try box.writer.writeData(frozen) { progress.show($0) }
     } else {
