@@ -124,8 +124,12 @@ LLV_INLINE void store_groups(const problem *p, v8 scale, v8 zero, size_t lanes, 
     v8 d = w - (q * scale + zero);
     error += d * d;
     most = larger(most, larger(d, -d));
-    i8x code = __builtin_convertvector(q, i8x);
-    for (size_t j = 0; j < lanes; j++) codes[j * stride + i] = (uint8_t)code[j];
+    union { i8x all; int32_t lane[8]; } code = {__builtin_convertvector(q, i8x)};
+    if (lanes == 8) {
+      for (size_t j = 0; j < 8; j++) codes[j * stride + i] = (uint8_t)code.lane[j];
+    } else {
+      for (size_t j = 0; j < lanes; j++) codes[j * stride + i] = (uint8_t)code.lane[j];
+    }
   }
   error = choose(used, error, splat(0));
   most = choose(used, most, splat(0));
