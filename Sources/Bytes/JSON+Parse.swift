@@ -149,7 +149,9 @@ extension JSON {
         at += 1
         guard digits(&at) > 0 else { throw failure("a digit is expected after the point") }
       }
+      var hasExponent = false
       if at < count, source[at] | 0x20 == UInt8(ascii: "e") {
+        hasExponent = true
         at += 1
         if at < count, source[at] == UInt8(ascii: "+") || source[at] == UInt8(ascii: "-") { at += 1 }
         guard digits(&at) > 0 else { throw failure("a digit is expected in the exponent") }
@@ -157,8 +159,11 @@ extension JSON {
       guard at - start <= Limits.jsonNumber else {
         throw failure("number too long: \(at - start) bytes, limit \(Limits.jsonNumber)", .limit, at: start)
       }
-      let text = String(decoding: UnsafeBufferPointer(rebasing: source[start..<at]), as: UTF8.self)
-      guard let value = Double(text), value.isFinite else { throw failure("not a finite number", at: start) }
+      // Fewer than 300 digits and no exponent: finite without asking.
+      if hasExponent || whole > 300 {
+        let text = String(decoding: UnsafeBufferPointer(rebasing: source[start..<at]), as: UTF8.self)
+        guard let value = Double(text), value.isFinite else { throw failure("not a finite number", at: start) }
+      }
       nodes.append(
         Node(
           start: UInt32(start), length: UInt32(at - start), next: UInt32(nodes.count + 1), position: UInt32(start),

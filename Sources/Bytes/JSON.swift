@@ -103,6 +103,9 @@ public struct JSON: Sendable {
 
   // MARK: Structure
 
+  /// Elements of an array, members of an object, 0 for anything else.
+  public var count: Int { kind == .array || kind == .object ? Int(node.length) : 0 }
+
   /// The values of an array, in order.
   public func elements(_ name: String = "value") throws(Failure) -> [JSON] {
     guard kind == .array else { throw failure("\(name) must be an array") }

@@ -1,7 +1,7 @@
 /// Every limit on what a file may ask of this program, in one place; `llvconv --limits` prints them.
 public enum Limits {
   public static let safetensorsHeader = 100_000_000
-  public static let tensors = 4_194_304
+  public static let tensors = 1_000_000
   public static let nameBytes = 4_096
   public static let rank = 8
   public static let jsonDepth = 64

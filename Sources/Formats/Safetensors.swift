@@ -87,6 +87,7 @@ public enum Safetensors {
     var entries: [Entry] = []
     var failures: [Failure] = []
     let dataCount = file.count - dataStart
+    guard json.count <= Limits.tensors else { throw json.failure("more than \(Limits.tensors) tensors", .limit) }
     try json.forEachMember("header") { (key, value) throws(Failure) in
       let name = try key.bytes()
       if name.elementsEqual("__metadata__".utf8) {
@@ -96,7 +97,6 @@ public enum Safetensors {
         }
         return
       }
-      guard entries.count < Limits.tensors else { throw key.failure("more than \(Limits.tensors) tensors", .limit) }
       if let problem = TensorName.problem(with: name) {
         var problem = problem
         problem.place = key.place
