@@ -35,6 +35,12 @@ extension Op {
     }
     let reals = inputs.filter { !$0.isIndex }.count
     switch self {
+    case .embedding, .row: break
+    default:
+      // Everything but a lookup works on a value of the batch, not on a tensor of the model.
+      if case .fixed? = inputs.first?.rows { try need(false, "a value of the batch first") }
+    }
+    switch self {
     case .embedding:
       try need(inputs.count == 2 && reals == 1 && !inputs[0].isIndex, "a table and ids")
       try need(inputs[1].columns == 1, "one id a row")

@@ -122,6 +122,8 @@ struct GraphTests {
     ("needs", Graph.Node(.linear(.float), [.node(0), .tensor("table"), .tensor("b")])),
     ("needs", Graph.Node(.linear(.float), [.input(.tokens), .tensor("w")])),
     ("lacks", Graph.Node(.linear(.float), [.node(0), .tensor("absent")])),
+    ("batch first", Graph.Node(.add, [.tensor("w"), .tensor("w")])),
+    ("batch first", Graph.Node(.normalize, [.tensor("w")])),
     ("not before", Graph.Node(.add, [.node(0), .node(7)])),
     ("needs", Graph.Node(.add, [.node(0), .tensor("w")])),
     ("needs", Graph.Node(.slice(offset: 3, count: 2), [.node(0)])),
