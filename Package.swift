@@ -10,11 +10,13 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
     // Optimised in debug builds too: these loops are what the tests spend their time in.
     .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+    // libjpeg-turbo and libpng, behind calls that do not jump.
+    .target(name: "CImages", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
     .target(name: "Bytes", dependencies: ["CLZ4", "CKernels"]),
     .target(name: "Tensors", dependencies: ["Bytes", "CKernels"]),
     .target(name: "Formats", dependencies: ["Bytes", "Tensors"]),
     .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
-    .target(name: "Inputs", dependencies: ["Bytes", "Tensors"]),
+    .target(name: "Inputs", dependencies: ["Bytes", "Tensors", "CImages"]),
     .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels", "COpenBLAS"]),
     .target(name: "Fidelity", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .executableTarget(

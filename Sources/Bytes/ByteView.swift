@@ -62,6 +62,13 @@ public struct ByteView: Sendable {
     }
   }
 
+  /// Copies one piece into `target`.
+  public func read(_ piece: (from: Int, count: Int, to: Int), into target: Buffer) throws(Failure) {
+    try target.withMutableBytes { (bytes) throws(Failure) in
+      try read(at: piece.from, into: UnsafeMutableRawBufferPointer(rebasing: bytes[piece.to..<piece.to + piece.count]))
+    }
+  }
+
   /// All bytes in memory of their own; the buffer itself when the view is exactly one.
   public func load() throws(Failure) -> Buffer {
     if case .memory(let buffer, 0) = storage, buffer.count == count { return buffer }

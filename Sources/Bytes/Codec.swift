@@ -75,6 +75,39 @@ public struct StoredBytes: Sendable {
     return buffer
   }
 
+  /// Copies pieces of the decoded bytes, after the checksum of all of them has been held to.
+  ///
+  /// - Parameter pieces: ascending in `from`, not overlapping, inside both sides.
+  public func copy(_ pieces: [(from: Int, count: Int, to: Int)], into target: Buffer) throws(Failure) {
+    guard codec == .raw else {
+      let view = ByteView(try load())
+      for piece in pieces { try view.read(piece, into: target) }
+      return
+    }
+    var hash = XXH64()
+    var at = 0
+    var next = 0
+    try stored.forEachChunk { (chunk) throws(Failure) in
+      hash.update(chunk)
+      let end = at + chunk.count
+      target.withMutableBytes { bytes in
+        // A piece may lie in two chunks; it is done with when its end is.
+        for index in next..<pieces.count {
+          let piece = pieces[index]
+          guard piece.from < end else { break }
+          let (from, to) = (max(piece.from, at), min(piece.from + piece.count, end))
+          if from < to {
+            UnsafeMutableRawBufferPointer(rebasing: bytes[(piece.to + from - piece.from)..<(piece.to + to - piece.from)])
+              .copyMemory(from: UnsafeRawBufferPointer(rebasing: chunk[(from - at)..<(to - at)]))
+          }
+          if piece.from + piece.count <= end { next = index + 1 }
+        }
+      }
+      at = end
+    }
+    try compare(hash.value())
+  }
+
   /// Holds the bytes to their checksum; raw ones without having them all in memory.
   public func check() throws(Failure) {
     guard codec == .raw else {

@@ -13,6 +13,11 @@ public enum Limits {
   public static let shards = 10_000
   public static let manifest = 1 << 30
   public static let itemLine = 16 << 20
+  public static let imageSide = 16_384
+  public static let imagePixels = 64 << 20
+  public static let imageFile = 256 << 20
+  public static let imageScans = 64
+  public static let videoFrames = 1_000_000
   /// No LZ4 block expands more than this many times (the codec's own bound).
   public static let lz4Expansion = 255
 
@@ -31,6 +36,11 @@ public enum Limits {
     ("shards", shards, "files"),
     ("container manifest", manifest, "bytes"),
     ("input line", itemLine, "bytes"),
+    ("image side", imageSide, "pixels"),
+    ("image", imagePixels, "pixels"),
+    ("image file", imageFile, "bytes"),
+    ("JPEG scans", imageScans, "scans"),
+    ("video", videoFrames, "frames"),
     ("LZ4 expansion", lz4Expansion, "times"),
   ]
 }

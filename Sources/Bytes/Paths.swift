@@ -10,3 +10,9 @@ public func isDirectory(_ path: String) -> Bool {
   var status = stat()
   return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
 }
+
+/// The part of `path` up to and with its last slash, `./` when it has none.
+public func directory(of path: String) -> String {
+  guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "./" }
+  return String(path[...slash])
+}

@@ -1,6 +1,7 @@
 /// A page that stands alone: no scripts, no fonts, no other files. Plots are inline SVG.
 extension FidelityReport {
-  public var html: String {
+  /// - Parameter pictures: those of an item, by its place among all items.
+  public func html(pictures: (Int) -> [Picture] = { _ in [] }) -> String {
     let color = passes ? "#1a7f37" : "#cf222e"
     return """
       <!DOCTYPE html>
@@ -16,6 +17,7 @@ extension FidelityReport {
       .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; } figure { margin: 0; }
       figcaption { color: #59636e; font-size: .9rem; } svg text { font: 12px system-ui, sans-serif; fill: #59636e; }
       .text { color: #59636e; overflow-wrap: anywhere; }
+      .text img, .text video { height: 6rem; max-width: 16rem; object-fit: contain; image-rendering: pixelated; background: #eaeef2; display: block; margin: .3rem 0; }
       </style></head><body>
       <h1>\(passes ? "PASS" : "FAIL") · \(escaped(candidate))</h1>
       <p>Compared with <b>\(escaped(reference))</b> on \(own.rank.count) queries and \(documents) documents of
@@ -43,7 +45,7 @@ extension FidelityReport {
       <p>Rank correlation of whole similarity lists (Spearman, mean over queries): <b>\(fixed(rankCorrelation, 4))</b></p>
       <h2>Items that moved furthest</h2>
       <table><tr><th class="n">cosine</th><th>id</th><th>text</th></tr>
-      \(worst.map { "<tr><td class=\"n\">\(fixed($0.cosine, 4))</td><td>\(escaped($0.id))</td><td class=\"text\">\(escaped(String($0.text.prefix(200))))</td></tr>" }.joined(separator: "\n"))
+      \(worst.map { "<tr><td class=\"n\">\(fixed($0.cosine, 4))</td><td>\(escaped($0.id))</td><td class=\"text\">\(pictures($0.item).map(\.html).joined())\(escaped(String($0.text.prefix(200))))</td></tr>" }.joined(separator: "\n"))
       </table>
       </body></html>
 

@@ -30,6 +30,8 @@ public struct FidelityReport: Sendable {
     public let cosine: Double
     public let id: String
     public let text: String
+    /// Place among all items.
+    public let item: Int
   }
 
   public let candidate, reference, data: String
@@ -81,7 +83,7 @@ public struct FidelityReport: Sendable {
     documents = a.documents.count
     worst = closeness.cosines.enumerated().compactMap { index, cosine in cosine.map { (index, $0) } }
       .sorted { ($0.1, $0.0) < ($1.1, $1.0) }.prefix(10)
-      .map { Worst(cosine: $0.1, id: items[$0.0].id, text: items[$0.0].text) }
+      .map { Worst(cosine: $0.1, id: items[$0.0].id, text: items[$0.0].text, item: $0.0) }
     checks = FidelityReport.checks(closeness, baseline, own, mixed, thresholds)
   }
 

@@ -49,7 +49,7 @@ public struct Checkpoint: Sendable {
   private static func openIndex(_ path: String) throws(Failure) -> Checkpoint {
     let contents = try ShardIndex.read(path)
     return Checkpoint(
-      tensors: contents.tensors, weights: contents.shards, directory: Formats.directory(of: path), notes: contents.notes
+      tensors: contents.tensors, weights: contents.shards, directory: Bytes.directory(of: path), notes: contents.notes
     )
   }
 
@@ -64,7 +64,7 @@ public struct Checkpoint: Sendable {
       let contents = try Safetensors.read(file)
       if !path.hasSuffix(".safetensors") { notes.append("\(path): holds safetensors, whatever its name says") }
       return Checkpoint(
-        tensors: contents.tensors, weights: [file], directory: Formats.directory(of: path),
+        tensors: contents.tensors, weights: [file], directory: Bytes.directory(of: path),
         notes: notes + contents.notes)
     }
   }

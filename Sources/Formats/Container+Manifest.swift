@@ -6,12 +6,52 @@ extension Container {
   // MARK: Configuration
 
   static func json(_ configuration: Configuration) -> JSONText {
-    [
-      "architecture": .string(configuration.architecture), "width": .int(configuration.width),
-      "vocabulary": .int(configuration.vocabulary), "maximum_tokens": .int(configuration.maximumTokens),
-      "prompts": .array(configuration.prompts.map { ["name": .string($0.name), "text": .string($0.text)] }),
-      "default_prompt": configuration.defaultPrompt.map(JSONText.string) ?? .null,
+    var members: [(String, JSONText)] = [
+      ("architecture", .string(configuration.architecture)), ("width", .int(configuration.width)),
+      ("vocabulary", .int(configuration.vocabulary)), ("maximum_tokens", .int(configuration.maximumTokens)),
+      ("prompts", .array(configuration.prompts.map { ["name": .string($0.name), "text": .string($0.text)] })),
+      ("default_prompt", configuration.defaultPrompt.map(JSONText.string) ?? .null),
     ]
+    if let template = configuration.template {
+      members.append(("template", ["before": .string(template.before), "after": .string(template.after)]))
+    }
+    if let vision = configuration.vision { members.append(("vision", json(vision))) }
+    return .object(members)
+  }
+
+  private static func json(_ vision: Vision) -> JSONText {
+    [
+      "tile": .int(vision.tile), "patch": .int(vision.patch), "width": .int(vision.width),
+      "grid": .array(vision.grid.map { .array([.int($0.width), .int($0.height)]) }),
+      "maximum_views": vision.maximumViews.map(JSONText.int) ?? .null, "newline": .string(vision.newline.rawValue),
+      "maximum_frames": .int(vision.maximumFrames), "frames_per_second": .number(vision.framesPerSecond),
+    ]
+  }
+
+  private static func vision(_ json: JSON) throws(Failure) -> Vision {
+    let size = 1...Limits.imageSide
+    let tile = try json.required("tile").integer("tile", in: size)
+    var vision = Vision(
+      tile: tile, patch: try json.required("patch").integer("patch", in: 1...tile),
+      width: try json.required("width").integer("width", in: 1...(1 << 24)))
+    for pair in try json.required("grid").elements("grid") {
+      let sides = try pair.elements("grid")
+      guard sides.count == 2 else { throw pair.failure("a canvas must be a width and a height") }
+      let canvas = Vision.Size(try sides[0].integer("width", in: size), try sides[1].integer("height", in: size))
+      guard canvas.width % tile == 0, canvas.height % tile == 0 else {
+        throw pair.failure("a canvas must be whole tiles of \(tile)")
+      }
+      vision.grid.append(canvas)
+    }
+    vision.maximumViews = try json.optional("maximum_views")?.integer("maximum_views", in: 1...10_000)
+    vision.newline = try choice(json, "newline")
+    vision.maximumFrames = try json.required("maximum_frames").integer("maximum_frames", in: 1...10_000)
+    let rate = try json.required("frames_per_second")
+    vision.framesPerSecond = try rate.double("frames_per_second")
+    guard vision.framesPerSecond > 0, vision.framesPerSecond <= 1000 else {
+      throw rate.failure("frames_per_second must be above 0 and at most 1000")
+    }
+    return vision
   }
 
   static func configuration(_ json: JSON) throws(Failure) -> Configuration {
@@ -32,6 +72,11 @@ extension Container {
       }
       result.defaultPrompt = name
     }
+    if let template = json.optional("template") {
+      result.template = .init(
+        before: try template.required("before").string("before"), after: try template.required("after").string("after"))
+    }
+    result.vision = try json.optional("vision").map { (value) throws(Failure) in try vision(value) }
     return result
   }
 
@@ -100,11 +145,17 @@ extension Container {
 
   private static func parameters(_ op: Op) -> [(String, JSONText)] {
     switch op {
-    case .embedding, .add, .normalize: []
+    case .embedding, .add, .multiply, .interpolate, .normalize: []
     case .row(let index): [("row", .int(index))]
     case .linear(let input): [("input", .string(input.rawValue))]
     case .norm(let kind, let epsilon): [("kind", .string(kind.rawValue)), ("epsilon", .number(epsilon))]
     case .activation(let kind): [("kind", .string(kind.rawValue))]
+    case .rescale(let rescale):
+      [
+        ("factor", .number(rescale.factor)), ("mean", .array(rescale.mean.map(JSONText.number))),
+        ("deviation", .array(rescale.deviation.map(JSONText.number))),
+      ]
+    case .rope(let theta, let width): [("theta", .number(theta)), ("head_width", .int(width))]
     case .slice(let offset, let count): [("offset", .int(offset)), ("count", .int(count))]
     case .attention(let attention):
       [
@@ -131,6 +182,26 @@ extension Container {
       guard epsilon > 0, epsilon < 1 else { throw value.failure("epsilon must be above 0 and below 1") }
       return .norm(try choice(json, "kind"), epsilon: epsilon)
     case "activation": return .activation(try choice(json, "kind"))
+    case "multiply": return .multiply
+    case "interpolate": return .interpolate
+    case "rescale":
+      func numbers(_ key: String) throws(Failure) -> [Double] {
+        var result: [Double] = []
+        for value in try json.required(key).elements(key) { result.append(try value.double(key)) }
+        return result
+      }
+      let rescale = Op.Rescale(
+        factor: try json.required("factor").double("factor"), mean: try numbers("mean"),
+        deviation: try numbers("deviation"))
+      guard rescale.factor > 0, rescale.deviation.allSatisfy({ $0 > 0 }) else {
+        throw json.failure("factor and deviations must be above 0")
+      }
+      return .rescale(rescale)
+    case "rope":
+      let value = try json.required("theta")
+      let theta = try value.double("theta")
+      guard theta > 0, theta < 1e15 else { throw value.failure("theta must be above 0 and below 1e15") }
+      return .rope(theta: theta, headWidth: try number("head_width"))
     case "slice": return .slice(offset: try number("offset"), count: try number("count"))
     case "attention":
       let attention = Op.Attention(
@@ -164,6 +235,10 @@ extension Op {
     case .add: "add"
     case .norm: "norm"
     case .activation: "activation"
+    case .multiply: "multiply"
+    case .rescale: "rescale"
+    case .rope: "rope"
+    case .interpolate: "interpolate"
     case .slice: "slice"
     case .attention: "attention"
     case .pool: "pool"

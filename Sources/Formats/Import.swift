@@ -5,7 +5,7 @@ import Tensors
 public enum Import {
   private static let otherFiles = [
     "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
-    "added_tokens.json",
+    "added_tokens.json", "vocab.json", "merges.txt", "preprocessor_config.json", "generation_config.json",
   ]
 
   /// - Throws: what is wrong with any file of the checkpoint; nothing has been written then.
@@ -16,23 +16,38 @@ public enum Import {
         .missing, "no such file; it says what the checkpoint's tensors mean", file: checkpoint.directory + "config.json"
       )
     }
-    let recipe = try SentenceRecipe(checkpoint, notes: &notes)
+    var recipe = SentenceRecipe()
     var model: Model
     do throws(Failure) {
       if config["auto_map"] != nil {
         notes.append("config.json names Python code (auto_map); it is ignored, never run")
       }
-      let type = try config.required("model_type")
-      switch try type.string("model_type") {
-      case "bert": model = try Bert.model(checkpoint, config: config, recipe: recipe, notes: &notes)
-      case let other:
-        throw type.failure("model_type \(Failure.quoted(other)) is not supported; supported: bert", .unsupported)
+      let shapes = Shapes(checkpoint.tensors)
+      // What the tensors are called says more than what the configuration calls the model.
+      if let layout = Llave.Layout(shapes) {
+        model = try Llave.model(checkpoint, config: config, layout, shapes, notes: &notes)
+      } else {
+        let type = try config.required("model_type")
+        switch try type.string("model_type") {
+        case "siglip", "siglip_vision_model":
+          model = try Siglip.model(checkpoint, config: config, notes: &notes)
+        case "bert":
+          recipe = try SentenceRecipe(checkpoint, assumed: .mean, notes: &notes)
+          model = try Bert.model(checkpoint, config: config, recipe: recipe, notes: &notes)
+        case "qwen2":
+          recipe = try SentenceRecipe(checkpoint, assumed: .last, notes: &notes)
+          model = try Qwen2.model(checkpoint, config: config, recipe: recipe, notes: &notes)
+        case let other:
+          throw type.failure(
+            "model_type \(Failure.quoted(other)) is not supported; supported: bert, llava_onevision (LLaVE), qwen2, siglip",
+            .unsupported)
+        }
       }
     } catch {
       throw error.inFile(error.thing == nil ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
     }
     for name in Set(otherFiles + recipe.files).sorted() {
-      let limit = name == "tokenizer.json" ? Limits.tokenizer : Limits.config
+      let limit = ["tokenizer.json", "vocab.json", "merges.txt"].contains(name) ? Limits.tokenizer : Limits.config
       guard let bytes = try checkpoint.file(name, limit: limit) else { continue }
       model.files.append((name, .bytes(ByteView(try Buffer(bytes))), bytes.count))
     }

@@ -11,14 +11,18 @@ struct SentenceRecipe {
   /// Files read, to be kept with the model.
   var files: [String] = []
 
-  init(_ checkpoint: Checkpoint, notes: inout [String]) throws(Failure) {
+  init() {}
+
+  /// - Parameter assumed: the pooling of a checkpoint that does not say.
+  init(_ checkpoint: Checkpoint, assumed: Op.Pooling, notes: inout [String]) throws(Failure) {
     if let modules = try checkpoint.json("modules.json") {
       files.append("modules.json")
       do throws(Failure) { try read(modules, checkpoint) } catch {
         throw error.inFile(checkpoint.directory + "modules.json")
       }
     } else {
-      notes.append("no modules.json: mean pooling and normalisation are assumed, as sentence-transformers does")
+      pooling = assumed
+      notes.append("no modules.json: \(assumed.rawValue) pooling and normalisation are assumed, as is usual for its kind")
       try readLimits(checkpoint, "")
     }
     try readPrompts(checkpoint)

@@ -82,9 +82,3 @@ enum ShardIndex {
     return Failure(.malformed, "index says \(Failure.quoted(wanted)), file does not: it is in \(Failure.quoted(shard))")
   }
 }
-
-/// The part of `path` up to and with its last slash, `./` when it has none.
-func directory(of path: String) -> String {
-  guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "./" }
-  return String(path[...slash])
-}

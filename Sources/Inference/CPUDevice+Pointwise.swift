@@ -3,41 +3,21 @@ import CKernels
 import Tensors
 
 extension CPUDevice {
-  func embedding(_ table: DeviceBuffer, _ ids: DeviceBuffer) throws(Failure) -> DeviceBuffer {
-    let weight = try weight(table)
-    let ids = try indices(ids)
-    let width = table.columns
-    if let bad = ids.first(where: { $0 < 0 || $0 >= table.rows }) {
-      throw Failure(
-        .malformed, "index \(bad) has no row; the table has \(table.rows)", thing: "tensor \(weight.tensor.name.quoted)"
-      )
-    }
-    let (result, buffer) = try make(ids.count, width)
-    try buffer.withFloats { (out) throws(Failure) in
-      try forRows(ids.count, step: 256) { (range) throws(Failure) in
-        try weight.bytes.withBytes { (bytes) throws(Failure) in
-          for row in range {
-            let target = UnsafeMutableBufferPointer(start: out + row * width, count: width)
-            try weight.tensor.decodeRows(ids[row]..<ids[row] + 1, of: bytes, into: target)
-          }
-        }
-      }
-    }
-    return result
-  }
-
-  func row(_ index: Int, of table: DeviceBuffer) throws(Failure) -> DeviceBuffer {
-    let weight = try weight(table)
-    let (result, buffer) = try make(1, table.columns)
-    try weight.bytes.withBytes { (bytes) throws(Failure) in
-      try buffer.with(Float.self) { (out) throws(Failure) in
-        try weight.tensor.decodeRows(index..<index + 1, of: bytes, into: out)
-      }
-    }
-    return result
-  }
-
   func add(_ a: DeviceBuffer, _ b: DeviceBuffer) throws(Failure) -> DeviceBuffer {
+    try combine(a, b) { x, y, width, out in for column in 0..<width { out[column] = x[column] + y[column] } }
+  }
+
+  func multiply(_ a: DeviceBuffer, _ b: DeviceBuffer) throws(Failure) -> DeviceBuffer {
+    try combine(a, b) { x, y, width, out in for column in 0..<width { out[column] = x[column] * y[column] } }
+  }
+
+  /// A value like `a`, each row made of the same row of both; a `b` of one row goes with every row.
+  private func combine(
+    _ a: DeviceBuffer, _ b: DeviceBuffer,
+    _ body: @Sendable (
+      _ x: UnsafeMutablePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ width: Int, _ out: UnsafeMutablePointer<Float>
+    ) -> Void
+  ) throws(Failure) -> DeviceBuffer {
     let (first, second) = (try value(a), try value(b))
     let (result, buffer) = try make(a.rows, a.columns)
     let width = a.columns
@@ -46,15 +26,23 @@ extension CPUDevice {
       try second.withFloats { (y) throws(Failure) in
         try buffer.withFloats { (out) throws(Failure) in
           try forRows(a.rows, step: 256) { range in
-            for row in range {
-              let (p, q, r) = (x + row * width, y + row * step, out + row * width)
-              for column in 0..<width { r[column] = p[column] + q[column] }
-            }
+            for row in range { body(x + row * width, y + row * step, width, out + row * width) }
           }
         }
       }
     }
     return result
+  }
+
+  func rescale(_ x: DeviceBuffer, _ rescale: Op.Rescale) throws(Failure) -> DeviceBuffer {
+    try mapRows(x) { x, width, y in
+      let count = width / rescale.mean.count
+      for column in 0..<width {
+        let channel = column / count
+        let scaled = Float(Double(x[column]) * rescale.factor)
+        y[column] = (scaled - Float(rescale.mean[channel])) / Float(rescale.deviation[channel])
+      }
+    }
   }
 
   func norm(_ kind: Op.Norm, _ epsilon: Double, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
@@ -97,35 +85,6 @@ extension CPUDevice {
       try buffer.withFloats { (to) throws(Failure) in
         try forRows(x.rows, step: 256) { range in
           for row in range { (to + row * count).update(from: from + (row * width + offset), count: count) }
-        }
-      }
-    }
-    return result
-  }
-
-  func pool(_ kind: Op.Pooling, _ x: DeviceBuffer, _ starts: DeviceBuffer) throws(Failure) -> DeviceBuffer {
-    let starts = try indices(starts)
-    let source = try value(x)
-    let width = x.columns
-    let (result, buffer) = try make(starts.count - 1, width)
-    try source.withFloats { (from) throws(Failure) in
-      try buffer.withFloats { (to) throws(Failure) in
-        try forRows(starts.count - 1, step: 16) { range in
-          for sequence in range {
-            let rows = starts[sequence]..<starts[sequence + 1]
-            let out = to + sequence * width
-            switch kind {
-            case .first: out.update(from: from + rows.lowerBound * width, count: width)
-            case .last: out.update(from: from + (rows.upperBound - 1) * width, count: width)
-            case .mean:
-              var sums = [Double](repeating: 0, count: width)
-              for row in rows {
-                let p = from + row * width
-                for column in 0..<width { sums[column] += Double(p[column]) }
-              }
-              for column in 0..<width { out[column] = Float(sums[column] / Double(rows.count)) }
-            }
-          }
         }
       }
     }

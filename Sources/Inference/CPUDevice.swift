@@ -34,8 +34,10 @@ public struct CPUDevice: Device {
   }
 
   public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer {
+    let tensor = tensor.matrix
     let bytes = try tensor.load(threads: threads)
     let isVector = tensor.shape.count <= 1
+    if tensor.encoding == .plain(.U8) { return try pixels(tensor, bytes) }
     // Gains and biases are few and used often: kept as floats.
     if isVector, case .plain(let type) = tensor.encoding, type.isWeight {
       return DeviceBuffer(rows: 1, columns: tensor.columns, storage: Value(try tensor.floats(threads: threads)))
@@ -51,10 +53,14 @@ public struct CPUDevice: Device {
 
   public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     switch op {
-    case .embedding: try embedding(inputs[0], inputs[1])
+    case .embedding: try embedding(inputs)
     case .row(let index): try row(index, of: inputs[0])
     case .linear(let input): try linear(input, inputs)
     case .add: try add(inputs[0], inputs[1])
+    case .multiply: try multiply(inputs[0], inputs[1])
+    case .rescale(let rescale): try self.rescale(inputs[0], rescale)
+    case .rope(let theta, let width): try rope(inputs[0], inputs[1], theta: theta, headWidth: width)
+    case .interpolate: try interpolate(inputs)
     case .norm(let kind, let epsilon): try norm(kind, epsilon, inputs)
     case .activation(let kind): try activation(kind, inputs[0])
     case .slice(let offset, let count): try slice(inputs[0], offset, count)
@@ -67,10 +73,21 @@ public struct CPUDevice: Device {
   // MARK: Values
 
   func value(_ buffer: DeviceBuffer) throws(Failure) -> Buffer {
-    guard let value = buffer.storage as? Value else {
-      throw Failure(.internal, "a value of another device, or a weight")
+    if let value = buffer.storage as? Value { return value.buffer }
+    // Blending weights of a batch arrive as a tensor.
+    if let weight = buffer.storage as? Weight, weight.tensor.encoding == .plain(.F32) { return weight.bytes }
+    throw Failure(.internal, "a value of another device, or a weight")
+  }
+
+  /// Bytes of pictures as floats.
+  private func pixels(_ tensor: Tensor, _ bytes: Buffer) throws(Failure) -> DeviceBuffer {
+    let (result, buffer) = try make(tensor.rows, tensor.columns)
+    bytes.with(UInt8.self) { source in
+      buffer.with(Float.self) { target in
+        for index in target.indices { target[index] = Float(source[index]) }
+      }
     }
-    return value.buffer
+    return result
   }
 
   func weight(_ buffer: DeviceBuffer) throws(Failure) -> Weight {

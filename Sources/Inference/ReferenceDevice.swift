@@ -23,11 +23,13 @@ public struct ReferenceDevice: Device {
   }
 
   public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer {
+    let tensor = tensor.matrix
     let bytes = try tensor.load().array(of: UInt8.self)
     let isVector = tensor.shape.count <= 1
     let values = try ReferenceDevice.decode(tensor, bytes)
     let isIndex =
       if case .plain(let type) = tensor.encoding { !type.isWeight } else { false }
+    if values.isEmpty { return buffer([], tensor.columns) }
     let columns = isIndex && isVector ? 1 : tensor.columns
     let rows = stride(from: 0, to: values.count, by: max(columns, 1)).map { Array(values[$0..<$0 + columns]) }
     if case .grouped(let integers) = tensor.encoding { return buffer(rows, columns, integers) }
@@ -44,7 +46,8 @@ public struct ReferenceDevice: Device {
     let x = values[0]
     let columns = inputs[0].columns
     switch op {
-    case .embedding: return buffer(values[1].map { x[Int($0[0])] }, columns)
+    case .embedding:
+      return buffer(values[1].map { $0[0] >= 0 ? x[Int($0[0])] : values[2][-1 - Int($0[0])] }, columns)
     case .row(let index): return buffer([x[index]], columns)
     case .linear(let input):
       let integers = try matrix(inputs[1]).integers
@@ -58,6 +61,22 @@ public struct ReferenceDevice: Device {
     case .add:
       return buffer(
         x.indices.map { row in zip(x[row], values[1][values[1].count == 1 ? 0 : row]).map { $0 + $1 } }, columns)
+    case .multiply: return buffer(zip(x, values[1]).map { zip($0, $1).map { $0 * $1 } }, columns)
+    case .rescale(let rescale):
+      let width = columns / rescale.mean.count
+      let y = x.map { row in
+        row.enumerated().map { ($1 * rescale.factor - rescale.mean[$0 / width]) / rescale.deviation[$0 / width] }
+      }
+      return buffer(y, columns)
+    case .rope(let theta, let width):
+      return buffer(zip(x, values[1]).map { ReferenceDevice.turned($0, at: $1[0], theta, width) }, columns)
+    case .interpolate:
+      let y = zip(values[2], values[3]).map { taps, weights in
+        (0..<columns).map { column in
+          zip(taps, weights).reduce(0) { $0 + $1.1 * ($1.0 < 0 ? values[1][0] : x[Int($1.0)])[column] }
+        }
+      }
+      return buffer(y, columns)
     case .norm(let kind, let epsilon):
       let y = x.map { row in
         let mean = kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
@@ -103,28 +122,53 @@ public struct ReferenceDevice: Device {
     }
   }
 
+  /// A row with pairs of columns turned. Frequency and angle are rounded to Float32, as `Op.rope` is defined.
+  private static func turned(_ row: [Double], at position: Double, _ theta: Double, _ width: Int) -> [Double] {
+    var result = row
+    for head in stride(from: 0, to: row.count, by: width) {
+      for i in 0..<width / 2 {
+        let frequency = 1 / powf(Float(theta), Float(2 * i) / Float(width))
+        let angle = Double(Float(position) * frequency)
+        let (a, b) = (row[head + i], row[head + i + width / 2])
+        result[head + i] = a * cos(angle) - b * sin(angle)
+        result[head + i + width / 2] = b * cos(angle) + a * sin(angle)
+      }
+    }
+    return result
+  }
+
   private static func attend(
     _ attention: Op.Attention, _ q: [[Double]], _ k: [[Double]], _ v: [[Double]], _ starts: [Int]
   ) -> [[Double]] {
-    var result = q.map { $0.map { _ in 0.0 } }
-    for (start, end) in zip(starts, starts.dropFirst()) {
+    let prefix = Array(0..<starts[0])
+    var result: [[Double]] = []
+    func attend(_ query: [Double], _ seen: [Int]) {
+      var row = query
       for head in 0..<attention.heads {
         let own = head * attention.headWidth..<(head + 1) * attention.headWidth
         let first = head / (attention.heads / attention.keyValueHeads) * attention.headWidth
         let shared = first..<first + attention.headWidth
-        for row in start..<end {
-          let seen = start..<(attention.isCausal ? row + 1 : end)
-          let scores = seen.map { other in
-            zip(q[row][own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
-          }
-          let most = scores.max() ?? 0
-          let weights = scores.map { exp($0 - most) }
-          let sum = weights.reduce(0, +)
-          for (offset, column) in own.enumerated() {
-            result[row][column] = zip(seen, weights).reduce(0) { $0 + $1.1 / sum * v[$1.0][first + offset] }
-          }
+        let scores = seen.map { other in
+          zip(query[own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
+        }
+        let most = scores.max() ?? 0
+        let weights = scores.map { exp($0 - most) }
+        let sum = weights.reduce(0, +)
+        for (offset, column) in own.enumerated() {
+          row[column] = zip(seen, weights).reduce(0) { $0 + $1.1 / sum * v[$1.0][first + offset] }
         }
       }
+      result.append(row)
+    }
+    guard q.count == k.count else {
+      for (index, (start, end)) in zip(starts, starts.dropFirst()).enumerated() {
+        attend(q[q.count == 1 ? 0 : index], prefix + Array(start..<end))
+      }
+      return result
+    }
+    for row in prefix { attend(q[row], attention.isCausal ? Array(0...row) : prefix) }
+    for (start, end) in zip(starts, starts.dropFirst()) {
+      for row in start..<end { attend(q[row], prefix + Array(start..<(attention.isCausal ? row + 1 : end))) }
     }
     return result
   }
@@ -155,6 +199,7 @@ public struct ReferenceDevice: Device {
       case .F16: half(load(at, UInt16.self))
       case .BF16: Double(Float(bitPattern: UInt32(load(at, UInt16.self)) << 16))
       case .I32: Double(load(at, Int32.self))
+      case .U8: Double(load(at, UInt8.self))
       default: nil
       }
     }

@@ -8,7 +8,8 @@ extension Tokenizer {
   public static func load(_ file: (String) throws(Failure) -> [UInt8]?) throws(Failure) -> Tokenizer {
     if let bytes = try file("tokenizer.json") {
       do throws(Failure) {
-        return try Tokenizer(tokenizerJSON: try JSON.parse(bytes, what: "tokenizer.json"))
+        return try Tokenizer(
+          tokenizerJSON: try JSON.parse(bytes, what: "tokenizer.json"), config: try file("tokenizer_config.json"))
       } catch { throw error.inFile("tokenizer.json") }
     }
     if let bytes = try file("vocab.txt") {
@@ -21,17 +22,32 @@ extension Tokenizer {
 
   // MARK: tokenizer.json
 
-  private init(tokenizerJSON json: JSON) throws(Failure) {
+  private init(tokenizerJSON json: JSON, config: [UInt8]?) throws(Failure) {
     if let version = json.optional("version"), try version.string("version") != "1.0" {
       throw version.failure("version \(Failure.quoted(try version.string())) is not supported; 1.0 is", .unsupported)
     }
     let modelValue = try json.required("model")
     let pieces = try Tokenizer.pieces(modelValue)
-    normalizer = try Tokenizer.normalizer(json)
-    model = try Tokenizer.wordPiece(modelValue, pieces)
-    addedTokens = try Tokenizer.addedTokens(json, pieces, normalizer)
-    try Tokenizer.require(json, "pre_tokenizer", "BertPreTokenizer")
-    (before, after) = try Tokenizer.template(json, addedTokens, pieces)
+    let type = modelValue.optional("type")
+    switch try type?.string("type") ?? "WordPiece" {
+    case "WordPiece":
+      let normalizer = try Tokenizer.normalizer(json)
+      model = .wordPiece(try Tokenizer.wordPiece(modelValue, pieces), normalizer)
+      try Tokenizer.require(json, "pre_tokenizer", "BertPreTokenizer")
+      addedTokens = try Tokenizer.addedTokens(json, pieces) { normalizer.normalize($0) }
+      (before, after) = try Tokenizer.template(json)
+    case "BPE":
+      let pair = try Tokenizer.bytePair(json, modelValue, pieces)
+      model = .bytePair(pair)
+      let added = try Tokenizer.addedTokens(json, pieces) { pair.normalizes ? Composition.canonical($0) : $0 }
+      addedTokens = added
+      let template = try Tokenizer.template(json)
+      before = template.before
+      after = template.after.isEmpty ? try Tokenizer.finalToken(config, added) : template.after
+    case let other:
+      throw modelValue.failure(
+        "model of type \(Failure.quoted(other)) is not supported; WordPiece and BPE are", .unsupported)
+    }
     vocabulary = Tokenizer.vocabulary(pieces, addedTokens)
   }
 
@@ -48,10 +64,6 @@ extension Tokenizer {
   }
 
   private static func pieces(_ json: JSON) throws(Failure) -> [[UInt8]: Int32] {
-    if let type = json.optional("type"), try type.string("type") != "WordPiece" {
-      throw type.failure(
-        "model of type \(Failure.quoted(try type.string())) is not supported; WordPiece is", .unsupported)
-    }
     var pieces: [[UInt8]: Int32] = [:]
     var owner: [Int32: [UInt8]] = [:]
     try json.required("vocab").forEachMember("vocab") { (key, value) throws(Failure) in
@@ -93,7 +105,7 @@ extension Tokenizer {
   }
 
   private static func addedTokens(
-    _ json: JSON, _ pieces: [[UInt8]: Int32], _ normalizer: BertNormalizer
+    _ json: JSON, _ pieces: [[UInt8]: Int32], _ normalize: ([UInt32]) -> [UInt32]
   ) throws(Failure) -> [AddedToken] {
     var tokens: [AddedToken] = []
     var seen: [[UInt8]: Int32] = [:]
@@ -117,18 +129,29 @@ extension Tokenizer {
       let text = String(decoding: content, as: UTF8.self).unicodeScalars.map(\.value)
       tokens.append(
         AddedToken(
-          text: isNormalized ? normalizer.normalize(text) : text, id: id, isSingleWord: try flag("single_word"),
+          text: isNormalized ? normalize(text) : text, id: id, isSingleWord: try flag("single_word"),
           takesLeftSpace: try flag("lstrip"), takesRightSpace: try flag("rstrip"), isNormalized: isNormalized))
     }
     return tokens.filter { !$0.text.isEmpty }
   }
 
-  /// The special tokens around a single text, from `TemplateProcessing` or `BertProcessing`.
-  private static func template(
-    _ json: JSON, _ added: [AddedToken], _ pieces: [[UInt8]: Int32]
-  ) throws(Failure) -> ([Int32], [Int32]) {
+  private static func template(_ json: JSON) throws(Failure) -> (before: [Int32], after: [Int32]) {
     guard let value = json.optional("post_processor") else { return ([], []) }
+    return try template(of: value)
+  }
+
+  /// The special tokens around a single text, from `TemplateProcessing` or `BertProcessing`.
+  private static func template(of value: JSON) throws(Failure) -> (before: [Int32], after: [Int32]) {
     let type = try value.required("type").string("type")
+    // Byte-level processing only moves offsets.
+    if type == "ByteLevel" { return ([], []) }
+    if type == "Sequence" {
+      var parts: [(before: [Int32], after: [Int32])] = []
+      for part in try value.required("processors").elements("processors") { parts.append(try template(of: part)) }
+      parts.removeAll { $0.before.isEmpty && $0.after.isEmpty }
+      guard parts.count <= 1 else { throw value.failure("two templates one after the other are not supported", .unsupported) }
+      return parts.first ?? ([], [])
+    }
     if type == "BertProcessing" {
       func id(_ key: String) throws(Failure) -> Int32 {
         let pair = try value.required(key).elements(key)
@@ -164,6 +187,101 @@ extension Tokenizer {
     return (before, after)
   }
 
+  // MARK: Byte-level BPE
+
+  private static func bytePair(_ json: JSON, _ model: JSON, _ texts: [[UInt8]: Int32]) throws(Failure) -> BytePair {
+    for key in ["continuing_subword_prefix", "end_of_word_suffix", "dropout"] {
+      guard let value = model.optional(key) else { continue }
+      let isEmpty = if value.kind == .string { try value.bytes(key).isEmpty } else { false }
+      if !isEmpty {
+        throw value.failure("\(key) is not supported in byte-level BPE", .unsupported)
+      }
+    }
+    if let value = model.optional("byte_fallback"), try value.bool("byte_fallback") {
+      throw value.failure("byte_fallback is not supported; byte-level BPE needs none", .unsupported)
+    }
+    var pieces: [[UInt8]: Int32] = [:]
+    pieces.reserveCapacity(texts.count)
+    for (text, id) in texts {
+      // Special tokens may stand in the vocabulary as they are; they are found before BPE and never merged.
+      if let bytes = ByteCharacters.bytes(text) { pieces[bytes] = id }
+    }
+    let mergesValue = try model.required("merges")
+    var merges: [(left: [UInt8], right: [UInt8])] = []
+    for entry in try mergesValue.elements("merges") { merges.append(try merge(entry)) }
+    do throws(Failure) {
+      return try BytePair(
+        pieces: pieces, merges: merges, ignoresMerges: try model.optional("ignore_merges")?.bool("ignore_merges") ?? false,
+        normalizes: try isComposing(json), preTokenizer: try preTokenizer(json))
+    } catch {
+      throw error.place == nil ? mergesValue.failure(error.problem) : error
+    }
+  }
+
+  /// `"a b"`, or `["a", "b"]` as newer files have it.
+  private static func merge(_ entry: JSON) throws(Failure) -> (left: [UInt8], right: [UInt8]) {
+    var parts: [[UInt8]]
+    if entry.kind == .string {
+      parts = try entry.bytes("merge").split(separator: 0x20, omittingEmptySubsequences: false).map(Array.init)
+    } else {
+      parts = []
+      for part in try entry.elements("merge") { parts.append(try part.bytes("merge")) }
+    }
+    guard parts.count == 2, let left = ByteCharacters.bytes(parts[0]), let right = ByteCharacters.bytes(parts[1]),
+      !left.isEmpty, !right.isEmpty
+    else { throw entry.failure("a merge must be two tokens of byte characters") }
+    return (left, right)
+  }
+
+  private static func isComposing(_ json: JSON) throws(Failure) -> Bool {
+    guard let value = json.optional("normalizer") else { return false }
+    let type = try value.required("type").string("type")
+    guard type == "NFC" else {
+      throw value.failure("normalizer of type \(Failure.quoted(type)) is not supported with BPE; NFC is", .unsupported)
+    }
+    return true
+  }
+
+  /// `Sequence` of `Split` by a known pattern and `ByteLevel` without a pattern of its own.
+  private static func preTokenizer(_ json: JSON) throws(Failure) -> PreTokenizer {
+    let value = try json.required("pre_tokenizer")
+    let supported = "a Sequence of Split and ByteLevel, as Qwen2 has it, is supported"
+    guard try value.required("type").string("type") == "Sequence" else {
+      throw value.failure(supported, .unsupported)
+    }
+    let parts = try value.required("pretokenizers").elements("pretokenizers")
+    guard parts.count == 2, try parts[0].required("type").string("type") == "Split",
+      try parts[1].required("type").string("type") == "ByteLevel"
+    else { throw value.failure(supported, .unsupported) }
+    let pattern = try parts[0].required("pattern").required("Regex")
+    guard let preTokenizer = PreTokenizer(pattern: try pattern.string("Regex")) else {
+      throw pattern.failure(
+        "pattern \(Failure.quoted(try pattern.bytes())) is not one of the known ones (Qwen2's, Llama 3's)", .unsupported)
+    }
+    let behaviour = try parts[0].required("behavior")
+    guard try behaviour.string("behavior") == "Isolated", try !(parts[0].optional("invert")?.bool("invert") ?? false) else {
+      throw behaviour.failure("behavior must be Isolated, not inverted", .unsupported)
+    }
+    guard try !(parts[1].optional("add_prefix_space")?.bool() ?? true), try !(parts[1].optional("use_regex")?.bool() ?? true)
+    else { throw parts[1].failure("ByteLevel must neither add a space nor use a pattern of its own", .unsupported) }
+    return preTokenizer
+  }
+
+  /// The token that `add_eos_token` of tokenizer_config.json asks for after every text.
+  private static func finalToken(_ config: [UInt8]?, _ added: [AddedToken]) throws(Failure) -> [Int32] {
+    guard let config else { return [] }
+    do throws(Failure) {
+      let json = try JSON.parse(config, what: "tokenizer_config.json")
+      guard let flag = json.optional("add_eos_token"), try flag.bool("add_eos_token") else { return [] }
+      let value = try json.required("eos_token")
+      let name = try (value.optional("content") ?? value).string("eos_token")
+      guard let token = added.first(where: { $0.text == name.unicodeScalars.map(\.value) }) else {
+        throw value.failure("eos_token \(Failure.quoted(name)) is not among the added tokens")
+      }
+      return [token.id]
+    } catch { throw error.inFile("tokenizer_config.json") }
+  }
+
   // MARK: vocab.txt
 
   /// One piece a line, its number the id; the special tokens by their usual names.
@@ -191,7 +309,6 @@ extension Tokenizer {
         names[index] = try (value.optional("content") ?? value).string(key)
       }
     }
-    self.normalizer = normalizer
     func id(_ name: String) throws(Failure) -> Int32 {
       guard let id = pieces[Array(name.utf8)] else {
         throw Failure(.malformed, "the vocabulary lacks the special token \(Failure.quoted(name))")
@@ -203,7 +320,9 @@ extension Tokenizer {
       added.append(AddedToken(text: name.unicodeScalars.map(\.value), id: try id(name)))
     }
     addedTokens = added
-    model = WordPiece(pieces: pieces, unknown: try id(names[1]), continuingPrefix: Array("##".utf8), longestWord: 100)
+    let wordPiece = WordPiece(
+      pieces: pieces, unknown: try id(names[1]), continuingPrefix: Array("##".utf8), longestWord: 100)
+    model = .wordPiece(wordPiece, normalizer)
     (before, after) = ([try id(names[2])], [try id(names[3])])
     vocabulary = Tokenizer.vocabulary(pieces, added)
   }

@@ -13,9 +13,14 @@ public struct Tokenizer: Sendable {
     var isNormalized = false
   }
 
+  /// How text between added tokens becomes ids.
+  enum Model: Sendable {
+    case wordPiece(WordPiece, BertNormalizer)
+    case bytePair(BytePair)
+  }
+
   let addedTokens: [AddedToken]
-  let normalizer: BertNormalizer
-  let model: WordPiece
+  let model: Model
   /// Ids put before and after every text.
   let before, after: [Int32]
   /// One more than the highest id.
@@ -29,21 +34,47 @@ public struct Tokenizer: Sendable {
 
   /// Token ids of `text`, with the special tokens around them, at most `maximum` in all.
   public func encode(_ text: String, maximum: Int) -> Encoding {
+    let ids = ids(text)
+    let room = max(0, maximum - before.count - after.count)
+    return Encoding(ids: before + ids.prefix(room) + after, cut: max(0, ids.count - room))
+  }
+
+  /// Token ids of `text` alone.
+  public func ids(_ text: String) -> [Int32] {
     var ids: [Int32] = []
     for part in split(text.unicodeScalars.map(\.value), isNormalized: false) {
       switch part {
       case .token(let id): ids.append(id)
       case .text(let raw):
-        for part in split(normalizer.normalize(Array(raw)), isNormalized: true) {
+        for part in split(normalize(Array(raw)), isNormalized: true) {
           switch part {
           case .token(let id): ids.append(id)
-          case .text(let text): for word in BertNormalizer.words(Array(text)) { model.encode(word, into: &ids) }
+          case .text(let text): encode(Array(text), into: &ids)
           }
         }
       }
     }
-    let room = max(0, maximum - before.count - after.count)
-    return Encoding(ids: before + ids.prefix(room) + after, cut: max(0, ids.count - room))
+    return ids
+  }
+
+  /// The id of a token that is found as it stands, like `<|endoftext|>`; nil when there is none of this text.
+  public func addedToken(_ text: String) -> Int32? {
+    let codes = text.unicodeScalars.map(\.value)
+    return addedTokens.first { $0.text == codes }?.id
+  }
+
+  private func normalize(_ text: [UInt32]) -> [UInt32] {
+    switch model {
+    case .wordPiece(_, let normalizer): normalizer.normalize(text)
+    case .bytePair(let model): model.normalizes ? Composition.canonical(text) : text
+    }
+  }
+
+  private func encode(_ text: [UInt32], into ids: inout [Int32]) {
+    switch model {
+    case .wordPiece(let model, _): for word in BertNormalizer.words(text) { model.encode(word, into: &ids) }
+    case .bytePair(let model): model.encode(text, into: &ids)
+    }
   }
 
   private enum Part {

@@ -19,9 +19,18 @@ public struct Graph: Sendable, Equatable {
     case positions
     /// Where each sequence starts, and the end, `[sequences + 1]`.
     case starts
-
-    public var type: ValueType { ValueType(self == .starts ? .starts : .tokens, 1, isIndex: true) }
+    /// One patch of a picture a row, values 0 to 255, channel by channel and row by row, `[tokens, channels · patch²]`.
+    case pixels
+    /// What the vision graph made of each patch, `[tokens, vision width]`.
+    case hidden
+    /// What the projector graph made, in the places of negative ids, `[features, width]`.
+    case features
+    /// Rows to blend for each feature, and how much of each, `[features, 4]`.
+    case taps, weights
   }
+
+  /// Indices blended for one feature: the corners of a bilinear interpolation.
+  public static let tapCount = 4
 
   public struct Node: Sendable, Hashable {
     public var op: Op
@@ -68,7 +77,9 @@ public struct Graph: Sendable, Equatable {
 
   /// Type of every node's result.
   /// - Throws: `malformed` naming the node, when an input comes later, is unknown, or does not fit.
-  public func types(_ tensorType: (TensorName) -> ValueType?) throws(Failure) -> [ValueType] {
+  public func types(
+    tensor tensorType: (TensorName) -> ValueType?, input inputType: (Input) -> ValueType?
+  ) throws(Failure) -> [ValueType] {
     var types: [ValueType] = []
     for (index, node) in nodes.enumerated() {
       var inputs: [ValueType] = []
@@ -86,7 +97,13 @@ public struct Graph: Sendable, Equatable {
               place: "graph node \(index)")
           }
           inputs.append(type)
-        case .input(let input): inputs.append(input.type)
+        case .input(let input):
+          guard let type = inputType(input) else {
+            throw Failure(
+              .malformed, "reads \(input.rawValue), which the model's configuration does not have",
+              place: "graph node \(index)")
+          }
+          inputs.append(type)
         }
       }
       do throws(Failure) {
@@ -115,6 +132,25 @@ public struct Graph: Sendable, Equatable {
       }
       renumbered[index] = result.append(Node(node.op, inputs))
     }
+    return result
+  }
+
+  /// The graph with nodes that do the same to the same inputs made one.
+  public func withoutRepeats() -> Graph {
+    var result = Graph()
+    var places: [Node: Source] = [:]
+    var renumbered: [Source] = []
+    for node in nodes {
+      let moved = Node(
+        node.op,
+        node.inputs.map { source in
+          if case .node(let earlier) = source { renumbered[earlier] } else { source }
+        })
+      let place = places[moved] ?? result.append(moved)
+      places[moved] = place
+      renumbered.append(place)
+    }
+    if nodes.indices.contains(output), case .node(let place) = renumbered[output] { result.output = place }
     return result
   }
 }

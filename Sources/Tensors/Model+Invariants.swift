@@ -16,11 +16,13 @@ extension Model {
     }
     for (name, graph) in graphs {
       do throws(Failure) {
-        let types = try graph.types { self[$0].flatMap(\.valueType) }
+        let types = try graph.types(tensor: { self[$0].flatMap(\.valueType) }, input: { configuration.type(of: $0) })
         guard types.indices.contains(graph.output) else { throw Failure(.malformed, "the graph has no output") }
-        if name == "text", types[graph.output] != ValueType(.sequences, configuration.width) {
-          throw Failure(
-            .malformed, "gives \(types[graph.output].text), but the embedding has \(configuration.width) columns")
+        guard let wanted = resultType(name) else {
+          throw Failure(.malformed, "a graph of this name is not known; text, vision and projector are")
+        }
+        if types[graph.output] != wanted {
+          throw Failure(.malformed, "gives \(types[graph.output].text), \(wanted.text) expected")
         }
       } catch { failures.append(error.about("graph \(Failure.quoted(name))")) }
     }
@@ -28,8 +30,38 @@ extension Model {
   }
 }
 
+extension Model {
+  /// What the graph called `name` has to give; nil for a name that has no meaning.
+  private func resultType(_ name: String) -> ValueType? {
+    let embedding = ValueType(.sequences, configuration.width)
+    switch name {
+    case "text": return embedding
+    // Without a projector the vision graph ends in the embedding.
+    case "vision": return graph("projector") == nil ? embedding : configuration.type(of: .hidden)
+    case "projector": return configuration.type(of: .features)
+    default: return nil
+    }
+  }
+}
+
+extension Configuration {
+  /// The type of something that belongs to the batch; nil where this model has no such thing.
+  public func type(of input: Graph.Input) -> ValueType? {
+    switch input {
+    case .tokens, .positions: ValueType(.tokens, 1, isIndex: true)
+    case .starts: ValueType(.starts, 1, isIndex: true)
+    case .pixels: vision.map { ValueType(.tokens, $0.patchColumns) }
+    case .hidden: vision.map { ValueType(.tokens, $0.width) }
+    case .features: vision.map { _ in ValueType(.features, width) }
+    case .taps: ValueType(.features, Graph.tapCount, isIndex: true)
+    case .weights: ValueType(.features, Graph.tapCount)
+    }
+  }
+}
+
 extension Tensor {
-  /// What an operation sees of the tensor: a vector is one row. nil for more than two dimensions, and for empty tensors.
+  /// What an operation sees of the tensor: a vector is one row; of more than two dimensions all but the outermost are
+  /// columns. nil for empty tensors, and for integers of more than two dimensions.
   var valueType: ValueType? {
     let isIndex =
       switch encoding {
@@ -40,8 +72,16 @@ extension Tensor {
     switch shape.count {
     case 1: return ValueType(.fixed(1), shape[0], isIndex: isIndex)
     case 2: return ValueType(.fixed(shape[0]), shape[1], isIndex: isIndex)
-    default: return nil
+    default:
+      guard case .plain = encoding, shape.count > 2 else { return nil }
+      return ValueType(.fixed(shape[0]), count / shape[0], isIndex: isIndex)
     }
+  }
+
+  /// The same elements with two dimensions, as operations see them.
+  public var matrix: Tensor {
+    guard shape.count > 2, count > 0 else { return self }
+    return Tensor(name, shape: [shape[0], count / shape[0]], encoding: encoding, content: content)
   }
 
   var problem: Failure? {

@@ -7,7 +7,8 @@ public struct Model: Sendable {
   /// In the order of the checkpoint.
   public private(set) var tensors: [Tensor] = []
   private var indices: [TensorName: Int] = [:]
-  /// Named parts that run one after the other; a text encoder has the one part `text`.
+  /// Named parts that run one after the other: `vision` (pixels to hidden), `projector` (hidden to features), `text` (tokens and
+  /// features to the embedding). A text encoder has `text` alone, a plain vision tower `vision`, which then ends in the embedding.
   public var graphs: [(name: String, graph: Graph)] = []
   /// Tokenizer and processor files, by the name they had beside the checkpoint.
   public var files: [(name: String, content: Tensor.Content, count: Int)] = []
@@ -47,38 +48,5 @@ public struct Model: Sendable {
     guard let file = files.first(where: { $0.name == name }) else { return nil }
     let tensor = Tensor(TensorName(name), shape: [file.count], encoding: .plain(.U8), content: file.content)
     return try tensor.load().array(of: UInt8.self)
-  }
-}
-
-/// The facts about a model that its graphs do not hold.
-public struct Configuration: Sendable, Equatable {
-  /// Architecture by the name its family uses: `bert`.
-  public var architecture: String
-  /// Columns of the embedding.
-  public var width: Int
-  /// Rows of the token table.
-  public var vocabulary: Int
-  /// Tokens of one input at most, special tokens included; longer inputs are cut.
-  public var maximumTokens: Int
-  /// Texts that are put before an input, by name.
-  public var prompts: [Prompt] = []
-  /// Name of the prompt used when none is asked for.
-  public var defaultPrompt: String?
-
-  public struct Prompt: Sendable, Equatable {
-    public var name: String
-    public var text: String
-
-    public init(name: String, text: String) {
-      self.name = name
-      self.text = text
-    }
-  }
-
-  public init(architecture: String, width: Int, vocabulary: Int, maximumTokens: Int) {
-    self.architecture = architecture
-    self.width = width
-    self.vocabulary = vocabulary
-    self.maximumTokens = maximumTokens
   }
 }

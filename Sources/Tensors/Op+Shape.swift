@@ -4,6 +4,8 @@ import Bytes
 public struct ValueType: Sendable, Hashable {
   public enum Rows: Sendable, Hashable {
     case tokens, sequences
+    /// Rows that come from pictures and stand in the places of negative token ids.
+    case features
     /// One more than there are sequences: where each starts, and the end.
     case starts
     case fixed(Int)
@@ -37,13 +39,14 @@ extension Op {
     switch self {
     case .embedding, .row: break
     default:
-      // Everything but a lookup works on a value of the batch, not on a tensor of the model.
-      if case .fixed? = inputs.first?.rows { try need(false, "a value of the batch first") }
+      // Everything but a lookup works on a value of the batch, not on a table of the model.
+      if case .fixed(let rows)? = inputs.first?.rows, rows != 1 { try need(false, "a value of the batch first") }
     }
     switch self {
     case .embedding:
-      try need(inputs.count == 2 && reals == 1 && !inputs[0].isIndex, "a table and ids")
+      try need((2...3).contains(inputs.count) && !inputs[0].isIndex && inputs[1].isIndex, "a table and ids")
       try need(inputs[1].columns == 1, "one id a row")
+      try need(inputs.count == 2 || inputs[2] == ValueType(.features, inputs[0].columns), "features as wide as the table")
       return ValueType(inputs[1].rows, inputs[0].columns)
     case .row(let index):
       try need(inputs.count == 1 && reals == 1, "a table")
@@ -63,6 +66,27 @@ extension Op {
       try need(inputs[0].columns == inputs[1].columns, "equal columns")
       try need(inputs[0].rows == inputs[1].rows || inputs[1].rows == .fixed(1), "equal rows, or one row second")
       return inputs[0]
+    case .multiply:
+      try need(inputs.count == 2 && reals == 2 && inputs[0] == inputs[1], "two values of one shape")
+      return inputs[0]
+    case .rescale(let rescale):
+      let channels = rescale.mean.count
+      try need(inputs.count == 1 && reals == 1, "one value")
+      try need(
+        channels > 0 && rescale.deviation.count == channels && inputs[0].columns % channels == 0,
+        "a mean and a deviation for each channel, and channels that divide the columns")
+      return inputs[0]
+    case .rope(_, let width):
+      try need(inputs.count == 2 && !inputs[0].isIndex, "a value and positions")
+      try need(inputs[1] == ValueType(inputs[0].rows, 1, isIndex: true), "a position for each row")
+      try need(width > 0 && width % 2 == 0 && inputs[0].columns % width == 0, "heads of an even width")
+      return inputs[0]
+    case .interpolate:
+      try need(inputs.count == 4 && reals == 3 && inputs[2].isIndex, "a value, a row, indices and weights")
+      try need(isVector(1, inputs[0].columns), "a row as wide as the value")
+      try need(
+        inputs[2].rows == .features && inputs[3] == ValueType(.features, inputs[2].columns), "a weight for each index")
+      return ValueType(.features, inputs[0].columns)
     case .norm:
       try need((1...3).contains(inputs.count) && reals == inputs.count, "x, perhaps a gain, perhaps a bias")
       for index in inputs.indices.dropFirst() { try need(isVector(index, inputs[0].columns), "vectors as wide as x") }
@@ -80,12 +104,18 @@ extension Op {
       try need(heads > 0 && shared > 0 && width > 0 && heads % shared == 0, "key heads that divide the query heads")
       try need(Checked.multiply(heads, width) == inputs[0].columns, "q of heads × width columns")
       try need(shared * width == inputs[1].columns && inputs[1] == inputs[2], "k and v of key heads × width columns")
-      try need(inputs[0].rows == .tokens && inputs[1].rows == .tokens, "tokens as rows")
+      try need(inputs[1].rows == .tokens, "tokens as rows of k and v")
+      switch inputs[0].rows {
+      case .tokens: return inputs[0]
+      case .sequences, .fixed(1): return ValueType(.sequences, inputs[0].columns)
+      default: try need(false, "q with a row for each token, for each sequence, or one")
+      }
       return inputs[0]
-    case .pool:
-      try need(inputs.count == 2 && reals == 1 && inputs[1].rows == .starts, "a value and sequence starts")
+    case .pool(let kind):
+      try need(inputs.count == 2 && inputs[1].rows == .starts, "a value and sequence starts")
       try need(inputs[0].rows == .tokens, "tokens as rows")
-      return ValueType(.sequences, inputs[0].columns)
+      try need(kind != .mean || !inputs[0].isIndex, "real numbers for a mean")
+      return ValueType(.sequences, inputs[0].columns, isIndex: inputs[0].isIndex)
     }
   }
 }
@@ -96,6 +126,7 @@ extension ValueType {
       switch rows {
       case .tokens: "tokens"
       case .sequences: "sequences"
+      case .features: "features"
       case .starts: "starts"
       case .fixed(let count): String(count)
       }

@@ -2,41 +2,58 @@ import Bytes
 import Formats
 import Inference
 import Inputs
+import Passes
+import Synchronization
 import Tensors
 
-/// A container opened for embedding: tokenizer read, weights on the device.
-struct LoadedModel {
+/// A container opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
+struct LoadedModel: Sendable {
   let contents: Container.Contents
-  let tokenizer: Tokenizer
+  let builder: SampleBuilder
   let embedder: Embedder
   let threads: Int
+  /// Everything but the item that an embedding depends on.
+  private let identity: [UInt8]
   var configuration: Configuration { contents.model.configuration }
 
-  init(_ path: String, threads: Int) throws(Failure) {
+  struct Options {
+    var threads = availableThreads
+    /// Bytes of weights that may stay in memory.
+    var memory = Embedder.defaultMemory
+    var maximumTokens: Int?
+    var spelling = Spelling.verbatim
+
+    /// What `Command.modelOptions` offers.
+    init(_ arguments: Arguments) throws(Failure) {
+      threads = try arguments.threads()
+      memory = try arguments.integer("--memory", in: 0...1 << 40).map { $0 << 20 } ?? memory
+      maximumTokens = try arguments.integer("--max-tokens", in: 1...1 << 24)
+      spelling = try arguments.choice("--spelling", Spelling.allCases.map(\.rawValue)).flatMap(Spelling.init) ?? spelling
+    }
+  }
+
+  init(_ path: String, _ options: Options) throws(Failure) {
     contents = try Container.open(path)
-    self.threads = threads
+    threads = options.threads
     do throws(Failure) {
-      let model = contents.model
-      tokenizer = try Tokenizer.load { (name) throws(Failure) in try model.file(name) }
-      guard tokenizer.vocabulary <= model.configuration.vocabulary else {
+      var model = contents.model
+      let hasText = model.graph("text") != nil
+      let tokenizer = hasText ? try Tokenizer.load { (name) throws(Failure) in try model.file(name) } : nil
+      if let tokenizer, tokenizer.vocabulary > model.configuration.vocabulary {
         throw Failure(
           .malformed,
           "token id \(tokenizer.vocabulary - 1) has no row: the token table has \(model.configuration.vocabulary)")
       }
-      embedder = try Embedder(model, on: CPUDevice(threads: threads))
+      builder = SampleBuilder(
+        model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling)
+      var notes: [String] = []
+      try Pass.run([.poolEarly], on: &model, notes: &notes)
+      embedder = try Embedder(
+        model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory)
     } catch { throw error.inFile(path) }
-  }
-
-  /// The token ids of an item, and how many tokens were cut off because it is too long.
-  ///
-  /// - Parameter prompt: name of the prompt put before texts that bring no instruction; nil for the model's default.
-  func encode(_ item: Item, prompt: String?) throws(Failure) -> Tokenizer.Encoding {
-    guard item.images.isEmpty, item.video == nil else {
-      throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
-    }
-    let name = prompt ?? configuration.defaultPrompt
-    let prefix = item.instruction ?? configuration.prompts.first { $0.name == name }?.text ?? ""
-    return tokenizer.encode(prefix + (item.text ?? ""), maximum: configuration.maximumTokens)
+    identity =
+      withUnsafeBytes(of: contents.checksum) { Array($0) }
+      + Array("\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue)".utf8)
   }
 
   /// Checks the name of a prompt before any work.
@@ -45,4 +62,114 @@ struct LoadedModel {
     let known = configuration.prompts.map(\.name).joined(separator: ", ")
     throw Failure(.usage, "the model has no prompt \(Failure.quoted(prompt)); it has \(known.isEmpty ? "none" : known)")
   }
+
+  // MARK: Embedding
+
+  struct Embedded {
+    var result: Result<[Float], Failure>
+    /// Tokens left out because the item was too long.
+    var cut = 0
+  }
+
+  /// Items that are decoded and embedded at a time: pictures take much more memory than texts.
+  private var itemsPerChunk: Int { configuration.vision == nil ? 1_024 : 32 }
+
+  /// The items' samples, made in parallel.
+  func samples(_ items: [Item], prompt: String?, folder: String) -> [Result<SampleBuilder.Built, Failure>] {
+    let results = Mutex([Result<SampleBuilder.Built, Failure>?](repeating: nil, count: items.count))
+    do throws(Failure) {
+      try parallel(items.count, threads: threads) { task in
+        let result: Result<SampleBuilder.Built, Failure>
+        do throws(Failure) {
+          result = .success(try builder.build(items[task], prompt: prompt, folder: folder))
+        } catch { result = .failure(error) }
+        results.withLock { $0[task] = result }
+      }
+    } catch { return items.map { _ in .failure(error) } }
+    return results.withLock { $0.map { $0 ?? .failure(Failure(.internal, "an item was left out")) } }
+  }
+
+  /// One embedding for each item, or what is wrong with it.
+  ///
+  /// - Parameters:
+  ///   - cache: where embeddings are kept, by what the item holds.
+  ///   - progress: called with the number of items done so far.
+  func embed(
+    _ items: [Item], prompt: String? = nil, folder: String, cache: VectorCache? = nil,
+    progress: (Int) -> Void = { _ in }
+  ) throws(Failure) -> [Embedded] {
+    var embedded: [Embedded] = []
+    for start in stride(from: 0, to: items.count, by: itemsPerChunk) {
+      let chunk = Array(items[start..<min(start + itemsPerChunk, items.count)])
+      embedded += try embedChunk(chunk, prompt, folder, cache) { progress(start + Int($0)) }
+      progress(embedded.count)
+    }
+    return embedded
+  }
+
+  private func embedChunk(
+    _ items: [Item], _ prompt: String?, _ folder: String, _ cache: VectorCache?, progress: (Double) -> Void
+  ) throws(Failure) -> [Embedded] {
+    var keys: [UInt64?] = items.map { _ in nil }
+    var results: [Embedded?] = items.map { _ in nil }
+    if let cache {
+      for (index, item) in items.enumerated() {
+        keys[index] = key(item, prompt, folder)
+        results[index] = keys[index].flatMap { cache[$0] }.map { Embedded(result: .success($0)) }
+      }
+    }
+    let open = items.indices.filter { results[$0] == nil }
+    var samples: [Sample] = []
+    var places: [Int] = []
+    for (index, built) in zip(open, self.samples(open.map { items[$0] }, prompt: prompt, folder: folder)) {
+      switch built {
+      case .failure(let failure): results[index] = Embedded(result: .failure(failure))
+      case .success(let built):
+        results[index] = Embedded(result: .success([]), cut: built.cut)
+        samples.append(built.sample)
+        places.append(index)
+      }
+    }
+    let done = Double(items.count - samples.count)
+    let vectors = try embedder.embed(samples) { progress(done + $0) }
+    for (row, index) in places.enumerated() {
+      let vector = Array(vectors[row * embedder.width..<(row + 1) * embedder.width])
+      results[index]?.result = .success(vector)
+      if let key = keys[index] { cache?.add(key, vector) }
+    }
+    cache?.flush()
+    return results.compactMap { $0 }
+  }
+
+  /// A hash of all that the item's embedding depends on; nil when a file of it cannot be read.
+  private func key(_ item: Item, _ prompt: String?, _ folder: String) -> UInt64? {
+    var hash = XXH64()
+    func add(_ bytes: [UInt8]) {
+      withUnsafeBytes(of: bytes.count) { hash.update($0) }
+      bytes.withUnsafeBytes { hash.update($0) }
+    }
+    add(identity)
+    for text in [prompt, item.instruction, item.text] { add(text.map { [1] + Array($0.utf8) } ?? []) }
+    add([UInt8(item.images.count & 255), item.video == nil ? 0 : 1])
+    for name in item.images + (item.video.map { [$0] } ?? []) {
+      guard let file = try? InputFile(name.hasPrefix("/") ? name : folder + name) else { return nil }
+      withUnsafeBytes(of: file.count) { hash.update($0) }
+      do { try ByteView(file, 0, file.count).forEachChunk { (chunk) throws(Failure) in hash.update(chunk) } } catch {
+        return nil
+      }
+    }
+    return hash.value()
+  }
+}
+
+extension Command {
+  /// Options of every command that embeds.
+  static let modelOptions: [Option] = [
+    .init("--memory", "MIB", "weights kept in memory at most; larger models run layer by layer (default 2048)"),
+    .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
+    .init(
+      "--spelling", "verbatim|mmeb",
+      "texts with <image> markers as they are, or prepared as the authors' MMEB evaluation does"),
+    Command.threads,
+  ]
 }

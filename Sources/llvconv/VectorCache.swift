@@ -1,47 +1,87 @@
 import Bytes
-import Fidelity
 import Glibc
 
-/// Reference embeddings kept beside their container, in `MODEL.llv.cache/`, by a hash of everything they depend on.
+/// Embeddings kept beside their container, in `MODEL.llv.cache/vectors`, by a hash of everything they depend on. What is
+/// there is not computed again: a long job that was stopped goes on where it was.
 ///
-/// A file is 32 bytes (magic, width, count, checksum of the vectors) and one LZ4 frame of byte planes. A file that is
-/// damaged or of another shape is not used; a directory that cannot be written is not an error.
-struct VectorCache {
-  private let directory: String
-  private static let magic: UInt64 = 0x3156_5643_5643_4C4C
+/// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record that
+/// is cut or damaged ends what is used. A directory that cannot be written is not an error. Never trimmed: delete it at will.
+final class VectorCache {
+  private static let magic: UInt64 = 0x3256_5643_5643_4C4C
+  private let width: Int
+  private let descriptor: Int32
+  private var vectors: [UInt64: [Float]] = [:]
+  private var pending: [UInt8] = []
 
-  init(beside container: String) { directory = container + ".cache" }
-
-  private func path(_ key: UInt64) -> String { "\(directory)/\(XXH64.text(key)).vectors" }
-
-  func load(_ key: UInt64, width: Int, count: Int) -> [Float]? {
-    guard let file = try? InputFile(path(key)), file.count > 32, let size = Checked.multiply(width * count, 4),
-      let header = try? ByteView(file, 0, 32).load().array(of: UInt64.self),
-      header[0] == VectorCache.magic, header[1] == UInt64(width), header[2] == UInt64(count)
-    else { return nil }
-    let stored = StoredBytes(
-      stored: ByteView(file, 32, file.count - 32), codec: .lz4Planes(width: 4), count: size, checksum: header[3])
-    return try? stored.load().array(of: Float.self)
-  }
-
-  func store(_ key: UInt64, width: Int, _ values: [Float]) {
+  init(beside container: String, width: Int) {
+    self.width = width
+    let directory = container + ".cache"
     mkdir(directory, 0o777)
-    _ = try? write(key, width, values)
+    let path = directory + "/vectors"
+    descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    let valid = load(path)
+    guard descriptor >= 0 else { return }
+    if valid == 0 {
+      _ = ftruncate(descriptor, 0)
+      for field in [VectorCache.magic, UInt64(width)] { withUnsafeBytes(of: field.littleEndian) { pending += $0 } }
+    } else {
+      _ = ftruncate(descriptor, valid)
+    }
   }
 
-  private func write(_ key: UInt64, _ width: Int, _ values: [Float]) throws(Failure) {
-    let output = try OutputFile(path(key), isReplacing: true)
-    let buffer = try Buffer(count: values.count * 4)
-    buffer.with(Float.self) { _ = $0.update(fromContentsOf: values) }
-    let (checksum, packed) = try buffer.withBytes { (raw) throws(Failure) in
-      (XXH64.hash(raw), try Codec.lz4Planes(width: 4).encode(raw) ?? [])
+  deinit {
+    flush()
+    if descriptor >= 0 { close(descriptor) }
+  }
+
+  subscript(key: UInt64) -> [Float]? { vectors[key] }
+
+  func add(_ key: UInt64, _ vector: [Float]) {
+    guard vector.count == width, vectors[key] == nil else { return }
+    vectors[key] = vector
+    withUnsafeBytes(of: key.littleEndian) { pending += $0 }
+    withUnsafeBytes(of: VectorCache.checksum(key, vector).littleEndian) { pending += $0 }
+    vector.withUnsafeBytes { pending += $0 }
+  }
+
+  /// Writes what was added.
+  func flush() {
+    guard descriptor >= 0, !pending.isEmpty else { return }
+    // One call, so that two programs do not mix their records; a part that did not fit is cut off at the next start.
+    _ = pending.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+    pending.removeAll(keepingCapacity: true)
+  }
+
+  private static func checksum(_ key: UInt64, _ vector: [Float]) -> UInt64 {
+    var hash = XXH64()
+    withUnsafeBytes(of: key.littleEndian) { hash.update($0) }
+    vector.withUnsafeBytes { hash.update($0) }
+    return hash.value()
+  }
+
+  /// Reads all good records; the length of them in bytes, 0 for a file that is none of ours.
+  private func load(_ path: String) -> Int {
+    guard let file = try? InputFile(path), file.count >= 16, let bytes = try? ByteView(file, 0, file.count).load() else {
+      return 0
     }
-    var header: [UInt8] = []
-    for field in [VectorCache.magic, UInt64(width), UInt64(values.count / max(1, width)), checksum] {
-      withUnsafeBytes(of: field.littleEndian) { header += $0 }
+    let record = 16 + width * 4
+    return bytes.withBytes { bytes in
+      guard bytes.loadUnaligned(as: UInt64.self) == VectorCache.magic,
+        bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == UInt64(width)
+      else { return 0 }
+      var at = 16
+      while at + record <= bytes.count {
+        let key = bytes.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+        let vector = [Float](unsafeUninitializedCapacity: width) { target, count in
+          UnsafeMutableRawBufferPointer(target).copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: bytes[at + 16..<at + record]))
+          count = width
+        }
+        guard bytes.loadUnaligned(fromByteOffset: at + 8, as: UInt64.self) == VectorCache.checksum(key, vector) else { break }
+        vectors[key] = vector
+        at += record
+      }
+      return at
     }
-    try output.write(header)
-    try output.write(packed)
-    try output.commit()
   }
 }

@@ -89,7 +89,7 @@ struct FidelityTests {
   @Test("the page stands alone, escapes what it shows, and the JSON parses")
   func thePageStandsAloneEscapesWhatItShowsAndTheJSONParses() throws {
     let report = try FidelityTests.report(Embeddings(width: 2, values: [1, 0, 0, 1, 0.8, 0.6]))
-    let page = report.html
+    let page = report.html()
     #expect(page.contains("c&lt;script&gt;") && !page.contains("<script"))
     #expect(page.contains("text &amp; &lt;b&gt;") && !page.contains("http"))
     let json = try JSON.parse(report.json.bytes())

@@ -12,10 +12,15 @@ struct ConformanceTests {
   struct Row: Sendable {
     let name: String
     let op: Op
-    /// Shapes of the inputs; `starts` and `ids` come last where the operation takes them.
+    /// Shapes of the inputs; indices come last where the operation takes them.
     let shapes: [[Int]]
     var starts = false
+    /// Tokens before the first sequence, which all of them share.
+    var prefix = 0
     var ids = 0
+    /// Indices in the place of an input of this shape, below the bound; -1 is one of them.
+    var taps: (shape: [Int], below: Int)?
+    var positions = 0
     var encoding: GroupedInteger?
     let tolerance: Float
   }
@@ -42,6 +47,21 @@ struct ConformanceTests {
       Row(name: "last", op: .pool(.last), shapes: [[19, 9]], starts: true, tolerance: 0),
       Row(name: "normalize", op: .normalize, shapes: [[13, 37]], tolerance: 2e-7),
     ]
+    rows += [
+      Row(name: "multiply", op: .multiply, shapes: [[13, 8], [13, 8]], tolerance: 1e-7),
+      Row(
+        name: "rescale", op: .rescale(.init(factor: 1 / 255.0, mean: [0.5, 0.4, 0.3], deviation: [0.5, 0.2, 0.25])),
+        shapes: [[13, 12]], tolerance: 5e-7),
+      Row(name: "rope", op: .rope(theta: 1e6, headWidth: 8), shapes: [[19, 24]], positions: 19, tolerance: 5e-7),
+      Row(name: "interpolate", op: .interpolate, shapes: [[11, 9], [9], [17, 4]], taps: ([17, 4], 11), tolerance: 1e-6),
+      Row(name: "embedding with features", op: .embedding, shapes: [[11, 7], [5, 7]], ids: 19, tolerance: 0),
+      Row(
+        name: "attention, one query a sequence", op: .attention(attention), shapes: [[3, 32], [19, 32], [19, 32]],
+        starts: true, tolerance: 2e-6),
+      Row(
+        name: "attention, one query for all", op: .attention(attention), shapes: [[1, 32], [19, 32], [19, 32]],
+        starts: true, tolerance: 2e-6),
+    ]
     for kind in Op.Activation.allCases {
       rows.append(Row(name: kind.rawValue, op: .activation(kind), shapes: [[13, 37]], tolerance: 5e-7))
     }
@@ -52,6 +72,13 @@ struct ConformanceTests {
       Row(
         name: "causal, shared keys", op: .attention(causal), shapes: [[19, 32], [19, 16], [19, 16]], starts: true,
         tolerance: 2e-6))
+    for (name, shapes) in [
+      ("causal with a prefix", [[230, 32], [230, 16], [230, 16]]),
+      ("causal with a prefix, one query a sequence", [[3, 32], [230, 16], [230, 16]]),
+    ] {
+      rows.append(
+        Row(name: name, op: .attention(causal), shapes: shapes, starts: true, prefix: 70, tolerance: 2e-6))
+    }
     for (bits, group, isAffine) in [
       (8, 32, false), (8, 96, false), (8, 32, true), (4, 32, true), (4, 32, false), (4, 20, true), (4, 33, false),
       (8, 7, false),
@@ -82,14 +109,25 @@ struct ConformanceTests {
         inputs.append(try device.upload(try grouped(integers, shape, &random)))
       } else if place == 0, row.op != .embedding, !row.isTable {
         inputs.append(try activation(values, shape, on: device))
-      } else if row.isWeightInput(place) {
+      } else if row.isWeightInput(place), row.op != .embedding || place == 0 {
         inputs.append(try device.upload(try Tensor("w", floats: values, shape: shape)))
       } else {
         inputs.append(try activation(values, shape, on: device))
       }
     }
-    if row.ids > 0 { inputs.append(try indices((0..<row.ids).map { _ in random.below(row.shapes[0][0]) }, on: device)) }
-    if row.starts { inputs.append(try indices([0, 1, 8, 19], on: device)) }
+    if row.ids > 0 {
+      let features = row.shapes.count > 1 ? row.shapes[1][0] : 0
+      let ids = (0..<row.ids).map { _ in random.below(row.shapes[0][0] + features) - features }
+      inputs.insert(try indices(ids, on: device), at: 1)
+    }
+    if let taps = row.taps {
+      let values = (0..<taps.shape.reduce(1, *)).map { _ in random.below(taps.below + 1) - 1 }
+      inputs.insert(try indices(values, columns: taps.shape[1], on: device), at: 2)
+    }
+    if row.positions > 0 { inputs.append(try indices((0..<row.positions).map { $0 * 37 }, on: device)) }
+    if row.starts {
+      inputs.append(try indices(row.prefix > 0 ? [row.prefix, 71, 150, 230] : [0, 1, 8, 19], on: device))
+    }
     return try device.download(try device.run(row.op, inputs))
   }
 
@@ -99,11 +137,13 @@ struct ConformanceTests {
     return try device.run(.embedding, [table, try indices(Array(0..<shape[0]), on: device)])
   }
 
-  static func indices(_ values: [Int], on device: some Device) throws -> DeviceBuffer {
+  static func indices(_ values: [Int], columns: Int = 1, on device: some Device) throws -> DeviceBuffer {
     let buffer = try Buffer(count: values.count * 4)
     buffer.with(Int32.self) { for (index, value) in values.enumerated() { $0[index] = Int32(value) } }
     return try device.upload(
-      Tensor("i", shape: [values.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
+      Tensor(
+        "i", shape: columns == 1 ? [values.count] : [values.count / columns, columns], encoding: .plain(.I32),
+        content: .bytes(ByteView(buffer))))
   }
 
   /// Random codes, scales and zeros.
@@ -150,6 +190,7 @@ extension ConformanceTests.Row {
     switch op {
     case .embedding, .row: true
     case .linear, .norm: place > 0
+    case .interpolate: place == 1
     default: false
     }
   }

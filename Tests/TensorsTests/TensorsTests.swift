@@ -108,6 +108,10 @@ struct GraphTests {
     }
   }
 
+  static func inputType(_ input: Graph.Input) -> ValueType? {
+    Configuration(architecture: "test", width: 4, vocabulary: 9, maximumTokens: 9).type(of: input)
+  }
+
   @Test("types follow from the operations")
   func typesFollowFromTheOperations() throws {
     var graph = Graph()
@@ -115,7 +119,7 @@ struct GraphTests {
     let y = graph.append(.linear(.float), x, .tensor("w"), .tensor("b"))
     graph.append(.pool(.mean), y, .input(.starts))
     #expect(
-      try graph.types(GraphTests.types) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
+      try graph.types(tensor: GraphTests.types, input: GraphTests.inputType) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
   }
 
   static let wrong: [(String, Graph.Node)] = [
@@ -128,6 +132,16 @@ struct GraphTests {
     ("needs", Graph.Node(.add, [.node(0), .tensor("w")])),
     ("needs", Graph.Node(.slice(offset: 3, count: 2), [.node(0)])),
     ("needs", Graph.Node(.row(9), [.tensor("table")])),
+    ("needs", Graph.Node(.multiply, [.node(0), .tensor("b")])),
+    ("needs", Graph.Node(.rescale(.init(factor: 1, mean: [0, 0, 0], deviation: [1, 1, 1])), [.node(0)])),
+    ("needs", Graph.Node(.rescale(.init(factor: 1, mean: [0, 0], deviation: [1])), [.node(0)])),
+    ("needs", Graph.Node(.rope(theta: 1e4, headWidth: 3), [.node(0), .input(.positions)])),
+    ("needs", Graph.Node(.rope(theta: 1e4, headWidth: 2), [.node(0), .input(.starts)])),
+    ("needs", Graph.Node(.interpolate, [.node(0), .tensor("b"), .input(.taps), .input(.weights)])),
+    ("needs", Graph.Node(.embedding, [.tensor("table"), .input(.tokens), .node(0)])),
+    ("configuration does not have", Graph.Node(.normalize, [.input(.pixels)])),
+    ("configuration does not have", Graph.Node(.normalize, [.input(.hidden)])),
+    ("needs", Graph.Node(.pool(.mean), [.input(.positions), .input(.starts)])),
     ("needs", Graph.Node(.pool(.mean), [.node(0), .input(.tokens)])),
     ("needs", Graph.Node(.norm(.layer, epsilon: 1e-5), [.node(0), .tensor("b")])),
     (
@@ -150,7 +164,7 @@ struct GraphTests {
     var graph = Graph()
     graph.append(.embedding, .tensor("table"), .input(.tokens))
     graph.append(node)
-    guard case .failure(let failure) = outcome({ () throws(Failure) in try graph.types(GraphTests.types) }) else {
+    guard case .failure(let failure) = outcome({ () throws(Failure) in try graph.types(tensor: GraphTests.types, input: GraphTests.inputType) }) else {
       Issue.record("row \(row) was accepted")
       return
     }

@@ -5,7 +5,13 @@ import Tensors
 /// configuration. The only code that knows checkpoint names is in this folder.
 struct Architecture {
   struct Rule {
-    enum Need { case required, optional, unused }
+    enum Need {
+      case required, optional
+      /// Not read, but kept.
+      case unused
+      /// Not read by any embedding; left out.
+      case dead
+    }
 
     /// A name; `{layer}` stands for 0, 1, 2, …
     var pattern: String
@@ -26,29 +32,56 @@ struct Architecture {
   var name: String
   var rules: [Rule]
   var dimensions: [String: Int]
-  var layers: Int
+  var stacks: [Stack]
   /// In front of every name of this checkpoint.
   var prefix: String
 
-  /// Where each rule's tensor is, by pattern with the layer filled in, after holding the checkpoint to all rules.
+  /// Layers of one kind.
+  struct Stack {
+    /// What stands before the layer's number in their names.
+    var head: String
+    var layers: Int
+    /// Whether more layers than that may be there; they are then left out.
+    var mayHoldMore = false
+  }
+
+  /// What a checkpoint holds of this architecture.
+  struct Match {
+    /// Each rule's tensor, by pattern with the layer filled in.
+    var tensors: [String: Tensor] = [:]
+    /// Tensors that no embedding reads.
+    var dead: Set<TensorName> = []
+  }
+
+  /// Holds the checkpoint to all rules.
   ///
   /// - Throws: `malformed` with every missing tensor, wrong shape and surplus layer at once; a missing tensor comes with the
   ///   nearest name that the checkpoint has and nobody else claims.
-  func match(_ tensors: [Tensor], notes: inout [String]) throws(Failure) -> [String: Tensor] {
+  func match(_ tensors: [Tensor], notes: inout [String]) throws(Failure) -> Match {
     var byName: [TensorName: Tensor] = [:]
     for tensor in tensors { byName[tensor.name] = tensor }
     var failures: [Failure] = []
-    let held = layersHeld(by: tensors)
-    if held < layers {
-      failures.append(Failure(.malformed, "config.json says \(layers) layers, the checkpoint holds \(held)"))
-    } else if held > layers {
-      failures.append(Failure(.malformed, "config.json says \(layers) layers, the checkpoint holds \(held)"))
+    var result = Match()
+    var depths: [String: Int] = [:]
+    for stack in stacks {
+      let held = Architecture.layersHeld(prefix + stack.head, tensors)
+      depths[stack.head] = min(stack.layers, held)
+      if held < stack.layers || held > stack.layers && !stack.mayHoldMore {
+        failures.append(
+          Failure(
+            .malformed, "config.json says \(stack.layers) layers, the checkpoint holds \(held)",
+            thing: stacks.count > 1 ? Failure.quoted(prefix + stack.head) : nil))
+      }
+      for layer in stack.layers..<max(held, stack.layers) {
+        let head = Array("\(prefix)\(stack.head)\(layer).".utf8)
+        result.dead.formUnion(tensors.lazy.map(\.name).filter { $0.bytes.starts(with: head) })
+      }
     }
-    var matched: [String: Tensor] = [:]
-    var claimed = Set<TensorName>()
+    var claimed = result.dead
     var missing: [String] = []
     for rule in rules {
-      for layer in 0..<(rule.pattern.contains("{layer}") ? min(layers, held) : 1) {
+      let depth = rule.stackHead.map { depths[$0] ?? 0 }
+      for layer in 0..<(depth ?? 1) {
         let key = rule.pattern.filled(layer)
         let candidates = [prefix + key] + (rule.alias.map { [prefix + $0.filled(layer)] } ?? [])
         guard let tensor = candidates.lazy.compactMap({ byName[TensorName($0)] }).first else {
@@ -56,22 +89,35 @@ struct Architecture {
           continue
         }
         claimed.insert(tensor.name)
+        if rule.need == .dead { result.dead.insert(tensor.name) }
         if let failure = shapeProblem(tensor, rule) { failures.append(failure) }
-        matched[key] = tensor
+        result.tensors[key] = tensor
       }
     }
     let unclaimed = tensors.filter { !claimed.contains($0.name) }
     failures += missing.map { missingFailure($0, unclaimed) }
     if let failure = Failure.all(failures) { throw failure }
+    note(result.dead, unclaimed, byName, &notes)
+    return result
+  }
+
+  private func note(
+    _ dead: Set<TensorName>, _ unclaimed: [Tensor], _ byName: [TensorName: Tensor], _ notes: inout [String]
+  ) {
+    if !dead.isEmpty {
+      let bytes = dead.reduce(0) { $0 + (byName[$1]?.byteCount ?? 0) }
+      let shown = dead.map(\.text).sorted().prefix(3).joined(separator: ", ")
+      notes.append(
+        "\(dead.count) tensors of \(bytes) bytes that no embedding reads are left out: \(shown)\(dead.count > 3 ? ", …" : "")")
+    }
     for tensor in unclaimed.prefix(20) {
       notes.append("tensor \(tensor.name.quoted) is unknown to \(name); kept, not used")
     }
     if unclaimed.count > 20 { notes.append("and \(unclaimed.count - 20) more unknown tensors") }
-    return matched
   }
 
   private func shapeProblem(_ tensor: Tensor, _ rule: Rule) -> Failure? {
-    guard rule.need != .unused else { return nil }
+    guard rule.need == .required || rule.need == .optional else { return nil }
     let wanted = rule.shape?.map { dimensions[$0] ?? -1 }
     if let wanted, wanted != tensor.shape {
       let formula = rule.shape?.joined(separator: ", ") ?? ""
@@ -98,10 +144,8 @@ struct Architecture {
     return Failure(.malformed, "is missing\(hint)", thing: "tensor \(Failure.quoted(name))")
   }
 
-  /// One more than the highest layer number in the checkpoint; decides before `layers` from a file sizes anything.
-  private func layersHeld(by tensors: [Tensor]) -> Int {
-    guard let pattern = rules.first(where: { $0.pattern.contains("{layer}") })?.pattern else { return layers }
-    let head = prefix + pattern.prefix { $0 != "{" }
+  /// One more than the highest layer number behind `head`; decides before a number of layers from a file sizes anything.
+  static func layersHeld(_ head: String, _ tensors: [Tensor]) -> Int {
     var numbers = Set<Int>()
     for tensor in tensors where tensor.name.bytes.starts(with: head.utf8) {
       let digits = tensor.name.bytes.dropFirst(head.utf8.count).prefix { $0 >= 48 && $0 <= 57 }
@@ -110,6 +154,18 @@ struct Architecture {
     var held = 0
     while numbers.contains(held) { held += 1 }
     return max(held, (numbers.max() ?? -1) < 100_000 ? (numbers.max() ?? -1) + 1 : held)
+  }
+}
+
+extension Architecture.Rule {
+  /// What stands before the layer's number, nil for a tensor outside the layers.
+  var stackHead: String? {
+    pattern.contains("{layer}") ? String(pattern.prefix { $0 != "{" }) : nil
+  }
+
+  /// Weight and bias of a linear operation.
+  static func linear(_ name: String, _ out: String, _ input: String, bias: Bool = true) -> [Self] {
+    [.init(name + ".weight", [out, input])] + (bias ? [.init(name + ".bias", [out])] : [])
   }
 }
 

@@ -25,7 +25,7 @@ enum Bert {
     + norm("output.LayerNorm")
 
   private static func linear(_ name: String, _ out: String, _ input: String) -> [Architecture.Rule] {
-    [.init("encoder.layer.{layer}.\(name).weight", [out, input]), .init("encoder.layer.{layer}.\(name).bias", [out])]
+    Architecture.Rule.linear("encoder.layer.{layer}.\(name)", out, input)
   }
 
   private static func norm(_ name: String) -> [Architecture.Rule] {
@@ -96,8 +96,8 @@ enum Bert {
       dimensions: [
         "hidden_size": numbers.hidden, "intermediate_size": numbers.intermediate, "vocab_size": numbers.vocabulary,
         "max_position_embeddings": numbers.positions, "type_vocab_size": numbers.types,
-      ], layers: numbers.layers, prefix: prefix ?? "")
-    let tensors = try architecture.match(checkpoint.tensors, notes: &notes)
+      ], stacks: [.init(head: "encoder.layer.", layers: numbers.layers)], prefix: prefix ?? "")
+    let tensors = try architecture.match(checkpoint.tensors, notes: &notes).tensors
     var model = Model(
       configuration: Configuration(
         architecture: "bert", width: numbers.hidden, vocabulary: numbers.vocabulary,

@@ -11,15 +11,17 @@ let embedCommand = Command(
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
     .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
-    .init("--fail-on-error", nil, "stop at the first bad item"), Command.force, Command.threads,
-  ],
+    .init("--fail-on-error", nil, "stop at the first bad item"), Command.force,
+  ] + Command.modelOptions,
   discussion: """
     An item is a line {"id", "text", "images", "video", "instruction"}. Each gives a line {"id", "embedding": [...]} or,
     when it is bad, {"id", "error": {"code", "message"}}; the job goes on. In .npy output (float32, [items, width]) the
     row of a bad item is NaN. An embedding does not depend on the other items or on the number of threads.
+    Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says with
+    <image> where each picture stands; an item without text gets MMEB's words.
     """
 ) { (arguments) throws(Failure) in
-  let model = try LoadedModel(arguments.positionals[0], threads: try arguments.threads())
+  let model = try LoadedModel(arguments.positionals[0], try .init(arguments))
   try model.check(prompt: arguments["--prompt"])
   let source = try LineSource(arguments["--input"])
   let sink = try VectorSink(arguments["--output"], width: model.embedder.width, isReplacing: arguments.has("--force"))
@@ -27,8 +29,8 @@ let embedCommand = Command(
     throw Failure(.usage, "--tokens gives JSONL, not .npy")
   }
   var job = EmbedJob(
-    model: model, prompt: arguments["--prompt"], stopsAtError: arguments.has("--fail-on-error"),
-    isTokensOnly: arguments.has("--tokens"))
+    model: model, prompt: arguments["--prompt"], folder: directory(of: arguments["--input"] ?? ""),
+    stopsAtError: arguments.has("--fail-on-error"), isTokensOnly: arguments.has("--tokens"))
   let progress = Progress("embedding", of: source.byteCount)
   while let lines = try source.next(256) {
     for row in try job.embed(lines) { try sink.write(row) }
@@ -38,8 +40,11 @@ let embedCommand = Command(
   try sink.finish()
   Progress.clear()
   if job.cut > 0 {
+    let limit = model.builder.maximumTokens
     Output.complain(
-      "note: \(job.cut) of \(job.items) items were longer than \(model.configuration.maximumTokens) tokens and were cut"
+      model.builder.prefix.isEmpty
+        ? "note: \(job.cut) of \(job.items) items were longer than \(limit) tokens and were cut"
+        : "WARNING: \(job.cut) of \(job.items) items were longer than \(limit) tokens and were cut, the token that the embedding is taken from with them; as the authors' code does, but such embeddings are of little use: see --max-tokens"
     )
   }
   if job.bad > 0 { Output.complain("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
@@ -49,6 +54,7 @@ let embedCommand = Command(
 private struct EmbedJob {
   let model: LoadedModel
   let prompt: String?
+  let folder: String
   let stopsAtError: Bool
   let isTokensOnly: Bool
   var items = 0
@@ -57,32 +63,42 @@ private struct EmbedJob {
 
   mutating func embed(_ lines: [(number: Int, bytes: [UInt8])]) throws(Failure) -> [EmbeddedRow] {
     var rows: [EmbeddedRow] = []
-    var lists: [[Int32]] = []
+    var good: [(row: Int, item: Item)] = []
     for line in lines {
       items += 1
-      var id: String?
+      var row = EmbeddedRow(id: nil, result: .tokens([]))
       do throws(Failure) {
         let json = try JSON.parse(line.bytes, what: "line \(line.number)")
-        id = try json.optional("id").map { (value) throws(Failure) in
+        row.id = try json.optional("id").map { (value) throws(Failure) in
           value.kind == .number ? String(try value.integer("id", in: .min ... .max)) : try value.string("id")
         }
-        let encoding = try model.encode(try Item(json), prompt: prompt)
-        if encoding.cut > 0 { cut += 1 }
-        lists.append(encoding.ids)
-        rows.append(EmbeddedRow(id: id, result: .tokens(encoding.ids)))
-      } catch {
-        if stopsAtError { throw error }
-        bad += 1
-        rows.append(EmbeddedRow(id: id, result: .failure(error)))
+        good.append((rows.count, try Item(json)))
+      } catch { row.result = .failure(error) }
+      rows.append(row)
+    }
+    if isTokensOnly {
+      for (place, built) in zip(good, model.samples(good.map(\.item), prompt: prompt, folder: folder)) {
+        switch built {
+        case .failure(let failure): rows[place.row].result = .failure(failure)
+        case .success(let built):
+          rows[place.row].result = .tokens(built.sample.ids)
+          cut += built.cut > 0 ? 1 : 0
+        }
+      }
+    } else {
+      let embedded = try model.embed(good.map(\.item), prompt: prompt, folder: folder)
+      for (place, value) in zip(good, embedded) {
+        cut += value.cut > 0 ? 1 : 0
+        switch value.result {
+        case .failure(let failure): rows[place.row].result = .failure(failure)
+        case .success(let vector): rows[place.row].result = .embedding(vector[...])
+        }
       }
     }
-    if isTokensOnly { return rows }
-    let vectors = try model.embedder.embed(lists)
-    var next = 0
-    for index in rows.indices {
-      guard case .tokens = rows[index].result else { continue }
-      rows[index].result = .embedding(vectors[next * model.embedder.width..<(next + 1) * model.embedder.width])
-      next += 1
+    for row in rows {
+      guard case .failure(let failure) = row.result else { continue }
+      if stopsAtError { throw failure }
+      bad += 1
     }
     return rows
   }

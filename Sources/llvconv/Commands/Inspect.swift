@@ -155,7 +155,9 @@ extension Graph.Source {
 extension Op {
   fileprivate var details: String {
     switch self {
-    case .embedding, .add, .normalize: ""
+    case .embedding, .add, .multiply, .interpolate, .normalize: ""
+    case .rescale(let rescale): "  × \(rescale.factor), mean \(rescale.mean), deviation \(rescale.deviation)"
+    case .rope(let theta, let width): "  θ \(theta), heads of \(width)"
     case .row(let index): "  row \(index)"
     case .linear(let input): input == .float ? "" : "  \(input.rawValue)"
     case .norm(let kind, let epsilon): "  \(kind.rawValue), ε \(epsilon)"

@@ -16,8 +16,8 @@ let verifyCommand = Command(
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
     .init("--report", "R.html", "also write a page with plots"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
-    Command.json, Command.force, Command.threads,
-  ],
+    Command.json, Command.force,
+  ] + Command.modelOptions,
   discussion: """
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, rank correlation), and the mixed index, where the
@@ -25,7 +25,7 @@ let verifyCommand = Command(
     The reference's embeddings are kept in REF.llv.cache/ and used again while model and data are the same.
     """
 ) { (arguments) throws(Failure) in
-  let threads = try arguments.threads()
+  let options = try LoadedModel.Options(arguments)
   var thresholds = FidelityReport.Thresholds()
   thresholds.cosine = try arguments.number("--min-cosine", in: -1...1) ?? thresholds.cosine
   thresholds.overlap = try arguments.number("--min-overlap", in: 0...1) ?? thresholds.overlap
@@ -34,24 +34,32 @@ let verifyCommand = Command(
   let page = try arguments["--report"].map { (path) throws(Failure) in
     try OutputFile(path, isReplacing: arguments.has("--force"))
   }
-  let data = VerifyData(try Pair.read(dataPath))
+  let data = VerifyData(try Pair.read(dataPath), folder: directory(of: dataPath))
   let referencePath = try arguments.required("--reference")
-  let candidate = try LoadedModel(arguments.positionals[0], threads: threads)
-  let reference = try LoadedModel(referencePath, threads: threads)
-  let cache = arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath)
+  let candidate = try LoadedModel(arguments.positionals[0], options)
+  let reference = try LoadedModel(referencePath, options)
+  let cache =
+    arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
   let referenceVectors = try data.vectors(reference, "reference", cache: cache)
   let candidateVectors = try data.vectors(candidate, "candidate", cache: nil)
   Progress.clear()
   let report = try FidelityReport(
     candidate: (fileName(arguments.positionals[0]), candidateVectors),
     reference: (fileName(referencePath), referenceVectors),
-    data: fileName(dataPath), labels: data.labels, items: data.items.map { ($0.id, $0.item.text ?? "") },
-    thresholds: thresholds, threads: threads)
-  try page?.write(Array(report.html.utf8))
+    data: fileName(dataPath), labels: data.labels, items: data.items.map { ($0.id, $0.item.shown) },
+    thresholds: thresholds, threads: options.threads)
+  try page?.write(Array(report.html { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") { Output.print(report.json) } else { Output.print(report.text) }
   if let path = arguments["--report"] { Output.complain("report: \(path)") }
   return report.passes ? 0 : 1
+}
+
+extension Item {
+  /// The item in a line for people.
+  fileprivate var shown: String {
+    ([text, instruction].compactMap { $0 } + images + [video].compactMap { $0 }).joined(separator: " · ")
+  }
 }
 
 private func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
@@ -61,8 +69,10 @@ private struct VerifyData {
   var items: [(id: String, item: Item)] = []
   let queryCount: Int
   var labels: [Retrieval.Label] = []
+  let folder: String
 
-  init(_ pairs: [Pair]) {
+  init(_ pairs: [Pair], folder: String) {
+    self.folder = folder
     queryCount = pairs.count
     var negatives: [(id: String, item: Item)] = []
     for (index, pair) in pairs.enumerated() {
@@ -80,30 +90,32 @@ private struct VerifyData {
   }
 
   func vectors(_ model: LoadedModel, _ what: String, cache: VectorCache?) throws(Failure) -> FidelityReport.Vectors {
-    var lists: [[Int32]] = []
-    var key = XXH64()
-    withUnsafeBytes(of: model.contents.checksum) { key.update($0) }
-    Array("\(Program.version) cpu".utf8).withUnsafeBytes { key.update($0) }
-    for (id, item) in items {
-      do throws(Failure) {
-        let ids = try model.encode(item, prompt: nil).ids
-        lists.append(ids)
-        ids.withUnsafeBytes { key.update($0) }
-        withUnsafeBytes(of: Int32(-1)) { key.update($0) }
-      } catch { throw error.about("item \(Failure.quoted(id))") }
-    }
+    let progress = Progress("embedding, \(what)", of: items.count)
+    let embedded = try model.embed(items.map(\.item), folder: folder, cache: cache) { progress.show($0) }
     let width = model.embedder.width
-    let values: [Float]
-    if let kept = cache?.load(key.value(), width: width, count: lists.count) {
-      values = kept
-    } else {
-      let progress = Progress("embedding, \(what)", of: lists.count)
-      values = try model.embedder.embed(lists) { progress.show($0) }
-      cache?.store(key.value(), width: width, values)
+    var values: [Float] = []
+    values.reserveCapacity(items.count * width)
+    for (item, embedded) in zip(items, embedded) {
+      switch embedded.result {
+      case .success(let vector): values += vector
+      case .failure(let failure): throw failure.about("item \(Failure.quoted(item.id))")
+      }
     }
     return FidelityReport.Vectors(
       queries: Embeddings(width: width, values: Array(values[..<(queryCount * width)])),
       documents: Embeddings(width: width, values: Array(values[(queryCount * width)...])))
+  }
+
+  /// The pictures of an item, for the report's list of the worst.
+  func pictures(_ index: Int) -> [FidelityReport.Picture] {
+    let item = items[index].item
+    let names = item.images.map { ($0, "image") } + (item.video.map { [($0, "video")] } ?? [])
+    return names.compactMap { name, kind in
+      guard let file = try? InputFile(name.hasPrefix("/") ? name : folder + name),
+        let bytes = try? file.all(limit: FidelityReport.Picture.limit, what: kind)
+      else { return nil }
+      return FidelityReport.Picture(isVideo: kind == "video", bytes: bytes)
+    }
   }
 }
 

@@ -1,0 +1,115 @@
+import Glibc
+import Synchronization
+
+/// Another program that runs beside this one and writes to us. No shell is involved; its input is empty.
+public final class ChildProcess {
+  private let name: String
+  private let identifier: pid_t
+  private let output: Int32
+  private let messages: UnsafeMutablePointer<FILE>?
+  private var isRunning = true
+  /// How long the program may be silent before it is stopped.
+  private static let patience: Int32 = 60_000  // milliseconds
+
+  /// One start at a time, so that no child inherits another's pipe.
+  private static let starting = Mutex(())
+
+  /// Starts `name`, found on the PATH.
+  /// - Parameter install: what to do when there is no such program.
+  public init(_ name: String, _ arguments: [String], install: String) throws(Failure) {
+    self.name = name
+    // Messages go to a file without a name, where they cannot block the program.
+    let file = tmpfile()
+    messages = file
+    let descriptor = file.map { fileno($0) } ?? 2
+    let (status, identifier, output) = ChildProcess.starting.withLock { _ in
+      ChildProcess.spawn([name] + arguments, errors: descriptor)
+    }
+    self.identifier = identifier
+    self.output = output
+    guard status == 0 else {
+      isRunning = false
+      throw Failure(.missing, "the program \(name) cannot be started; \(install)")
+    }
+  }
+
+  private static func spawn(_ words: [String], errors: Int32) -> (status: Int32, pid_t, output: Int32) {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return (errno, 0, -1) }
+    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+    posix_spawn_file_actions_adddup2(&actions, errors, 2)
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+    var identifier: pid_t = 0
+    let status = posix_spawnp(&identifier, words[0], &actions, nil, &arguments, environ)
+    for argument in arguments { free(argument) }
+    posix_spawn_file_actions_destroy(&actions)
+    close(ends[1])
+    return (status, identifier, ends[0])
+  }
+
+  deinit {
+    stop()
+    if output >= 0 { close(output) }
+    if let messages { fclose(messages) }
+  }
+
+  /// Exactly `count` bytes, or fewer at the end of what the program writes.
+  public func read(_ count: Int) throws(Failure) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    var got = 0
+    while got < count {
+      var waiting = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
+      let ready = poll(&waiting, 1, ChildProcess.patience)
+      if ready < 0 && errno == EINTR { continue }
+      guard ready > 0 else {
+        stop()
+        throw Failure(.limit, "\(name) gave nothing for \(ChildProcess.patience / 1000) seconds and was stopped")
+      }
+      let part = bytes.withUnsafeMutableBytes { Glibc.read(output, $0.baseAddress.map { $0 + got }, count - got) }
+      if part < 0 && errno == EINTR { continue }
+      guard part > 0 else { break }
+      got += part
+    }
+    bytes.removeLast(count - got)
+    return bytes
+  }
+
+  /// Everything the program writes, up to `limit` bytes.
+  public func readAll(limit: Int) throws(Failure) -> [UInt8] {
+    let bytes = try read(limit)
+    guard bytes.count < limit else { throw Failure(.limit, "\(name) wrote more than \(limit) bytes") }
+    return bytes
+  }
+
+  /// Waits for the end.
+  /// - Throws: `malformed` with the program's first message when it reports failure.
+  public func finish() throws(Failure) {
+    var status: Int32 = 0
+    while waitpid(identifier, &status, 0) < 0 && errno == EINTR {}
+    isRunning = false
+    guard status != 0 else { return }
+    throw Failure(.malformed, "\(name): \(firstMessage ?? "failed without a message")")
+  }
+
+  /// The first line the program complained with.
+  private var firstMessage: String? {
+    guard let messages else { return nil }
+    var text = [UInt8](repeating: 0, count: 400)
+    let count = pread(fileno(messages), &text, text.count, 0)
+    guard count > 0 else { return nil }
+    let line = text[..<count].prefix { $0 != 0x0A }
+    return String(decoding: line, as: UTF8.self)
+  }
+
+  private func stop() {
+    guard isRunning else { return }
+    kill(identifier, SIGKILL)
+    var status: Int32 = 0
+    while waitpid(identifier, &status, 0) < 0 && errno == EINTR {}
+    isRunning = false
+  }
+}

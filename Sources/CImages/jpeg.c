@@ -1,0 +1,86 @@
+#include "CImages.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+typedef struct {
+  struct jpeg_error_mgr base;
+  jmp_buf jump;
+  char *message;
+} failure;
+
+static void stop(j_common_ptr info) {
+  failure *error = (failure *)info->err;
+  char text[JMSG_LENGTH_MAX];
+  info->err->format_message(info, text);
+  snprintf(error->message, LLV_MESSAGE, "%s", text);
+  longjmp(error->jump, 1);
+}
+
+static void silent(j_common_ptr info) { (void)info; }
+
+// Warnings are where the decoder goes on with made-up data. These few are harmless.
+static void warn(j_common_ptr info, int level) {
+  if (level >= 0) return;
+  int code = info->err->msg_code;
+  if (code == JWRN_EXTRANEOUS_DATA || code == JWRN_JFIF_MAJOR || code == JWRN_ADOBE_XFORM) return;
+  stop(info);
+}
+
+static void start(struct jpeg_decompress_struct *info, failure *error, char *message) {
+  info->err = jpeg_std_error(&error->base);
+  error->base.error_exit = stop;
+  error->base.emit_message = warn;
+  error->base.output_message = silent;
+  error->message = message;
+}
+
+int llv_jpeg_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *height, char *message) {
+  struct jpeg_decompress_struct info;
+  failure error;
+  memset(&info, 0, sizeof info);
+  start(&info, &error, message);
+  if (setjmp(error.jump)) {
+    jpeg_destroy_decompress(&info);
+    return 0;
+  }
+  jpeg_create_decompress(&info);
+  jpeg_mem_src(&info, data, count);
+  jpeg_read_header(&info, TRUE);
+  *width = info.image_width;
+  *height = info.image_height;
+  jpeg_destroy_decompress(&info);
+  return 1;
+}
+
+int llv_jpeg_decode(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t width, uint32_t height, char *message) {
+  struct jpeg_decompress_struct info;
+  failure error;
+  memset(&info, 0, sizeof info);
+  start(&info, &error, message);
+  if (setjmp(error.jump)) {
+    jpeg_destroy_decompress(&info);
+    return 0;
+  }
+  jpeg_create_decompress(&info);
+  jpeg_mem_src(&info, data, count);
+  jpeg_read_header(&info, TRUE);
+  info.out_color_space = JCS_RGB;
+  info.dct_method = JDCT_ISLOW;
+  jpeg_start_decompress(&info);
+  if (info.output_width != width || info.output_height != height || info.output_components != 3) {
+    snprintf(message, LLV_MESSAGE, "the size changed");
+    longjmp(error.jump, 1);
+  }
+  while (info.output_scanline < height) {
+    JSAMPROW row = rgb + (size_t)info.output_scanline * width * 3;
+    jpeg_read_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_decompress(&info);
+  jpeg_destroy_decompress(&info);
+  return 1;
+}

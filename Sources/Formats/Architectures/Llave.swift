@@ -1,0 +1,204 @@
+import Bytes
+import Tensors
+
+/// LLaVE and LLaVA-OneVision: SigLIP tower, projector of two layers, Qwen2; the last token's state is the embedding.
+///
+/// The layout is told from tensor names, never from `model_type`, which the authors' own checkpoints have wrong.
+enum Llave {
+  /// Where each part's tensors are.
+  struct Layout {
+    let text, vision: String
+    /// Names of the projector's two linear operations.
+    let projector: [String]
+    let newline, head: String
+    /// The authors' own, as against transformers' conversion of it.
+    let isOriginal: Bool
+
+    /// nil when the checkpoint holds no model of this family.
+    init?(_ shapes: Shapes) {
+      isOriginal = shapes.has("model.mm_projector.0.weight")
+      if isOriginal {
+        (text, projector) = ("model.", ["model.mm_projector.0", "model.mm_projector.2"])
+        (newline, head) = ("model.image_newline", "lm_head.weight")
+      } else {
+        // On disk since the first conversion, and in memory since transformers 4.52.
+        guard let root = ["", "model."].first(where: { shapes.has($0 + "multi_modal_projector.linear_1.weight") }) else {
+          return nil
+        }
+        text = root.isEmpty ? "language_model.model." : "model.language_model."
+        projector = [root + "multi_modal_projector.linear_1", root + "multi_modal_projector.linear_2"]
+        newline = root + "image_newline"
+        head = root.isEmpty ? "language_model.lm_head.weight" : "lm_head.weight"
+      }
+      let prefixes = [
+        "model.vision_tower.vision_tower.vision_model.", "vision_tower.vision_model.",
+        "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
+      ]
+      guard let prefix = prefixes.first(where: { shapes.has($0 + "embeddings.patch_embedding.weight") }) else { return nil }
+      vision = prefix
+    }
+  }
+
+  /// The user's turn and an assistant that answers with a line feed, as the family is trained (`qwen_1_5`).
+  private static let template = Configuration.Template(
+    before: "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
+    after: "<|im_end|>\n<|im_start|>assistant\n\n<|im_end|>\n")
+
+  static func model(
+    _ checkpoint: Checkpoint, config: JSON, _ layout: Layout, _ shapes: Shapes, notes: inout [String]
+  ) throws(Failure) -> Model {
+    // In the authors' layout nested configurations are leftovers of another model.
+    let textConfig = layout.isOriginal ? config : try config.required("text_config")
+    let visionConfig = layout.isOriginal ? nil : try config.required("vision_config")
+    let text = try Qwen2.Numbers(
+      textConfig, layout.text, shapes, isVocabularyTrusted: !layout.isOriginal, notes: &notes)
+    let vision = try Siglip.Numbers(
+      visionConfig, tower: try config.optional("mm_vision_tower")?.string("mm_vision_tower"),
+      heads: try config.optional("mm_vision_attention_heads")?.integer("mm_vision_attention_heads", in: 1...4_096),
+      layout.vision, shapes)
+    let depth = try visionDepth(config, vision, layout, shapes)
+    let rules =
+      Qwen2.rules(layout.text, head: layout.head) + Siglip.rules(layout.vision, hasHead: false)
+      + Architecture.Rule.linear(layout.projector[0], "hidden_size", "vision_size")
+      + Architecture.Rule.linear(layout.projector[1], "hidden_size", "hidden_size")
+      + [.init(layout.newline, ["hidden_size"])]
+    let architecture = Architecture(
+      name: "llava_onevision", rules: rules,
+      dimensions: text.dimensions.merging(vision.dimensions) { first, _ in first },
+      stacks: [
+        .init(head: layout.text + "layers.", layers: text.layers),
+        .init(head: layout.vision + "encoder.layers.", layers: depth, mayHoldMore: true),
+      ], prefix: "")
+    let match = try architecture.match(checkpoint.tensors, notes: &notes)
+    let pictures = try Pictures(config, layout, vision)
+    var model = Model(
+      configuration: Configuration(
+        architecture: "llava_onevision", width: text.hidden, vocabulary: text.vocabulary,
+        maximumTokens: try config.optional("tokenizer_model_max_length")?.integer(
+          "tokenizer_model_max_length", in: 1...(1 << 24)) ?? text.positions))
+    model.configuration.template = template
+    model.configuration.vision = pictures.vision
+    for tensor in checkpoint.tensors where !match.dead.contains(tensor.name) { model.set(tensor) }
+    let scaling = layout.isOriginal ? PictureScaling.siglip : try PictureScaling.read(checkpoint, notes: &notes)
+    model.graphs = [
+      ("vision", Siglip.graph(vision, layout.vision, depth: depth, scaling)),
+      ("projector", projector(layout, try projectorActivation(config, layout))),
+      ("text", Qwen2.graph(text, layout.text, hasFeatures: true, pooling: .last, isNormalized: true)),
+    ]
+    return model
+  }
+
+  private static func projector(_ layout: Layout, _ activation: Op.Activation) -> Graph {
+    var graph = Graph()
+    func linear(_ x: Graph.Source, _ name: String) -> Graph.Source {
+      graph.append(
+        .linear(.float), x, .tensor(TensorName(name + ".weight")), .tensor(TensorName(name + ".bias")))
+    }
+    let wide = graph.append(.activation(activation), linear(.input(.hidden), layout.projector[0]))
+    graph.append(
+      .interpolate, linear(wide, layout.projector[1]), .tensor(TensorName(layout.newline)), .input(.taps),
+      .input(.weights))
+    return graph
+  }
+
+  private static func projectorActivation(_ config: JSON, _ layout: Layout) throws(Failure) -> Op.Activation {
+    if layout.isOriginal {
+      try require(config, "mm_projector_type", "mlp2x_gelu")
+    } else {
+      try require(config, "projector_hidden_act", "gelu")
+    }
+    return .gelu
+  }
+
+  /// How many of the tower's layers are used. The authors delete the last of so400m's 27; transformers says which state.
+  private static func visionDepth(
+    _ config: JSON, _ vision: Siglip.Numbers, _ layout: Layout, _ shapes: Shapes
+  ) throws(Failure) -> Int {
+    guard !layout.isOriginal else { return vision.layers == 27 && vision.width == 1152 ? 26 : vision.layers }
+    try require(config, "vision_feature_select_strategy", "full")
+    guard let value = config.optional("vision_feature_layer") else { return vision.layers }
+    let layer = try value.integer("vision_feature_layer", in: -vision.layers...vision.layers)
+    return layer < 0 ? vision.layers + 1 + layer : layer
+  }
+
+  /// A setting that may be absent, but of which only one value is read.
+  private static func require(_ config: JSON, _ key: String, _ wanted: String) throws(Failure) {
+    guard let value = config.optional(key) else { return }
+    let found = try value.string(key)
+    guard found == wanted else {
+      throw value.failure("\(key) \(Failure.quoted(found)) is not supported; \(wanted) is", .unsupported)
+    }
+  }
+
+  /// What the configuration says of views, grids and newlines.
+  private struct Pictures {
+    var vision: Vision
+
+    init(_ config: JSON, _ layout: Layout, _ tower: Siglip.Numbers) throws(Failure) {
+      vision = Vision(tile: tower.tile, patch: tower.patch, width: tower.width)
+      let ratioKey = layout.isOriginal ? "image_aspect_ratio" : "vision_aspect_ratio"
+      let ratio = try config.required(ratioKey)
+      let name = try ratio.string(ratioKey)
+      guard name.hasPrefix("anyres_max_"), let views = Int(name.dropFirst(11)), (1...10_000).contains(views) else {
+        throw ratio.failure("\(ratioKey) \(Failure.quoted(name)) is not supported; anyres_max_N is", .unsupported)
+      }
+      vision.maximumViews = views
+      vision.grid = try Pictures.grid(try config.required("image_grid_pinpoints"), tower.tile, isWidthFirst: layout.isOriginal)
+      guard layout.isOriginal else { return }
+      try Pictures.refuseUnsupported(config)
+      if let value = config.optional("mm_newline_position") {
+        let name = try value.string("mm_newline_position")
+        guard let newline = Vision.Newline(rawValue: name) else {
+          throw value.failure(
+            "mm_newline_position \(Failure.quoted(name)) is not one of grid, frame, one_token, no_token", .unsupported)
+        }
+        vision.newline = newline
+      }
+    }
+
+    private static func refuseUnsupported(_ config: JSON) throws(Failure) {
+      // The authors' code falls back to a flat merge; no checkpoint of this family is trained that way.
+      let merge = try config.required("mm_patch_merge_type")
+      guard try merge.string("mm_patch_merge_type") == "spatial_unpad" else {
+        throw merge.failure("mm_patch_merge_type must be spatial_unpad", .unsupported)
+      }
+      try Llave.require(config, "mm_vision_select_feature", "patch")
+      try Llave.require(config, "mm_spatial_pool_mode", "bilinear")
+      if let value = config.optional("mm_resampler_type") {
+        throw value.failure("mm_resampler_type must be null", .unsupported)
+      }
+      if let value = config.optional("mm_spatial_pool_stride"), try value.integer("mm_spatial_pool_stride", in: 1...64) != 2 {
+        throw value.failure("mm_spatial_pool_stride must be 2", .unsupported)
+      }
+      for key in ["mm_use_im_start_end", "mm_use_im_patch_token", "add_faster_video", "add_time_instruction"] {
+        if let value = config.optional(key), try value.bool(key) { throw value.failure("\(key) must be false", .unsupported) }
+      }
+    }
+
+    /// Pairs of sides, or the recipe's form `(1x1),...,(2x2)` in tiles.
+    private static func grid(_ value: JSON, _ tile: Int, isWidthFirst: Bool) throws(Failure) -> [Vision.Size] {
+      var grid: [Vision.Size] = []
+      if value.kind == .string {
+        let numbers = try value.string().split { $0 < "0" || $0 > "9" }.compactMap { Int($0) }
+        guard numbers.count == 4, numbers[..<2] == [1, 1], (1...64).contains(numbers[2]), (1...64).contains(numbers[3]) else {
+          throw value.failure("image_grid_pinpoints must be pairs, or a text like (1x1),...,(2x2)")
+        }
+        for width in 1...numbers[2] {
+          for height in 1...numbers[3] { grid.append(Vision.Size(width * tile, height * tile)) }
+        }
+        return grid
+      }
+      for pair in try value.elements("image_grid_pinpoints") {
+        let sides = try pair.elements("image_grid_pinpoints")
+        guard sides.count == 2 else { throw pair.failure("a pinpoint must be two sides") }
+        let (a, b) = (
+          try sides[0].integer("side", in: 1...Limits.imageSide), try sides[1].integer("side", in: 1...Limits.imageSide)
+        )
+        guard a % tile == 0, b % tile == 0 else { throw pair.failure("sides must be multiples of the view's \(tile) pixels") }
+        grid.append(isWidthFirst ? Vision.Size(a, b) : Vision.Size(b, a))
+      }
+      guard !grid.isEmpty, grid.count <= 10_000 else { throw value.failure("image_grid_pinpoints must not be empty") }
+      return grid
+    }
+  }
+}

@@ -1,0 +1,152 @@
+import Bytes
+
+/// Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019): a word starts as its bytes, and the pair with
+/// the lowest rank is merged until no pair has one.
+struct BytePair: Sendable {
+  private struct Merge {
+    let rank: Int32
+    let id: Int32
+  }
+
+  private let bytes: [Int32]  // the token of each byte
+  private let merges: [UInt64: Merge]
+  /// Words that are tokens as they stand, where the file says that merges are ignored for them.
+  private let whole: [[UInt8]: Int32]
+  let normalizes: Bool
+  let preTokenizer: PreTokenizer
+
+  /// - Parameters:
+  ///   - pieces: tokens as bytes.
+  ///   - merges: pairs of tokens, best first.
+  /// - Throws: `malformed` when a byte has no token, or a merge names tokens that are not there.
+  init(
+    pieces: [[UInt8]: Int32], merges pairs: [(left: [UInt8], right: [UInt8])], ignoresMerges: Bool, normalizes: Bool,
+    preTokenizer: PreTokenizer
+  ) throws(Failure) {
+    var bytes: [Int32] = []
+    for byte in UInt8.min...UInt8.max {
+      guard let id = pieces[[byte]] else { throw Failure(.malformed, "byte \(byte) has no token in the vocabulary") }
+      bytes.append(id)
+    }
+    var merges: [UInt64: Merge] = [:]
+    merges.reserveCapacity(pairs.count)
+    for (rank, pair) in pairs.enumerated() {
+      guard let left = pieces[pair.left], let right = pieces[pair.right], let id = pieces[pair.left + pair.right] else {
+        throw Failure(
+          .malformed, "merge \(rank) of \(Failure.quoted(pair.left)) and \(Failure.quoted(pair.right)) is not in the vocabulary")
+      }
+      // Of a pair given twice the first counts.
+      let key = BytePair.key(left, right)
+      if merges[key] == nil { merges[key] = Merge(rank: Int32(rank), id: id) }
+    }
+    self.bytes = bytes
+    self.merges = merges
+    self.normalizes = normalizes
+    self.preTokenizer = preTokenizer
+    whole = ignoresMerges ? pieces : [:]
+  }
+
+  private static func key(_ left: Int32, _ right: Int32) -> UInt64 {
+    UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
+  }
+
+  /// Appends the ids of `text`, which holds no special tokens.
+  func encode(_ text: [UInt32], into ids: inout [Int32]) {
+    for word in preTokenizer.words(text) {
+      var raw: [UInt8] = []
+      for code in word { appendUTF8(code, to: &raw) }
+      if let id = whole[raw] { ids.append(id) } else { merge(raw.map { bytes[Int($0)] }, into: &ids) }
+    }
+  }
+
+  /// A pair that can be merged, and the tokens it was made of when it was found.
+  private struct Candidate: Comparable {
+    let rank: Int32
+    let at: Int
+    let left, right, id: Int32
+
+    static func < (a: Candidate, b: Candidate) -> Bool { (a.rank, a.at) < (b.rank, b.at) }
+  }
+
+  /// - Cost: n log n for a word of n bytes, so that no word is a trap.
+  private func merge(_ start: [Int32], into ids: inout [Int32]) {
+    var tokens = start  // -1 where a token has gone into its left neighbour
+    var next = Array(1..<max(tokens.count, 1) + 1)
+    var previous = Array(-1..<max(tokens.count, 1) - 1)
+    var queue = Heap<Candidate>()
+    func consider(_ at: Int) {
+      guard at >= 0, next[at] < tokens.count else { return }
+      let (left, right) = (tokens[at], tokens[next[at]])
+      guard let merge = merges[BytePair.key(left, right)] else { return }
+      queue.insert(Candidate(rank: merge.rank, at: at, left: left, right: right, id: merge.id))
+    }
+    for at in tokens.indices.dropLast() { consider(at) }
+    while let best = queue.removeFirst() {
+      let right = next[best.at]
+      guard tokens[best.at] == best.left, right < tokens.count, tokens[right] == best.right else { continue }
+      tokens[best.at] = best.id
+      tokens[right] = -1
+      next[best.at] = next[right]
+      if next[right] < tokens.count { previous[next[right]] = best.at }
+      consider(previous[best.at])
+      consider(best.at)
+    }
+    for token in tokens where token >= 0 { ids.append(token) }
+  }
+}
+
+/// A binary heap: the smallest comes out first.
+private struct Heap<Element: Comparable> {
+  private var elements: [Element] = []
+
+  mutating func insert(_ element: Element) {
+    elements.append(element)
+    var at = elements.count - 1
+    while at > 0, elements[at] < elements[(at - 1) / 2] {
+      elements.swapAt(at, (at - 1) / 2)
+      at = (at - 1) / 2
+    }
+  }
+
+  mutating func removeFirst() -> Element? {
+    guard let first = elements.first, let last = elements.popLast() else { return nil }
+    guard !elements.isEmpty else { return first }
+    elements[0] = last
+    var at = 0
+    while true {
+      let children = (2 * at + 1)..<min(2 * at + 3, max(elements.count, 2 * at + 1))
+      guard let least = children.min(by: { elements[$0] < elements[$1] }), elements[least] < elements[at] else {
+        return first
+      }
+      elements.swapAt(at, least)
+      at = least
+    }
+  }
+}
+
+/// The characters that stand for bytes in a vocabulary of byte-level BPE: printable Latin-1 for itself, others from U+0100 on.
+enum ByteCharacters {
+  private static let codes: [UInt32: UInt8] = {
+    var codes: [UInt32: UInt8] = [:]
+    var next: UInt32 = 256
+    for byte in UInt8.min...UInt8.max {
+      switch byte {
+      case 0x21...0x7E, 0xA1...0xAC, 0xAE...0xFF: codes[UInt32(byte)] = byte
+      default:
+        codes[next] = byte
+        next += 1
+      }
+    }
+    return codes
+  }()
+
+  /// The bytes that a token's text stands for; nil when it has other characters.
+  static func bytes(_ text: [UInt8]) -> [UInt8]? {
+    var result: [UInt8] = []
+    for scalar in String(decoding: text, as: UTF8.self).unicodeScalars {
+      guard let byte = codes[scalar.value] else { return nil }
+      result.append(byte)
+    }
+    return result
+  }
+}

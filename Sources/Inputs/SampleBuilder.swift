@@ -1,0 +1,147 @@
+import Bytes
+import Tensors
+
+/// Turns items into what a model's graphs take: prompt, tokens, views.
+public struct SampleBuilder: Sendable {
+  /// What stands in a text for the next picture or video.
+  public static let marker = "<image>"
+
+  private let tokenizer: Tokenizer?
+  private let configuration: Configuration
+  /// Ids at the start of every prompt, empty without a template.
+  public let prefix: [Int32]
+  /// Tokens of one sample at most.
+  public let maximumTokens: Int
+  private let spelling: Spelling
+
+  /// - Parameters:
+  ///   - tokenizer: nil for a model of pictures alone.
+  ///   - maximumTokens: in the place of the model's own limit.
+  public init(
+    _ configuration: Configuration, tokenizer: Tokenizer?, maximumTokens: Int? = nil,
+    spelling: Spelling = .verbatim
+  ) {
+    self.tokenizer = tokenizer
+    self.spelling = spelling
+    self.configuration = configuration
+    self.maximumTokens = maximumTokens ?? configuration.maximumTokens
+    prefix = configuration.template.flatMap { template in tokenizer?.ids(template.before) } ?? []
+  }
+
+  public struct Built: Sendable {
+    public var sample: Sample
+    /// Tokens left out at the end because there were too many.
+    public var cut: Int
+  }
+
+  /// - Parameters:
+  ///   - prompt: name of the prompt put before a text that brings no instruction; nil for the model's default.
+  ///   - folder: where relative paths of pictures start, with a final slash, or empty.
+  /// - Throws: `malformed` when markers and pictures do not match, and what is wrong with a picture.
+  public func build(_ item: Item, prompt: String? = nil, folder: String = "") throws(Failure) -> Built {
+    guard let tokenizer else { return try picture(item, folder) }
+    let name = prompt ?? configuration.defaultPrompt
+    let instruction = item.instruction ?? configuration.prompts.first { $0.name == name }?.text ?? ""
+    guard let template = configuration.template else {
+      guard item.images.isEmpty, item.video == nil else {
+        throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
+      }
+      let encoding = tokenizer.encode(instruction + (item.text ?? ""), maximum: maximumTokens)
+      return Built(sample: Sample(ids: encoding.ids), cut: encoding.cut)
+    }
+    let said = spelling.apply(SampleBuilder.spelled(item, instruction))
+    let text = template.before + said + template.after
+    return try build(item, parts(text), tokenizer, folder)
+  }
+
+  /// What the user says: instruction and text as they are; for an item without text a marker for each picture and MMEB's
+  /// words for one.
+  static func spelled(_ item: Item, _ instruction: String) -> String {
+    if let text = item.text { return instruction + text }
+    let markers = String(repeating: marker + "\n", count: item.images.count + (item.video == nil ? 0 : 1))
+    if !instruction.isEmpty { return markers + instruction }
+    return markers + (item.video == nil ? "Represent the given image.\n" : "Represent the given video.")
+  }
+
+  private func parts(_ text: String) -> [String] {
+    var parts: [String] = []
+    var rest = Substring(text)
+    while let range = rest.firstRange(of: SampleBuilder.marker) {
+      parts.append(String(rest[..<range.lowerBound]))
+      rest = rest[range.upperBound...]
+    }
+    return parts + [String(rest)]
+  }
+
+  private func build(_ item: Item, _ parts: [String], _ tokenizer: Tokenizer, _ folder: String) throws(Failure) -> Built {
+    let pictureCount = item.images.count + (item.video == nil ? 0 : 1)
+    guard parts.count - 1 == pictureCount else {
+      throw Failure(
+        .malformed,
+        parts.count - 1 > pictureCount
+          ? "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: a marker without an image"
+          : "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: an image without a marker"
+      )
+    }
+    var sample = Sample(ids: [])
+    var features: Int32 = 0
+    for (index, part) in parts.enumerated() {
+      if index > 0 {
+        let picture =
+          index <= item.images.count
+          ? try image(path(folder, item.images[index - 1])) : try video(path(folder, item.video ?? ""))
+        let count = Int32(picture.featureCount)
+        sample.ids += (features..<features + count).map { -1 - $0 }
+        features += count
+        sample.pictures.append(picture)
+      }
+      sample.ids += tokenizer.ids(part)
+    }
+    if let end = tokenizer.addedToken("<|endoftext|>"), sample.ids.contains(end) {
+      throw Failure(.malformed, "the text holds <|endoftext|>, which the model takes for padding")
+    }
+    let cut = max(0, sample.ids.count - maximumTokens)
+    sample.ids.removeLast(cut)
+    return Built(sample: sample, cut: cut)
+  }
+
+  // MARK: Pictures
+
+  /// A path beside the items' file, unless it is absolute.
+  private func path(_ folder: String, _ name: String) -> String { name.hasPrefix("/") ? name : folder + name }
+
+  private func vision() throws(Failure) -> Vision {
+    guard let vision = configuration.vision else {
+      throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
+    }
+    return vision
+  }
+
+  private func image(_ path: String) throws(Failure) -> Sample.Picture {
+    let layout = AnyRes(vision: try vision())
+    let picture = try Picture(path: path)
+    let blend = layout.features(picture.width, picture.height)
+    return sample(layout.views(picture), blend, layout.vision)
+  }
+
+  private func video(_ path: String) throws(Failure) -> Sample.Picture {
+    let layout = AnyRes(vision: try vision())
+    let frames = try Video.frames(path, layout.vision)
+    return sample(frames, layout.videoFeatures(frames: frames.count), layout.vision)
+  }
+
+  private func sample(_ views: [Picture], _ blend: AnyRes.Blend, _ vision: Vision) -> Sample.Picture {
+    Sample.Picture(
+      views: views.count, pixels: views.flatMap { $0.patches(of: vision.patch) }, taps: blend.taps, weights: blend.weights)
+  }
+
+  /// For a model of pictures alone: one picture, one view.
+  private func picture(_ item: Item, _ folder: String) throws(Failure) -> Built {
+    guard item.images.count == 1, item.video == nil, item.text == nil else {
+      throw Failure(.unsupported, "the model (\(configuration.architecture)) takes one image and nothing else")
+    }
+    let vision = try vision()
+    let views = AnyRes(vision: vision).views(try Picture(path: path(folder, item.images[0])))
+    return Built(sample: Sample(ids: [], pictures: [sample(views, AnyRes.Blend(), vision)]), cut: 0)
+  }
+}

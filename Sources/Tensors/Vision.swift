@@ -1,0 +1,58 @@
+/// How pictures become rows of the vision graph's input, and its results rows of the text graph's.
+public struct Vision: Sendable, Equatable {
+  /// Pixels of a view's side.
+  public var tile: Int
+  /// Pixels of a patch's side. Pixels of a view beyond the last whole patch are not seen.
+  public var patch: Int
+  /// Columns of the vision graph's result.
+  public var width: Int
+  /// Width and height of the canvases a picture may be laid out on, in tiles' pixels, in the checkpoint's order; empty when
+  /// every picture is one view.
+  public var grid: [Size]
+  /// Features of the canvas at most, in views; larger maps are reduced. nil for no limit.
+  public var maximumViews: Int?
+  /// Where the newline feature goes between the frames of a video.
+  public var newline: Newline
+  /// Frames taken from a video at most, and how many a second.
+  public var maximumFrames: Int
+  public var framesPerSecond: Double
+
+  public struct Size: Sendable, Hashable {
+    public var width, height: Int
+
+    public init(_ width: Int, _ height: Int) {
+      self.width = width
+      self.height = height
+    }
+  }
+
+  public enum Newline: String, Sendable, CaseIterable {
+    /// After each row of each frame.
+    case grid
+    /// After each frame.
+    case frame
+    /// Once, at the end.
+    case oneToken = "one_token"
+    case none = "no_token"
+  }
+
+  public init(
+    tile: Int, patch: Int, width: Int, grid: [Size] = [], maximumViews: Int? = nil, newline: Newline = .oneToken,
+    maximumFrames: Int = 32, framesPerSecond: Double = 3
+  ) {
+    self.tile = tile
+    self.patch = patch
+    self.width = width
+    self.grid = grid
+    self.maximumViews = maximumViews
+    self.newline = newline
+    self.maximumFrames = maximumFrames
+    self.framesPerSecond = framesPerSecond
+  }
+
+  /// Patches of a view's side.
+  public var side: Int { tile / patch }
+
+  /// Values of one patch: three channels.
+  public var patchColumns: Int { 3 * patch * patch }
+}
