@@ -12,6 +12,7 @@ public enum Limits {
   public static let tokenizer = 256 << 20
   public static let shards = 10_000
   public static let manifest = 1 << 30
+  public static let arrayElements = 16 << 20
   public static let itemLine = 16 << 20
   public static let imageSide = 16_384
   public static let imagePixels = 64 << 20
@@ -35,6 +36,7 @@ public enum Limits {
     ("tokenizer file", tokenizer, "bytes"),
     ("shards", shards, "files"),
     ("container manifest", manifest, "bytes"),
+    ("GGUF array", arrayElements, "elements"),
     ("input line", itemLine, "bytes"),
     ("image side", imageSide, "pixels"),
     ("image", imagePixels, "pixels"),

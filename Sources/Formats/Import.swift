@@ -8,8 +8,11 @@ public enum Import {
     "added_tokens.json", "vocab.json", "merges.txt", "preprocessor_config.json", "generation_config.json",
   ]
 
+  /// - Parameter tokenizer: a `tokenizer.json`, or a GGUF file with tokenizer keys, in the place of the checkpoint's own.
   /// - Throws: what is wrong with any file of the checkpoint; nothing has been written then.
-  public static func model(_ checkpoint: Checkpoint, notes: inout [String]) throws(Failure) -> Model {
+  public static func model(
+    _ checkpoint: Checkpoint, tokenizer: String? = nil, notes: inout [String]
+  ) throws(Failure) -> Model {
     notes += checkpoint.notes
     guard let config = try checkpoint.json("config.json") else {
       throw Failure(
@@ -46,13 +49,26 @@ public enum Import {
     } catch {
       throw error.inFile(error.thing == nil ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
     }
+    let given = try tokenizer.map { (path) throws(Failure) in try tokenizerFile(path) }
     for name in Set(otherFiles + recipe.files).sorted() {
+      if name == "tokenizer.json", let given {
+        model.files.append((name, .bytes(ByteView(try Buffer(given))), given.count))
+        continue
+      }
       let limit = ["tokenizer.json", "vocab.json", "merges.txt"].contains(name) ? Limits.tokenizer : Limits.config
       guard let bytes = try checkpoint.file(name, limit: limit) else { continue }
       model.files.append((name, .bytes(ByteView(try Buffer(bytes))), bytes.count))
     }
     try model.checkInvariants()
     return model
+  }
+
+  private static func tokenizerFile(_ path: String) throws(Failure) -> [UInt8] {
+    let file = try InputFile(path)
+    guard case .gguf = try CheckpointFormat.detect(file) else {
+      return try file.all(limit: Limits.tokenizer, what: "tokenizer")
+    }
+    do throws(Failure) { return try GGUF.read(path).tokenizerJSON().bytes() } catch { throw error.inFile(path) }
   }
 
   /// What `history` says of an import: name, size and SHA-256 of each file that holds tensors.

@@ -6,13 +6,15 @@ import Tensors
 ///
 /// Geometry is computed in doubles in the order the authors' code does, because its roundings differ from step to step:
 /// truncation when choosing, ceiling when resizing, truncation and flooring when cutting.
-struct AnyRes: Sendable {
+public struct AnyRes: Sendable {
   let vision: Vision
+
+  public init(_ vision: Vision) { self.vision = vision }
 
   // MARK: Views
 
   /// The canvas that keeps most of the picture, and of equal ones the one that wastes least; the first of full ties.
-  func canvas(_ width: Int, _ height: Int) -> Vision.Size {
+  public func canvas(_ width: Int, _ height: Int) -> Vision.Size {
     var best = vision.grid[0]
     var (most, least) = (-1, 0)
     for size in vision.grid {
@@ -25,7 +27,7 @@ struct AnyRes: Sendable {
   }
 
   /// The picture's size on its canvas.
-  func fitted(_ width: Int, _ height: Int, in canvas: Vision.Size) -> Vision.Size {
+  public func fitted(_ width: Int, _ height: Int, in canvas: Vision.Size) -> Vision.Size {
     let across = Double(canvas.width) / Double(width)
     let down = Double(canvas.height) / Double(height)
     return across < down
@@ -34,7 +36,7 @@ struct AnyRes: Sendable {
   }
 
   /// The whole picture as one view, then the canvas' tiles row by row.
-  func views(_ picture: Picture) -> [Picture] {
+  public func views(_ picture: Picture) -> [Picture] {
     let tile = vision.tile
     let whole = Bicubic.resize(picture, to: tile, tile)
     guard !vision.grid.isEmpty else { return [whole] }
@@ -52,10 +54,10 @@ struct AnyRes: Sendable {
   // MARK: Features
 
   /// Which patches each feature blends, `[features, Graph.tapCount]`, -1 for the newline.
-  struct Blend: Equatable {
-    var taps: [Int32] = []
-    var weights: [Float] = []
-    var count: Int { taps.count / Graph.tapCount }
+  public struct Blend: Equatable {
+    public private(set) var taps: [Int32] = []
+    public private(set) var weights: [Float] = []
+    public var count: Int { taps.count / Graph.tapCount }
 
     mutating func take(_ patch: Int) {
       taps += [Int32(patch), 0, 0, 0]
@@ -72,7 +74,7 @@ struct AnyRes: Sendable {
 
   /// Features of a picture of this size: the first view's patches, then the map of the tiles' patches with the padding cut
   /// away, reduced when it is too large, and a newline after each row.
-  func features(_ width: Int, _ height: Int) -> Blend {
+  public func features(_ width: Int, _ height: Int) -> Blend {
     var blend = Blend()
     let side = vision.side
     for patch in 0..<side * side { blend.take(patch) }
@@ -105,7 +107,7 @@ struct AnyRes: Sendable {
 
   /// Rows and columns of the map that are not padding. One more than the picture's share may stay, because half of the
   /// padding is rounded down.
-  func unpadded(_ width: Int, _ height: Int, rows: Int, columns: Int) -> (rows: Range<Int>, columns: Range<Int>) {
+  public func unpadded(_ width: Int, _ height: Int, rows: Int, columns: Int) -> (rows: Range<Int>, columns: Range<Int>) {
     let (w, h, r, c) = (Double(width), Double(height), Double(rows), Double(columns))
     if w / h > c / r {
       let padding = (rows - Int(h * (c / w))) / 2
@@ -116,7 +118,7 @@ struct AnyRes: Sendable {
   }
 
   /// The size a map of features is reduced to; nil when it is small enough.
-  func reduced(_ rows: Int, _ columns: Int) -> (rows: Int, columns: Int)? {
+  public func reduced(_ rows: Int, _ columns: Int) -> (rows: Int, columns: Int)? {
     guard let views = vision.maximumViews else { return nil }
     let times = (Double(rows * columns) / Double(views * vision.side * vision.side)).squareRoot()
     guard times > 1.1 else { return nil }
@@ -124,7 +126,7 @@ struct AnyRes: Sendable {
   }
 
   /// Python's `//` on floats, which is not the floor of the quotient: it divides what `fmod` leaves.
-  static func floorDivide(_ a: Double, _ b: Double) -> Int {
+  public static func floorDivide(_ a: Double, _ b: Double) -> Int {
     let quotient = (a - fmod(a, b)) / b
     let floor = quotient.rounded(.down)
     return Int(quotient - floor > 0.5 ? floor + 1 : floor)
@@ -142,7 +144,7 @@ struct AnyRes: Sendable {
   }
 
   /// Features of a video: each frame's map halved, and newlines where the model has them.
-  func videoFeatures(frames: Int) -> Blend {
+  public func videoFeatures(frames: Int) -> Blend {
     let side = vision.side
     let axis = AnyRes.axis(side, to: (side + 1) / 2)
     var blend = Blend()

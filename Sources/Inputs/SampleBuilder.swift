@@ -118,14 +118,14 @@ public struct SampleBuilder: Sendable {
   }
 
   private func image(_ path: String) throws(Failure) -> Sample.Picture {
-    let layout = AnyRes(vision: try vision())
+    let layout = AnyRes(try vision())
     let picture = try Picture(path: path)
     let blend = layout.features(picture.width, picture.height)
     return sample(layout.views(picture), blend, layout.vision)
   }
 
   private func video(_ path: String) throws(Failure) -> Sample.Picture {
-    let layout = AnyRes(vision: try vision())
+    let layout = AnyRes(try vision())
     let frames = try Video.frames(path, layout.vision)
     return sample(frames, layout.videoFeatures(frames: frames.count), layout.vision)
   }
@@ -141,7 +141,7 @@ public struct SampleBuilder: Sendable {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes one image and nothing else")
     }
     let vision = try vision()
-    let views = AnyRes(vision: vision).views(try Picture(path: path(folder, item.images[0])))
+    let views = AnyRes(vision).views(try Picture(path: path(folder, item.images[0])))
     return Built(sample: Sample(ids: [], pictures: [sample(views, AnyRes.Blend(), vision)]), cut: 0)
   }
 }

@@ -9,18 +9,20 @@ let importCommand = Command(
   positionals: ["SOURCE"],
   options: [
     Command.output, Command.force,
+    .init("--tokenizer", "FILE", "a tokenizer.json, or a GGUF file with tokenizer keys, in the place of the checkpoint's own"),
     .init("--drop-unused", nil, "leave out tensors that no graph reads"), Command.threads,
   ],
   discussion: """
     SOURCE is a model directory as hubs lay it out (config.json, model.safetensors or its index, tokenizer files), a
-    .safetensors file in such a directory, or a *.index.json. Supported architectures: bert.
+    .safetensors file in such a directory, or a *.index.json. Supported architectures: BERT encoders,
+    Qwen2 embedders, SigLIP towers, and the LLaVE family (LLaVA-OneVision) in the authors' and in transformers' layouts.
     Every tensor keeps its name, type and bytes; the container records the SHA-256 of each source file.
     """
 ) { (arguments) throws(Failure) in
   var notes: [String] = []
   let path = try arguments.required("-o")
   let checkpoint = try Checkpoint.open(arguments.positionals[0])
-  var model = try Import.model(checkpoint, notes: &notes)
+  var model = try Import.model(checkpoint, tokenizer: arguments["--tokenizer"], notes: &notes)
   let unused = Set(model.unused)
   if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }
   let threads = try arguments.threads()
