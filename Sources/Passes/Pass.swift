@@ -26,7 +26,9 @@ public struct Pass: Sendable {
   }
 
   /// The exact fusions: the model computes the same to Float32 rounding, with fewer and larger operations.
-  public static let fusions: [Pass] = [.foldConstants, .foldNorms, .foldAttentionScale, .fuseProjections, .dropUnused]
+  public static let fusions: [Pass] = [
+    .foldPixels, .foldBias, .foldConstants, .foldNorms, .foldAttentionScale, .padWidths, .fuseProjections, .dropUnused,
+  ]
 
   /// Leaves out tensors that no graph reads.
   public static let dropUnused = Pass("drop-unused") { (model, notes) in

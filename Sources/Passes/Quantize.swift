@@ -92,7 +92,7 @@ extension Pass {
       var weights: [TensorName: WeightChoice] = [:]
       for (_, graph) in model.graphs {
         for node in graph.nodes {
-          guard let choice = defaultChoice(node, recipe, model, &notes) else { continue }
+          guard let choice = defaultChoice(node, graph, recipe, model, &notes) else { continue }
           weights[choice.name] = choice.choice
         }
       }
@@ -134,11 +134,13 @@ extension Pass {
   }
 
   private static func defaultChoice(
-    _ node: Graph.Node, _ recipe: QuantizeRecipe, _ model: Model, _ notes: inout [String]
+    _ node: Graph.Node, _ graph: Graph, _ recipe: QuantizeRecipe, _ model: Model, _ notes: inout [String]
   ) -> (name: TensorName, choice: WeightChoice)? {
     switch node.op {
     case .linear:
       guard let tensor = model.tensor(node.inputs[1]) else { return nil }
+      // Pixels come in as bytes; the weights of the patches are few, and errors in them reach every layer.
+      if readsPixels(node, graph) { return (tensor.name, .keep) }
       return (tensor.name, recipe.linear)
     case .embedding:
       guard let tensor = model.tensor(node.inputs[0]) else { return nil }
@@ -149,6 +151,11 @@ extension Pass {
       return (tensor.name, recipe.table)
     default: return nil
     }
+  }
+
+  private static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
+    if case .node(let below) = node.inputs[0], case .rescale = graph.nodes[below].op { return true }
+    return node.inputs[0] == .input(.pixels)
   }
 
   /// The tensor as grouped integers, computed when somebody asks.

@@ -8,7 +8,12 @@ import Testing
 
 struct FusionTests {
   /// A pre-norm block: what BERT lacks, and later architectures are made of.
-  static func preNorm() throws -> Model {
+  static func preNorm() throws -> Model { try preNorm(inner: 24) }
+
+  /// Inner widths that are filled up to 64.
+  static func uneven() throws -> Model { try preNorm(inner: 62) }
+
+  static func preNorm(inner: Int) throws -> Model {
     var random = Random(seed: 31)
     var model = Model(configuration: Configuration(architecture: "test", width: 16, vocabulary: 20, maximumTokens: 24))
     func tensor(_ name: String, _ shape: [Int], mean: Float = 0) throws -> Graph.Source {
@@ -28,16 +33,22 @@ struct FusionTests {
     let y = graph.append(.add, x, graph.append(.linear(.float), a, try tensor("o.weight", [16, 16])))
     let m = graph.append(
       .norm(.layer, epsilon: 1e-6), y, try tensor("mlp.gain", [16], mean: 1), try tensor("mlp.shift", [16]))
-    let h = graph.append(.activation(.silu), graph.append(.linear(.float), m, try tensor("up.weight", [24, 16])))
+    let h = graph.append(.activation(.silu), graph.append(.linear(.float), m, try tensor("up.weight", [inner, 16])))
+    let gated = graph.append(.multiply, h, graph.append(.linear(.float), m, try tensor("gate.weight", [inner, 16])))
     let z = graph.append(
-      .add, y, graph.append(.linear(.float), h, try tensor("down.weight", [16, 24]), try tensor("down.bias", [16])))
+      .add, y, graph.append(.linear(.float), gated, try tensor("down.weight", [16, inner]), try tensor("down.bias", [16])))
     graph.append(.normalize, graph.append(.pool(.last), z, .input(.starts)))
     model.graphs = [("text", graph)]
     try model.checkInvariants()
     return model
   }
 
+  static func llave() throws -> Model { try TinyLlave.model() }
+
   static func embeddings(_ model: Model) throws -> [Float] {
+    if model.graph("vision") != nil {
+      return try Embedder(model, on: ReferenceDevice()).embed(Array(try TinyLlave.samples().samples.prefix(6)))
+    }
     var random = Random(seed: 37)
     let lists = (0..<12).map { _ in (0..<(1 + random.below(20))).map { _ in Int32(random.below(18)) } }
     return try Embedder(model, on: ReferenceDevice()).embed(lists)
@@ -54,7 +65,10 @@ struct FusionTests {
     (.foldConstants, bert, true), (.foldAttentionScale, bert, true), (.fuseProjections, bert, true),
     (.dropUnused, bert, true),
     (.foldNorms, bert, false), (.foldNorms, preNorm, true), (.foldAttentionScale, preNorm, true),
-    (.fuseProjections, preNorm, true), (.foldConstants, preNorm, false),
+    (.fuseProjections, preNorm, true), (.foldConstants, preNorm, false), (.padWidths, preNorm, false),
+    (.padWidths, uneven, true), (.poolEarly, preNorm, true), (.poolEarly, bert, false),
+    (.foldPixels, llave, true), (.foldBias, llave, true), (.foldNorms, llave, true), (.foldAttentionScale, llave, true),
+    (.fuseProjections, llave, true), (.poolEarly, llave, true), (.foldPixels, bert, false), (.foldBias, bert, false),
   ]
 
   @Test("a fusion changes the model and not what it computes", arguments: rows.indices)
@@ -64,16 +78,16 @@ struct FusionTests {
     var after = before
     var notes: [String] = []
     try Pass.run([row.pass], on: &after, notes: &notes)
-    let isChanged = before.graphs[0].graph != after.graphs[0].graph || before.tensors.count != after.tensors.count
+    let isChanged = zip(before.graphs, after.graphs).contains { $0.graph != $1.graph } || before.tensors.count != after.tensors.count
     #expect(isChanged == row.isChanged, "\(row.pass.name)")
     let difference =
       zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1
     #expect(difference < 1e-6, "\(row.pass.name): \(difference)")
   }
 
-  @Test("all fusions together compute the same, with fewer operations", arguments: [0, 1])
+  @Test("all fusions together compute the same, with fewer operations", arguments: [0, 1, 2])
   func allFusionsTogetherComputeTheSameWithFewerOperations(_ which: Int) throws {
-    let before = try which == 0 ? FusionTests.bert() : FusionTests.preNorm()
+    let before = try [FusionTests.bert, FusionTests.preNorm, FusionTests.llave][which]()
     var after = before
     var notes: [String] = []
     try Pass.run(Pass.fusions, on: &after, notes: &notes)
@@ -83,7 +97,7 @@ struct FusionTests {
     func linears(_ model: Model) -> Int { model.graphs[0].graph.nodes.count { $0.op == .linear(.float) } }
     #expect(linears(after) < linears(before))
     #expect(after.unused.isEmpty)
-    let scales = after.graphs[0].graph.nodes.compactMap {
+    let scales = after.graphs.flatMap(\.graph.nodes).compactMap {
       if case .attention(let attention) = $0.op { attention.scale } else { nil }
     }
     #expect(scales.allSatisfy { $0 == 1 })

@@ -1,0 +1,52 @@
+import Bytes
+import Tensors
+
+extension Pass {
+  /// `linear(rescale(pixels))` becomes `linear(pixels)`: factor, mean and deviation of the pixels go into the weights of the
+  /// patches, so that raw bytes go in. With channel c of a column: `W' = W · factor / deviation[c]` and
+  /// `b' = b - Σ W · mean[c] / deviation[c]`.
+  ///
+  /// - Rounding: products and sums in double, rounded once to Float32.
+  public static let foldPixels = Pass("fold-pixels") { (model, notes) throws(Failure) in
+    try model.rewriteGraphs { (graph, model) throws(Failure) in
+      for index in graph.nodes.indices {
+        guard case .linear = graph.nodes[index].op, case .node(let below) = graph.nodes[index].inputs[0],
+          case .rescale(let rescale) = graph.nodes[below].op, graph.readers(of: below) == [index],
+          let weight = model.tensor(graph.nodes[index].inputs[1])?.matrix, weight.encoding.isPlain
+        else { continue }
+        let bias = graph.nodes[index].inputs.count > 2 ? model.tensor(graph.nodes[index].inputs[2]) : nil
+        let (rows, columns) = (weight.rows, weight.columns)
+        let channel = columns / rescale.mean.count
+        let scaled = model.add(weight.name.made("pixels"), shape: [rows, columns]) { (threads) throws(Failure) in
+          let (w, result) = (try weight.floats(threads: threads), try Buffer(count: rows * columns * 4))
+          w.with(Float.self) { w in
+            result.with(Float.self) { result in
+              for i in 0..<w.count {
+                result[i] = Float(Double(w[i]) * rescale.factor / rescale.deviation[i % columns / channel])
+              }
+            }
+          }
+          return result
+        }
+        let shifted = model.add((bias?.name ?? weight.name).made("shift"), shape: [rows]) { (threads) throws(Failure) in
+          let (w, result) = (try weight.floats(threads: threads), try Buffer(count: rows * 4))
+          let old = try bias?.floats(threads: threads).array(of: Float.self)
+          w.with(Float.self) { w in
+            result.with(Float.self) { result in
+              for row in 0..<rows {
+                var sum = Double(old?[row] ?? 0)
+                for column in 0..<columns {
+                  let c = column / channel
+                  sum -= Double(w[row * columns + column]) * rescale.mean[c] / rescale.deviation[c]
+                }
+                result[row] = Float(sum)
+              }
+            }
+          }
+          return result
+        }
+        graph.replace(index, with: .init(graph.nodes[index].op, [graph.nodes[below].inputs[0], scaled, shifted]))
+      }
+    }
+  }
+}

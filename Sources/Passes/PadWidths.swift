@@ -1,0 +1,78 @@
+import Bytes
+import Tensors
+
+extension Pass {
+  /// Inner widths of an MLP that are no multiple of 32 (SigLIP's 4304) are filled up with zero rows of the first weights and
+  /// zero columns of the last, so that groups and vector registers come out even. Exact: each activation maps 0 to 0, and
+  /// what is multiplied by the zero columns adds nothing.
+  public static let padWidths = Pass("pad-widths") { (model, notes) throws(Failure) in
+    let multiple = 32
+    try model.rewriteGraphs { (graph, model) throws(Failure) in
+      for index in graph.nodes.indices {
+        guard case .linear = graph.nodes[index].op, let last = model.tensor(graph.nodes[index].inputs[1]),
+          last.encoding.isPlain, last.shape.count == 2, last.columns % multiple != 0,
+          let first = firstLinears(below: index, graph, model)
+        else { continue }
+        let width = last.columns
+        let padded = (width + multiple - 1) / multiple * multiple
+        // A few percent at most; narrow layers are better left alone.
+        guard Double(padded) <= Double(width) * 1.05 else { continue }
+        for place in first {
+          var node = graph.nodes[place]
+          for input in 1..<node.inputs.count {
+            guard let tensor = model.tensor(node.inputs[input]) else { continue }
+            node.inputs[input] = model.padded(tensor, rows: padded, columns: tensor.shape.count > 1 ? tensor.columns : nil)
+          }
+          graph.replace(place, with: node)
+        }
+        var node = graph.nodes[index]
+        node.inputs[1] = model.padded(last, rows: last.rows, columns: padded)
+        graph.replace(index, with: node)
+      }
+    }
+  }
+
+  /// The linear operations whose results reach `index` through activations and products alone, and nothing else; nil when
+  /// there is anything else on the way.
+  private static func firstLinears(below index: Int, _ graph: Graph, _ model: Model) -> [Int]? {
+    guard case .node(let start) = graph.nodes[index].inputs[0], graph.readers(of: start) == [index] else { return nil }
+    var open = [start]
+    var found: [Int] = []
+    while let place = open.popLast() {
+      let node = graph.nodes[place]
+      switch node.op {
+      case .linear:
+        let parameters = node.inputs.dropFirst().map { model.tensor($0) }
+        guard place != start, parameters.allSatisfy({ $0?.encoding.isPlain ?? false }) else { return nil }
+        found.append(place)
+      case .activation, .multiply:
+        for source in node.inputs {
+          guard case .node(let below) = source, graph.readers(of: below) == [place] else { return nil }
+          open.append(below)
+        }
+      default: return nil
+      }
+    }
+    return found.isEmpty ? nil : found
+  }
+}
+
+extension Model {
+  /// A Float32 copy of a tensor with zeros after its rows and columns; `columns` nil for a vector, whose elements are rows.
+  fileprivate mutating func padded(_ tensor: Tensor, rows: Int, columns: Int?) -> Graph.Source {
+    let (oldRows, oldColumns) = columns == nil ? (tensor.count, 1) : (tensor.rows, tensor.columns)
+    let newColumns = columns ?? 1
+    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, newColumns]) { (threads) throws(Failure) in
+      let (values, result) = (try tensor.floats(threads: threads), try Buffer(count: rows * newColumns * 4))
+      result.clear()
+      values.with(Float.self) { values in
+        result.with(Float.self) { result in
+          for row in 0..<oldRows {
+            for column in 0..<oldColumns { result[row * newColumns + column] = values[row * oldColumns + column] }
+          }
+        }
+      }
+      return result
+    }
+  }
+}
