@@ -1,7 +1,7 @@
 import Bytes
 
 /// One thing to embed: `{"id", "text", "images": [...], "video", "instruction"}`. At least a text, an image or a video.
-public struct Item: Sendable, Equatable {
+public struct Item: Sendable, Hashable {
   public var id: String?
   public var text: String?
   public var images: [String] = []

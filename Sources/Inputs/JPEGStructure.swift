@@ -74,6 +74,8 @@ enum JPEGStructure {
       if body[1] == 0, body[2] == 0 {
         throw Failure(.unsupported, "JPEG: height given after the scan (DNL) is not read", place: "byte \(at)")
       }
+      // libjpeg has a limit of its own, and another name for it.
+      try Picture.check(Int(body[3]) << 8 | Int(body[4]), Int(body[1]) << 8 | Int(body[2]))
     }
 
     func end(_ at: Int) throws(Failure) {
@@ -81,21 +83,15 @@ enum JPEGStructure {
     }
   }
 
-  /// The marker at `at`, past fill bytes.
+  /// The marker at `at`, past fill bytes. Anything before it is skipped, as decoders do.
   private static func nextMarker(_ bytes: [UInt8], _ at: inout Int) throws(Failure) -> UInt8 {
-    // Anything before a marker is skipped, as decoders do.
-    while at < bytes.count, bytes[at] != 0xFF { at += 1 }
-    while at < bytes.count, bytes[at] == 0xFF { at += 1 }
-    guard at < bytes.count else { throw truncated }
-    at += 1
-    return bytes[at - 1] == 0 ? try nextMarker(after: bytes, &at) : bytes[at - 1]
-  }
-
-  private static func nextMarker(after bytes: [UInt8], _ at: inout Int) throws(Failure) -> UInt8 {
-    skipScan(bytes, &at)
-    guard at + 1 < bytes.count else { throw truncated }
-    at += 2
-    return bytes[at - 1]
+    while true {
+      while at < bytes.count, bytes[at] != 0xFF { at += 1 }
+      while at < bytes.count, bytes[at] == 0xFF { at += 1 }
+      guard at < bytes.count else { throw truncated }
+      at += 1
+      if bytes[at - 1] != 0 { return bytes[at - 1] }
+    }
   }
 
   /// Moves past entropy-coded data: to the next marker that is neither a stuffed zero nor a restart.

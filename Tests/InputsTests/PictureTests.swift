@@ -186,4 +186,20 @@ struct PictureTests {
     for tap in 0..<14 * 4 { row[tap / 4] += blend.weights[tap] * Float(blend.taps[tap] % 27) }
     #expect(zip(row, positions).allSatisfy { abs($0 - $1) < 2e-5 })
   }
+
+  static let cases = ((try? Case.load("png")) ?? []) + ((try? Case.load("jpeg")) ?? [])
+
+  @Test("every picture is judged as its row says, in less than a second", arguments: cases)
+  func everyPictureIsJudgedAsItsRowSays(_ row: Case) throws {
+    #expect(PictureTests.cases.count > 60)
+    let bytes = try Case.bytes(try row.json.required("bytes"))
+    let started = ContinuousClock.now
+    let result = outcome { () throws(Failure) in
+      _ = try Picture(encoded: bytes)
+      return [String]()
+    }
+    #expect(ContinuousClock.now - started < .seconds(5))
+    let complaint = row.complaint(result)
+    #expect(complaint == nil, "\(complaint ?? "")")
+  }
 }

@@ -62,6 +62,10 @@ public struct Case: Sendable, CustomTestStringConvertible {
           let parts = try value.elements()
           let text = try parts[0].bytes()
           for _ in 0..<(try parts[1].integer(in: 0...(1 << 30))) { result += text }
+        case "repeat-hex":
+          let parts = try value.elements()
+          let bytes = try hex(try parts[0].string())
+          for _ in 0..<(try parts[1].integer(in: 0...(1 << 30))) { result += bytes }
         case "counted":  // text with # for the number, how many, separator
           let parts = try value.elements()
           let pieces = try parts[0].string().split(separator: "#", omittingEmptySubsequences: false).map {

@@ -1,0 +1,127 @@
+import Bytes
+import Fidelity
+import Inputs
+import Tensors
+
+let evalCommand = Command(
+  name: "eval",
+  abstract: "Scores a model on a benchmark: MMEB's protocol, and text-video retrieval.",
+  positionals: ["MODEL.llv"],
+  options: [
+    .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
+    .init("--no-cache", nil, "do not keep or use embeddings"), Command.json,
+  ] + Command.modelOptions,
+  discussion: """
+    A data set has lines {"id", "query": {item}, "candidates": [items or ids]} with the right candidate first (precision@1), or
+    {"id", "query": {item}, "positive": item or id} to search all positives, both ways (recall at 1, 5, 10, median and mean
+    rank). {"id", "candidate": {item}} names a candidate for lines below it. Tools/mmeb_to_jsonl.py makes such files from MMEB.
+    Texts are prepared as the authors' evaluation does, unless --spelling verbatim. Embeddings are kept by content in
+    MODEL.llv.cache/, so that a job that was stopped goes on where it was. Exit code 1 when the encoder says nearly the same of
+    everything, because ties would then make any score.
+    """
+) { (arguments) throws(Failure) in
+  var options = try LoadedModel.Options(arguments)
+  if arguments["--spelling"] == nil { options.spelling = .mmeb }
+  let path = try arguments.required("--data")
+  var files: [BenchmarkFile] = []
+  for (file, name) in try dataSets(path) { files.append(try BenchmarkFile(file, name: name)) }
+  let folder = isDirectory(path) ? (path.hasSuffix("/") ? path : path + "/") : directory(of: path)
+  let model = try LoadedModel(arguments.positionals[0], options)
+  let cache =
+    arguments.has("--no-cache") ? nil : VectorCache(beside: arguments.positionals[0], width: model.embedder.width)
+  var scores: [BenchmarkScore] = []
+  for file in files {
+    let progress = Progress(file.name, of: file.items.count)
+    let embedded = try model.embed(file.items, folder: folder, cache: cache) { progress.show($0) }
+    Progress.clear()
+    scores.append(try score(file, embedded, width: model.embedder.width))
+    if !arguments.has("--json") { Output.print(scores[scores.count - 1].line) }
+  }
+  let benchmark = Benchmark(scores)
+  if arguments.has("--json") {
+    Output.print(benchmark.json)
+  } else {
+    for mean in benchmark.means {
+      Output.print("\(mean.name.padded(28))\((mean.value * 100).fixed(1).padded(8))mean of \(mean.dataSets) data sets")
+    }
+  }
+  guard benchmark.isCollapsed else { return 0 }
+  Output.complain("FAIL: the encoder says nearly the same of everything; its scores mean nothing")
+  return 1
+}
+
+/// The files of a benchmark and what they are called, by name.
+private func dataSets(_ path: String) throws(Failure) -> [(path: String, name: String)] {
+  func name(_ file: String) -> String {
+    let last = file.split(separator: "/").last.map(String.init) ?? file
+    return last.hasSuffix(".jsonl") ? String(last.dropLast(6)) : last
+  }
+  guard isDirectory(path) else { return [(path, name(path))] }
+  let names = fileNames(in: path).filter { $0.hasSuffix(".jsonl") }
+  guard !names.isEmpty else { throw Failure(.missing, "no .jsonl file in the directory", file: path) }
+  return names.map { (path + "/" + $0, name($0)) }
+}
+
+private func score(_ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int) throws(Failure) -> BenchmarkScore {
+  var values: [Float] = []
+  values.reserveCapacity(embedded.count * width)
+  for (item, embedded) in zip(file.items, embedded) {
+    switch embedded.result {
+    case .success(let vector): values += vector
+    case .failure(let failure):
+      throw failure.about("data set \(file.name), item \(Failure.quoted(item.text ?? item.images.first ?? item.video ?? ""))")
+    }
+  }
+  let items = Embeddings(width: width, values: values)
+  switch file.kind {
+  case .choice: return BenchmarkScore(name: file.name, task: file.task, items: items, choices: file.queries)
+  case .search:
+    return BenchmarkScore(
+      name: file.name, task: file.task, items: items, searches: file.queries.map { ($0.query, $0.candidates[0]) })
+  }
+}
+
+extension BenchmarkScore {
+  fileprivate var line: String {
+    let warning = isCollapsed ? "  COLLAPSED: mean cosine of two items \(meanCosine.fixed(4))" : ""
+    if let accuracy {
+      return "\(name.padded(28))\((accuracy * 100).fixed(1).padded(8))\(queries) queries\(warning)"
+    }
+    func text(_ ranks: Ranks?) -> String {
+      guard let ranks else { return "" }
+      let recalls = [1, 5, 10].map { (ranks.recall(at: $0) * 100).fixed(1) }.joined(separator: " / ")
+      return "R@1/5/10 \(recalls), median rank \(ranks.median.fixed(1)), mean \(ranks.mean.fixed(1))"
+    }
+    return "\(name.padded(28))\(text(forward))\n\("".padded(28))\(text(backward)) (backward)\(warning)"
+  }
+
+  fileprivate var json: JSONText {
+    var members: [(String, JSONText)] = [
+      ("name", .string(name)), ("task", task.map(JSONText.string) ?? .null), ("queries", .int(queries)),
+      ("mean_cosine", .number(meanCosine)), ("collapsed", .bool(isCollapsed)),
+    ]
+    if let accuracy { members.append(("accuracy", .number(accuracy))) }
+    for (name, ranks) in [("forward", forward), ("backward", backward)] {
+      guard let ranks else { continue }
+      members.append(
+        (
+          name,
+          [
+            "recall_1": .number(ranks.recall(at: 1)), "recall_5": .number(ranks.recall(at: 5)),
+            "recall_10": .number(ranks.recall(at: 10)), "median_rank": .number(ranks.median),
+            "mean_rank": .number(ranks.mean),
+          ]
+        ))
+    }
+    return .object(members)
+  }
+}
+
+extension Benchmark {
+  fileprivate var json: JSONText {
+    [
+      "data_sets": .array(scores.map(\.json)),
+      "means": .object(means.map { ($0.name, ["accuracy": .number($0.value), "data_sets": .int($0.dataSets)]) }),
+    ]
+  }
+}
