@@ -51,7 +51,7 @@ public struct SampleBuilder: Sendable {
     }
     let said = spelling.apply(SampleBuilder.spelled(item, instruction))
     let text = template.before + said + template.after
-    return try build(item, parts(text), tokenizer, folder)
+    return try build(item, Spelling.pieces(of: text, around: SampleBuilder.marker), tokenizer, folder)
   }
 
   /// What the user says: instruction and text as they are; for an item without text a marker for each picture and MMEB's
@@ -61,16 +61,6 @@ public struct SampleBuilder: Sendable {
     let markers = String(repeating: marker + "\n", count: item.images.count + (item.video == nil ? 0 : 1))
     if !instruction.isEmpty { return markers + instruction }
     return markers + (item.video == nil ? "Represent the given image.\n" : "Represent the given video.")
-  }
-
-  private func parts(_ text: String) -> [String] {
-    var parts: [String] = []
-    var rest = Substring(text)
-    while let range = rest.firstRange(of: SampleBuilder.marker) {
-      parts.append(String(rest[..<range.lowerBound]))
-      rest = rest[range.upperBound...]
-    }
-    return parts + [String(rest)]
   }
 
   private func build(_ item: Item, _ parts: [String], _ tokenizer: Tokenizer, _ folder: String) throws(Failure) -> Built {

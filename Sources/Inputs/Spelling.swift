@@ -8,17 +8,39 @@ public enum Spelling: String, Sendable, CaseIterable {
 
   func apply(_ text: String) -> String {
     guard self == .mmeb else { return text }
-    let text = text.replacing("<|image_1|>", with: SampleBuilder.marker)
-    guard text.ranges(of: SampleBuilder.marker).count == 1, !text.hasPrefix(SampleBuilder.marker) else { return text }
-    let rest = Spelling.stripped(text.replacing(SampleBuilder.marker, with: ""))
-    return Spelling.stripped(SampleBuilder.marker + "\n" + rest)
+    let marker = SampleBuilder.marker
+    let text = Spelling.pieces(of: text, around: "<|image_1|>").joined(separator: marker)
+    let pieces = Spelling.pieces(of: text, around: marker)
+    guard pieces.count == 2, !pieces[0].isEmpty else { return text }
+    return Spelling.stripped(marker + "\n" + Spelling.stripped(pieces.joined()))
   }
 
-  /// Without white space at both ends.
+  /// The parts of `text` before, between and after each `marker`. Compares bytes: to Swift's strings a marker with an accent
+  /// after it would be another text.
+  static func pieces(of text: String, around marker: String) -> [String] {
+    let (bytes, marker) = (Array(text.utf8), Array(marker.utf8))
+    var pieces: [String] = []
+    var start = 0
+    var at = 0
+    while at + marker.count <= bytes.count {
+      if bytes[at] == marker[0], bytes[at..<at + marker.count].elementsEqual(marker) {
+        pieces.append(String(decoding: bytes[start..<at], as: UTF8.self))
+        at += marker.count
+        start = at
+      } else {
+        at += 1
+      }
+    }
+    return pieces + [String(decoding: bytes[start...], as: UTF8.self)]
+  }
+
+  /// Without white space at both ends, as Python's `strip` has it.
   private static func stripped(_ text: String) -> String {
+    func isSpace(_ scalar: Unicode.Scalar) -> Bool {
+      scalar.properties.isWhitespace || (0x1C...0x1F).contains(scalar.value)
+    }
     let scalars = text.unicodeScalars
-    guard let first = scalars.firstIndex(where: { !$0.properties.isWhitespace }),
-      let last = scalars.lastIndex(where: { !$0.properties.isWhitespace })
+    guard let first = scalars.firstIndex(where: { !isSpace($0) }), let last = scalars.lastIndex(where: { !isSpace($0) })
     else { return "" }
     return String(scalars[first...last])
   }

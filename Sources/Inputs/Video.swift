@@ -5,7 +5,7 @@ import Tensors
 /// round(rate / framesPerSecond) frames, ties to even; when that gives too many, as many as allowed, evenly spaced over all.
 ///
 /// Decoding is ffmpeg's, in a child process. A container's rotation is not applied.
-enum Video {
+public enum Video {
   private static let install = "install ffmpeg (Debian and Ubuntu: apt-get install ffmpeg)"
   /// Local files alone: a playlist must not make ffmpeg open anything else.
   private static let locally = ["-v", "error", "-protocol_whitelist", "file,pipe"]
@@ -22,7 +22,7 @@ enum Video {
   }
 
   /// Which frames are taken of `total`.
-  static func places(total: Int, rate: Double, _ vision: Vision) -> [Int] {
+  public static func places(total: Int, rate: Double, _ vision: Vision) -> [Int] {
     // Below half a frame a second the rule gives a step of 0; every frame is taken then.
     let step = max(1, Int((rate / vision.framesPerSecond).rounded(.toNearestOrEven)))
     let places = Array(stride(from: 0, to: total, by: step))
@@ -63,7 +63,7 @@ enum Video {
         throw Failure(.limit, "\(count) frames; at most \(Limits.videoFrames) are read")
       }
       let parts = try stream.required("avg_frame_rate").string("avg_frame_rate").split(separator: "/").compactMap { Double($0) }
-      rate = parts.count == 2 && parts[1] > 0 ? parts[0] / parts[1] : 0
+      rate = parts.count == 2 && parts[1] > 0 ? min(max(parts[0] / parts[1], 0), 1e6) : 0
     }
   }
 

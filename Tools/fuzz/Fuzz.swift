@@ -23,9 +23,19 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     guard let tokenizer = try? Tokenizer.load({ (name) throws(Failure) in name == "tokenizer.json" ? bytes : nil })
     else { return 0 }
     _ = tokenizer.encode("Hello wörld [CLS] 你好 a\u{301}", maximum: 16)
-  case "config": config(bytes)
+  case "config", "llave-config": config(bytes)
+  case "gguf":
+    withFile(bytes) { path in
+      guard let json = try? GGUF.read(path).tokenizerJSON().bytes() else { return }
+      _ = try? Tokenizer.load { (name) throws(Failure) in name == "tokenizer.json" ? json : nil }
+    }
+  case "picture":
+    guard let picture = try? Picture(encoded: bytes), picture.width * picture.height < 1 << 20 else { return 0 }
+    let vision = Vision(tile: 18, patch: 4, width: 8, grid: [.init(18, 18), .init(36, 18), .init(18, 36)], maximumViews: 1)
+    _ = AnyRes(vision).views(picture)
+    _ = AnyRes(vision).features(picture.width, picture.height)
   case "item": _ = (try? JSON.parse(bytes)).flatMap { try? Pair($0) }
-  default: preconditionFailure("FUZZ_TARGET is json, safetensors, shard-index, lz4, llv, tokenizer, config or item")
+  default: preconditionFailure("FUZZ_TARGET is none of the targets in Tools/fuzz/run")
   }
   return 0
 }
@@ -85,10 +95,10 @@ private func llv(_ bytes: [UInt8]) {
   }
 }
 
-/// config.json is fuzzed; the tensors beside it are a good small BERT, given by FUZZ_MODEL.
+/// config.json is fuzzed; the tensors beside it are a good small model, given by FUZZ_MODEL.
 private func config(_ bytes: [UInt8]) {
   guard let model = ProcessInfo.processInfo.environment["FUZZ_MODEL"] else { return }
-  for name in ["model.safetensors", "vocab.txt"] {
+  for name in ["model.safetensors", "vocab.txt", "tokenizer.json"] {
     try? FileManager.default.createSymbolicLink(atPath: folder + "/" + name, withDestinationPath: model + "/" + name)
   }
   withFile(bytes, "config.json") { _ in

@@ -30,6 +30,8 @@ def build(parts):
                 data += struct.pack("<Q" if key == "le64" else ">Q", int(value))
             elif key == "repeat":
                 data += value[0].encode() * min(value[1], 100)
+            elif key == "repeat-hex":
+                data += bytes.fromhex(value[0]) * min(value[1], 70)
             elif key == "counted":
                 data += value[2].join(value[0].replace("#", str(i)) for i in range(min(value[1], 20))).encode()
             elif key == "header":
@@ -50,6 +52,32 @@ frame = bytes.fromhex(
 put("lz4", "frame", b"\x40\x00" + frame)
 for path in glob.glob("Formats/llv/golden/*.llv"):
     put("llv", os.path.basename(path), open(path, "rb").read())
+for target in ("png", "jpeg"):
+    for case in json.load(open(f"Formats/{target}/cases.json"))["cases"]:
+        data = build(case["bytes"])
+        if len(data) < 65536:
+            put("picture", f"{target}-{case['id']}", data)
+put("llave-config", "tiny", open("Tests/Goldens/llave/model/config.json", "rb").read())
+put("tokenizer", "bytepair", open("Tests/Goldens/llave/model/tokenizer.json", "rb").read())
+
+
+def gguf(keys):
+    text = lambda b: struct.pack("<Q", len(b)) + b
+    out = b""
+    for key, value in keys:
+        out += text(key)
+        if isinstance(value, bytes):
+            out += struct.pack("<I", 8) + text(value)
+        elif isinstance(value[0], bytes):
+            out += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+        else:
+            out += struct.pack("<IIQ", 9, 5, len(value)) + struct.pack(f"<{len(value)}i", *value)
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + out
+
+
+pieces = [b"a", b"b", b"ab", b"<|endoftext|>"]
+put("gguf", "small", gguf([(b"tokenizer.ggml.model", b"gpt2"), (b"tokenizer.ggml.pre", b"qwen2"), (b"tokenizer.ggml.tokens", pieces),
+                           (b"tokenizer.ggml.token_type", [1, 1, 1, 3]), (b"tokenizer.ggml.merges", [b"a b"])]))
 put("tokenizer", "small", open("Tests/Goldens/tokenizer.json", "rb").read())
 item = b'{"id":"a","query":{"text":"b","instruction":"c"},"positive":{"images":["x"],"video":"v"},"negatives":[{"text":""}]}'
 put("item", "pair", item)
