@@ -39,7 +39,7 @@ static void start(struct jpeg_decompress_struct *info, failure *error, char *mes
   error->message = message;
 }
 
-int llv_jpeg_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *height, char *message) {
+int llv_jpeg_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message) {
   struct jpeg_decompress_struct info;
   failure error;
   memset(&info, 0, sizeof info);
@@ -51,36 +51,23 @@ int llv_jpeg_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *
   jpeg_create_decompress(&info);
   jpeg_mem_src(&info, data, count);
   jpeg_read_header(&info, TRUE);
-  *width = info.image_width;
-  *height = info.image_height;
-  jpeg_destroy_decompress(&info);
-  return 1;
-}
-
-int llv_jpeg_decode(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t width, uint32_t height, char *message) {
-  struct jpeg_decompress_struct info;
-  failure error;
-  memset(&info, 0, sizeof info);
-  start(&info, &error, message);
-  if (setjmp(error.jump)) {
-    jpeg_destroy_decompress(&info);
-    return 0;
+  if (rgb) {
+    info.out_color_space = JCS_RGB;
+    info.dct_method = JDCT_ISLOW;
+    jpeg_start_decompress(&info);
+    if (info.output_width != *width || info.output_height != *height || info.output_components != 3) {
+      snprintf(message, LLV_MESSAGE, "the size changed");
+      longjmp(error.jump, 1);
+    }
+    while (info.output_scanline < info.output_height) {
+      JSAMPROW row = rgb + (size_t)info.output_scanline * info.output_width * 3;
+      jpeg_read_scanlines(&info, &row, 1);
+    }
+    jpeg_finish_decompress(&info);
+  } else {
+    *width = info.image_width;
+    *height = info.image_height;
   }
-  jpeg_create_decompress(&info);
-  jpeg_mem_src(&info, data, count);
-  jpeg_read_header(&info, TRUE);
-  info.out_color_space = JCS_RGB;
-  info.dct_method = JDCT_ISLOW;
-  jpeg_start_decompress(&info);
-  if (info.output_width != width || info.output_height != height || info.output_components != 3) {
-    snprintf(message, LLV_MESSAGE, "the size changed");
-    longjmp(error.jump, 1);
-  }
-  while (info.output_scanline < height) {
-    JSAMPROW row = rgb + (size_t)info.output_scanline * width * 3;
-    jpeg_read_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_decompress(&info);
   jpeg_destroy_decompress(&info);
   return 1;
 }

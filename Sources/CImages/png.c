@@ -46,7 +46,7 @@ static png_structp start(source *from, png_infop *info) {
   return png;
 }
 
-int llv_png_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *height, char *message) {
+int llv_png_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message) {
   source from = {data, count, 0, message};
   png_infop info = NULL;
   png_structp png = start(&from, &info);
@@ -59,37 +59,23 @@ int llv_png_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *h
     return 0;
   }
   png_read_info(png, info);
-  *width = png_get_image_width(png, info);
-  *height = png_get_image_height(png, info);
-  png_destroy_read_struct(&png, &info, NULL);
-  return 1;
-}
-
-int llv_png_decode(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t width, uint32_t height, char *message) {
-  source from = {data, count, 0, message};
-  png_infop info = NULL;
-  png_structp png = start(&from, &info);
-  if (!png) {
-    snprintf(message, LLV_MESSAGE, "no memory");
-    return 0;
+  if (rgb) {
+    png_set_expand(png);
+    png_set_strip_16(png);
+    png_set_strip_alpha(png);
+    png_set_gray_to_rgb(png);
+    int passes = png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+    if (png_get_image_width(png, info) != *width || png_get_image_height(png, info) != *height ||
+        png_get_rowbytes(png, info) != (size_t)*width * 3)
+      png_error(png, "the size changed");
+    for (int pass = 0; pass < passes; pass++)
+      for (uint32_t row = 0; row < *height; row++) png_read_row(png, rgb + (size_t)row * *width * 3, NULL);
+    png_read_end(png, NULL);
+  } else {
+    *width = png_get_image_width(png, info);
+    *height = png_get_image_height(png, info);
   }
-  if (setjmp(png_jmpbuf(png))) {
-    png_destroy_read_struct(&png, &info, NULL);
-    return 0;
-  }
-  png_read_info(png, info);
-  png_set_expand(png);
-  png_set_strip_16(png);
-  png_set_strip_alpha(png);
-  png_set_gray_to_rgb(png);
-  int passes = png_set_interlace_handling(png);
-  png_read_update_info(png, info);
-  if (png_get_image_width(png, info) != width || png_get_image_height(png, info) != height ||
-      png_get_rowbytes(png, info) != (size_t)width * 3)
-    png_error(png, "the size changed");
-  for (int pass = 0; pass < passes; pass++)
-    for (uint32_t row = 0; row < height; row++) png_read_row(png, rgb + (size_t)row * width * 3, NULL);
-  png_read_end(png, NULL);
   png_destroy_read_struct(&png, &info, NULL);
   return 1;
 }

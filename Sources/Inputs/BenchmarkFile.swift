@@ -21,23 +21,8 @@ public struct BenchmarkFile: Sendable {
   /// - Throws: `malformed` with up to 20 bad lines.
   public init(_ path: String, name: String) throws(Failure) {
     self.name = name
-    let file = try InputFile(path)
     var reading = Reading()
-    var failures: [Failure] = []
-    var number = 0
-    for line in try file.all(limit: 1 << 32, what: "benchmark").split(
-      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    {
-      number += 1
-      guard !line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) else { continue }
-      do throws(Failure) {
-        try reading.take(try JSON.parse(Array(line), what: "line \(number)"))
-      } catch {
-        guard failures.count < 20 else { break }
-        failures.append(error.inFile(path))
-      }
-    }
-    if let failure = Failure.all(failures) { throw failure }
+    try JSONLines.forEach(path, what: "benchmark") { (line) throws(Failure) in try reading.take(line) }
     guard let kind = reading.kind else { throw Failure(.malformed, "no queries in the file", file: path) }
     (self.kind, items, queries, task) = (kind, reading.items, reading.queries, reading.task)
   }

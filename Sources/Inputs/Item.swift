@@ -47,23 +47,8 @@ public struct Pair: Sendable, Equatable {
 
   /// Reads a JSONL file of pairs; every bad line is reported, up to 20 of them.
   public static func read(_ path: String) throws(Failure) -> [Pair] {
-    let file = try InputFile(path)
     var pairs: [Pair] = []
-    var failures: [Failure] = []
-    var number = 0
-    for line in try file.all(limit: 1 << 32, what: "pairs").split(
-      separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-    {
-      number += 1
-      guard !line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) else { continue }
-      do throws(Failure) {
-        pairs.append(try Pair(try JSON.parse(Array(line), what: "line \(number)")))
-      } catch {
-        guard failures.count < 20 else { break }
-        failures.append(error.inFile(path))
-      }
-    }
-    if let failure = Failure.all(failures) { throw failure }
+    try JSONLines.forEach(path, what: "pairs") { (line) throws(Failure) in pairs.append(try Pair(line)) }
     guard !pairs.isEmpty else { throw Failure(.malformed, "no pairs in the file", file: path) }
     return pairs
   }

@@ -29,34 +29,33 @@ public struct Picture: Sendable, Equatable {
   public init(encoded bytes: [UInt8]) throws(Failure) {
     if bytes.starts(with: [0xFF, 0xD8]) {
       try JPEGStructure.check(bytes)
-      try self.init(bytes, "JPEG", size: llv_jpeg_size, decode: llv_jpeg_decode)
+      try self.init(bytes, "JPEG", llv_jpeg_read)
     } else if bytes.starts(with: [0x89, 0x50, 0x4E, 0x47]) {
       guard bytes.starts(with: [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]) else {
         throw Failure(.malformed, "PNG signature is damaged, as by a text-mode transfer")
       }
-      try self.init(bytes, "PNG", size: llv_png_size, decode: llv_png_decode)
+      try self.init(bytes, "PNG", llv_png_read)
     } else {
       throw Failure(.malformed, bytes.isEmpty ? "the file is empty" : "neither a JPEG nor a PNG file")
     }
   }
 
-  private typealias Size = (
-    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt32>?, UnsafeMutablePointer<UInt32>?, UnsafeMutablePointer<CChar>?
-  ) -> Int32
-  private typealias Decode = (
-    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?, UInt32, UInt32, UnsafeMutablePointer<CChar>?
+  private typealias Reader = (
+    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?, UnsafeMutablePointer<UInt32>?,
+    UnsafeMutablePointer<UInt32>?, UnsafeMutablePointer<CChar>?
   ) -> Int32
 
-  private init(_ bytes: [UInt8], _ kind: String, size: Size, decode: Decode) throws(Failure) {
+  private init(_ bytes: [UInt8], _ kind: String, _ read: Reader) throws(Failure) {
     var (width, height) = (UInt32(0), UInt32(0))
     var message = [CChar](repeating: 0, count: Int(LLV_MESSAGE))
     func failure() -> Failure {
-      Failure(.malformed, "\(kind): " + String(decoding: message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self))
+      let text = message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
+      return Failure(.malformed, "\(kind): " + String(decoding: text, as: UTF8.self))
     }
-    guard size(bytes, bytes.count, &width, &height, &message) == 1 else { throw failure() }
+    guard read(bytes, bytes.count, nil, &width, &height, &message) == 1 else { throw failure() }
     try Picture.check(Int(width), Int(height))
     var pixels = [UInt8](repeating: 0, count: Int(width) * Int(height) * 3)
-    guard decode(bytes, bytes.count, &pixels, width, height, &message) == 1 else { throw failure() }
+    guard read(bytes, bytes.count, &pixels, &width, &height, &message) == 1 else { throw failure() }
     self.init(width: Int(width), height: Int(height), pixels: pixels)
   }
 

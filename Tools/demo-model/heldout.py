@@ -14,22 +14,13 @@ import subprocess
 
 import numpy as np
 
-from scenes import COLOURS, PROMPTS, SHAPES, SIZES, Motion, Scene, question
+from scenes import COLOURS, PROMPTS, SHAPES, SIZES, Motion, Scene, question, varied
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "heldout")
 r = random.Random(20260101)
 shutil.rmtree(FOLDER, ignore_errors=True)
 os.makedirs(FOLDER + "/images")
 os.makedirs(FOLDER + "/videos")
-
-
-def varied(count, make, group=4):
-    found = {}
-    while len(found) < count:
-        base = make()
-        for one in [base] + [base.vary(r) for _ in range(group - 1)]:
-            found.setdefault(one.caption(), one)
-    return list(found.values())[:count]
 
 
 def save(image, name):
@@ -50,7 +41,7 @@ def others(right, ids):
     return [right] + [i for i in ids if i != right]
 
 
-scenes = varied(200, lambda: Scene(r, 1 if r.random() < .3 else 2))
+scenes = varied(r, 200, lambda: Scene(r, 1 if r.random() < .3 else 2))
 drawn = [scene.draw(r) for scene in scenes]
 pictures = [save(image, f"scene-{n:03}") for n, (image, _) in enumerate(drawn)]
 
@@ -83,7 +74,7 @@ for id, (n, thing) in owners.items():
     queries.append(({"text": PROMPTS["grounding"].format(thing.label()), **pictures[n]}, [id] + wrong))
 write("grounding", "grounding", crops, queries)
 
-motions = varied(48, lambda: Motion(r))
+motions = varied(r, 48, lambda: Motion(r))
 with open(FOLDER + "/video.jsonl", "w") as out:
     for n, motion in enumerate(motions):
         frames = motion.draw(r, 4)

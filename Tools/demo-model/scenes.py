@@ -35,7 +35,7 @@ class Thing:
         attribute = attribute or r.choice(["colour", "shape", "size"])
         for name in ("colour", "shape", "size"):
             setattr(other, name, getattr(self, name))
-        choices = {"colour": list(COLOURS), "shape": SIZES and SHAPES, "size": SIZES}[attribute]
+        choices = {"colour": list(COLOURS), "shape": SHAPES, "size": SIZES}[attribute]
         setattr(other, attribute, r.choice([c for c in choices if c != getattr(self, attribute)]))
         return other
 
@@ -150,6 +150,16 @@ class Motion:
             paint(ImageDraw.Draw(image), self.thing, (x, y), radius)
             images.append(image)
         return images
+
+
+def varied(r, count, make, group=4):
+    """Things (scenes or motions) in groups that differ in one attribute each, all captions different."""
+    found = {}
+    while len(found) < count:
+        base = make()
+        for one in [base] + [base.vary(r) for _ in range(group - 1)]:
+            found.setdefault(one.caption(), one)
+    return list(found.values())[:count]
 
 
 def question(r, scene):

@@ -16,7 +16,7 @@ from PIL import ImageDraw
 import tokenizer as tokens
 import views
 from model import TILE, Llave, hardness_weighted_loss
-from scenes import COLOURS, PROMPTS, SHAPES, Motion, Scene, Thing, background, paint, question
+from scenes import COLOURS, PROMPTS, SHAPES, Motion, Scene, Thing, background, paint, question, varied
 
 parser = argparse.ArgumentParser()
 parser.add_argument("out")
@@ -43,16 +43,6 @@ def picture(user, image):
 
 def clip(user, frames):
     return dict(ids=tokens.encode(tokenizer, user), visuals=[views.video(frames)])
-
-
-def varied(r, count, make, group=4):
-    """Groups of things that differ in one attribute each, all captions different."""
-    found = {}
-    while len(found) < count:
-        base = make()
-        for one in [base] + [base.vary(r) for _ in range(group - 1)]:
-            found.setdefault(one.caption(), one)
-    return list(found.values())[:count]
 
 
 def batch(r, task, size):

@@ -1,5 +1,5 @@
-// libjpeg-turbo and libpng behind two calls each. Both libraries report errors by jumping, which Swift must never see: the
-// jump ends here, and the caller gets 0 and a message. The caller owns all pixel memory and has compared the sizes with its limits.
+// libjpeg-turbo and libpng behind a call each. Both libraries report errors by jumping, which Swift must never see: the jump
+// ends here, and the caller gets 0 and a message. The caller owns all pixel memory and has compared the sizes with its limits.
 #ifndef CIMAGES_H
 #define CIMAGES_H
 
@@ -8,14 +8,13 @@
 
 enum { LLV_MESSAGE = 256 };
 
-// Width and height; 1 on success. message: [LLV_MESSAGE], filled on failure.
-int llv_jpeg_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *height, char *message);
-// RGB rows, 8 bits a channel, [height, width, 3], with the slow integer transform and smooth chroma upsampling.
-// Data that the decoder would patch over (cut, wrong codes, lost restart markers) is a failure.
-int llv_jpeg_decode(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t width, uint32_t height, char *message);
-
-int llv_png_size(const uint8_t *data, size_t count, uint32_t *width, uint32_t *height, char *message);
-// RGB rows: palettes looked up, grey replicated, 16 bits cut to the high 8, alpha dropped. Ancillary chunks are skipped.
-int llv_png_decode(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t width, uint32_t height, char *message);
+// With rgb null, finds width and height. Else fills RGB rows, 8 bits a channel, [height, width, 3], of the width and height found
+// before. 1 on success; message: [LLV_MESSAGE], filled on failure.
+//
+// JPEG: the slow integer transform and smooth chroma upsampling. Data that the decoder would patch over (cut, wrong codes, lost
+// restart markers) is a failure.
+int llv_jpeg_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
+// PNG: palettes looked up, grey replicated, 16 bits cut to the high 8, alpha dropped. Ancillary chunks are skipped.
+int llv_png_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
 
 #endif
