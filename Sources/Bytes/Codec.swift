@@ -97,8 +97,10 @@ public struct StoredBytes: Sendable {
           guard piece.from < end else { break }
           let (from, to) = (max(piece.from, at), min(piece.from + piece.count, end))
           if from < to {
-            UnsafeMutableRawBufferPointer(rebasing: bytes[(piece.to + from - piece.from)..<(piece.to + to - piece.from)])
-              .copyMemory(from: UnsafeRawBufferPointer(rebasing: chunk[(from - at)..<(to - at)]))
+            UnsafeMutableRawBufferPointer(
+              rebasing: bytes[(piece.to + from - piece.from)..<(piece.to + to - piece.from)]
+            )
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: chunk[(from - at)..<(to - at)]))
           }
           if piece.from + piece.count <= end { next = index + 1 }
         }

@@ -14,7 +14,8 @@ extension GGUF {
     let numbers = ["qwen2": "\\p{N}", "deepseek-r1-qwen": "\\p{N}", "llama-bpe": "\\p{N}{1,3}"]
     guard let number = numbers[kind] else {
       throw Failure(
-        .unsupported, "pre-tokenizer \(Failure.quoted(kind)) is not read; \(numbers.keys.sorted().joined(separator: ", ")) are")
+        .unsupported,
+        "pre-tokenizer \(Failure.quoted(kind)) is not read; \(numbers.keys.sorted().joined(separator: ", ")) are")
     }
     let pattern =
       "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\(number)| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -57,7 +58,8 @@ extension GGUF {
     guard case .bool(true)? = self["tokenizer.ggml.add_eos_token"] else {
       return ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false]
     }
-    guard case .integer(let id)? = self["tokenizer.ggml.eos_token_id"], tokens.indices.contains(Int(clamping: id)) else {
+    guard case .integer(let id)? = self["tokenizer.ggml.eos_token_id"], tokens.indices.contains(Int(clamping: id))
+    else {
       throw Failure(.malformed, "add_eos_token without an eos_token_id of the vocabulary")
     }
     let name = JSONText.string(tokens[Int(id)])
@@ -65,7 +67,9 @@ extension GGUF {
       "type": "TemplateProcessing",
       "single": .array([["Sequence": ["id": "A", "type_id": 0]], ["SpecialToken": ["id": name, "type_id": 0]]]),
       "pair": .array([]),
-      "special_tokens": .object([(tokens[Int(id)], ["id": name, "ids": .array([.int(Int(id))]), "tokens": .array([name])])]),
+      "special_tokens": .object([
+        (tokens[Int(id)], ["id": name, "ids": .array([.int(Int(id))]), "tokens": .array([name])])
+      ]),
     ]
   }
 

@@ -88,7 +88,8 @@ public struct GGUF: Sendable {
     let type = try reader.integer(UInt32.self, "element type")
     let sizes: [UInt32: Int] = [0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 8: 8, 10: 8, 11: 8, 12: 8]
     guard let size = sizes[type] else {
-      throw Failure(type == 9 ? .unsupported : .malformed, "an array of elements of type \(type)", place: "byte \(reader.at - 4)")
+      throw Failure(
+        type == 9 ? .unsupported : .malformed, "an array of elements of type \(type)", place: "byte \(reader.at - 4)")
     }
     let count = try reader.count("array length", limit: min(Limits.arrayElements, (reader.left - 8) / size))
     var values: [Value] = []

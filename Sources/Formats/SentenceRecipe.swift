@@ -22,7 +22,8 @@ struct SentenceRecipe {
       }
     } else {
       pooling = assumed
-      notes.append("no modules.json: \(assumed.rawValue) pooling and normalisation are assumed, as is usual for its kind")
+      notes.append(
+        "no modules.json: \(assumed.rawValue) pooling and normalisation are assumed, as is usual for its kind")
       try readLimits(checkpoint, "")
     }
     try readPrompts(checkpoint)

@@ -35,7 +35,8 @@ extension CPUDevice {
               let sharedColumn = head / (attention.heads / attention.keyValueHeads) * attention.headWidth
               let pointers = Pointers(
                 q: q + ((isForAll ? 0 : span.queries.lowerBound) * width + column), k: k + sharedColumn,
-                v: v + sharedColumn, out: out + (span.queries.lowerBound * width + column), width: width, shared: shared)
+                v: v + sharedColumn, out: out + (span.queries.lowerBound * width + column), width: width, shared: shared
+              )
               try CPUDevice.head(attention, span, pointers)
             }
           }
@@ -78,7 +79,8 @@ extension CPUDevice {
         let (q, out) = (at.q + first * at.width, at.out + first * at.width)
         if prefix > 0 {
           cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasTrans, m, Int32(prefix), d, Float(attention.scale), q, width, at.k, shared,
+            CblasRowMajor, CblasNoTrans, CblasTrans, m, Int32(prefix), d, Float(attention.scale), q, width, at.k,
+            shared,
             0, scores.base, Int32(line))
         }
         cblas_sgemm(
@@ -91,7 +93,8 @@ extension CPUDevice {
         }
         if prefix > 0 {
           cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasNoTrans, m, d, Int32(prefix), 1, scores.base, Int32(line), at.v, shared, 0,
+            CblasRowMajor, CblasNoTrans, CblasNoTrans, m, d, Int32(prefix), 1, scores.base, Int32(line), at.v, shared,
+            0,
             out, width)
         }
         cblas_sgemm(
@@ -103,7 +106,8 @@ extension CPUDevice {
 
   /// Turns pairs of columns by the angle of the row's position. Frequencies and angles are Float32, as the models were
   /// trained; their sines and cosines are exact to Float32.
-  func rope(_ x: DeviceBuffer, _ positions: DeviceBuffer, theta: Double, headWidth: Int) throws(Failure) -> DeviceBuffer {
+  func rope(_ x: DeviceBuffer, _ positions: DeviceBuffer, theta: Double, headWidth: Int) throws(Failure) -> DeviceBuffer
+  {
     let places = try indices(positions)
     let source = try value(x)
     let half = headWidth / 2

@@ -25,7 +25,9 @@ extension CPUDevice {
             if ids[row] >= 0 {
               try weight.tensor.decodeRows(ids[row]..<ids[row] + 1, of: bytes, into: target)
             } else {
-              features?.with(Float.self) { _ = target.update(fromContentsOf: $0[((-1 - ids[row]) * width)...].prefix(width)) }
+              features?.with(Float.self) {
+                _ = target.update(fromContentsOf: $0[((-1 - ids[row]) * width)...].prefix(width))
+              }
             }
           }
         }
@@ -120,6 +122,7 @@ extension CPUDevice {
     let picked = zip(starts, starts.dropFirst()).map { Int32(source[kind == .first ? $0 : $1 - 1]) }
     let buffer = try Buffer(count: picked.count * 4)
     buffer.with(Int32.self) { _ = $0.update(fromContentsOf: picked) }
-    return try upload(Tensor("indices", shape: [picked.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
+    return try upload(
+      Tensor("indices", shape: [picked.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
   }
 }

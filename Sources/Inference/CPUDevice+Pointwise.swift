@@ -14,9 +14,11 @@ extension CPUDevice {
   /// A value like `a`, each row made of the same row of both; a `b` of one row goes with every row.
   private func combine(
     _ a: DeviceBuffer, _ b: DeviceBuffer,
-    _ body: @Sendable (
-      _ x: UnsafeMutablePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ width: Int, _ out: UnsafeMutablePointer<Float>
-    ) -> Void
+    _ body:
+      @Sendable (
+        _ x: UnsafeMutablePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ width: Int,
+        _ out: UnsafeMutablePointer<Float>
+      ) -> Void
   ) throws(Failure) -> DeviceBuffer {
     let (first, second) = (try value(a), try value(b))
     let (result, buffer) = try make(a.rows, a.columns)

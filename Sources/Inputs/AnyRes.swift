@@ -107,7 +107,8 @@ public struct AnyRes: Sendable {
 
   /// Rows and columns of the map that are not padding. One more than the picture's share may stay, because half of the
   /// padding is rounded down.
-  public func unpadded(_ width: Int, _ height: Int, rows: Int, columns: Int) -> (rows: Range<Int>, columns: Range<Int>) {
+  public func unpadded(_ width: Int, _ height: Int, rows: Int, columns: Int) -> (rows: Range<Int>, columns: Range<Int>)
+  {
     let (w, h, r, c) = (Double(width), Double(height), Double(rows), Double(columns))
     if w / h > c / r {
       let padding = (rows - Int(h * (c / w))) / 2

@@ -39,7 +39,8 @@ enum Bicubic {
       var weights = (low..<high).map { kernel((Double($0) - centre + 0.5) / filter) }
       let sum = weights.reduce(0, +)
       if sum != 0 { weights = weights.map { $0 / sum } }
-      return Taps(first: low, weights: weights.map { Int32(($0 * Double(1 << precision)).rounded(.toNearestOrAwayFromZero)) })
+      return Taps(
+        first: low, weights: weights.map { Int32(($0 * Double(1 << precision)).rounded(.toNearestOrAwayFromZero)) })
     }
   }
 

@@ -33,7 +33,8 @@ struct BytePair: Sendable {
     for (rank, pair) in pairs.enumerated() {
       guard let left = pieces[pair.left], let right = pieces[pair.right], let id = pieces[pair.left + pair.right] else {
         throw Failure(
-          .malformed, "merge \(rank) of \(Failure.quoted(pair.left)) and \(Failure.quoted(pair.right)) is not in the vocabulary")
+          .malformed,
+          "merge \(rank) of \(Failure.quoted(pair.left)) and \(Failure.quoted(pair.right)) is not in the vocabulary")
       }
       // Of a pair given twice the first counts.
       let key = BytePair.key(left, right)

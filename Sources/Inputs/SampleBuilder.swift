@@ -63,7 +63,8 @@ public struct SampleBuilder: Sendable {
     return markers + (item.video == nil ? "Represent the given image.\n" : "Represent the given video.")
   }
 
-  private func build(_ item: Item, _ parts: [String], _ tokenizer: Tokenizer, _ folder: String) throws(Failure) -> Built {
+  private func build(_ item: Item, _ parts: [String], _ tokenizer: Tokenizer, _ folder: String) throws(Failure) -> Built
+  {
     let pictureCount = item.images.count + (item.video == nil ? 0 : 1)
     guard parts.count - 1 == pictureCount else {
       throw Failure(
@@ -122,7 +123,8 @@ public struct SampleBuilder: Sendable {
 
   private func sample(_ views: [Picture], _ blend: AnyRes.Blend, _ vision: Vision) -> Sample.Picture {
     Sample.Picture(
-      views: views.count, pixels: views.flatMap { $0.patches(of: vision.patch) }, taps: blend.taps, weights: blend.weights)
+      views: views.count, pixels: views.flatMap { $0.patches(of: vision.patch) }, taps: blend.taps,
+      weights: blend.weights)
   }
 
   /// For a model of pictures alone: one picture, one view.

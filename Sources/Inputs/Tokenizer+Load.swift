@@ -1,7 +1,8 @@
 import Bytes
 
 extension Tokenizer {
-  /// Reads a tokenizer from the files a model came with: `tokenizer.json`, or else `vocab.txt`.
+  /// Reads a tokenizer from the files a model came with: `tokenizer.json`, or else `vocab.json` with `merges.txt`, or
+  /// `vocab.txt`.
   ///
   /// - Parameter file: the content of a file by name, nil when there is none.
   /// - Throws: `malformed` or `unsupported`, naming the file and the place in it.
@@ -12,12 +13,17 @@ extension Tokenizer {
           tokenizerJSON: try JSON.parse(bytes, what: "tokenizer.json"), config: try file("tokenizer_config.json"))
       } catch { throw error.inFile("tokenizer.json") }
     }
+    if let bytes = try file("vocab.json") {
+      do throws(Failure) {
+        return try Tokenizer(vocabularyJSON: try JSON.parse(bytes, what: "vocab.json"), file)
+      } catch { throw error.inFile("vocab.json") }
+    }
     if let bytes = try file("vocab.txt") {
       do throws(Failure) {
         return try Tokenizer(vocabulary: bytes, config: try file("tokenizer_config.json"))
       } catch { throw error.inFile("vocab.txt") }
     }
-    throw Failure(.missing, "the model has neither tokenizer.json nor vocab.txt")
+    throw Failure(.missing, "the model has neither tokenizer.json, vocab.json nor vocab.txt")
   }
 
   // MARK: tokenizer.json
@@ -27,7 +33,7 @@ extension Tokenizer {
       throw version.failure("version \(Failure.quoted(try version.string())) is not supported; 1.0 is", .unsupported)
     }
     let modelValue = try json.required("model")
-    let pieces = try Tokenizer.pieces(modelValue)
+    let pieces = try Tokenizer.pieces(vocabulary: try modelValue.required("vocab"))
     let type = modelValue.optional("type")
     switch try type?.string("type") ?? "WordPiece" {
     case "WordPiece":
@@ -51,7 +57,7 @@ extension Tokenizer {
     vocabulary = Tokenizer.vocabulary(pieces, addedTokens)
   }
 
-  private static func vocabulary(_ pieces: [[UInt8]: Int32], _ added: [AddedToken]) -> Int {
+  static func vocabulary(_ pieces: [[UInt8]: Int32], _ added: [AddedToken]) -> Int {
     Int(max(pieces.values.max() ?? -1, added.map(\.id).max() ?? -1)) + 1
   }
 
@@ -63,10 +69,10 @@ extension Tokenizer {
     }
   }
 
-  private static func pieces(_ json: JSON) throws(Failure) -> [[UInt8]: Int32] {
+  static func pieces(vocabulary: JSON) throws(Failure) -> [[UInt8]: Int32] {
     var pieces: [[UInt8]: Int32] = [:]
     var owner: [Int32: [UInt8]] = [:]
-    try json.required("vocab").forEachMember("vocab") { (key, value) throws(Failure) in
+    try vocabulary.forEachMember("vocab") { (key, value) throws(Failure) in
       let piece = try key.bytes()
       let id = Int32(try value.integer("id", in: 0...Int(Int32.max) - 1))
       if let other = owner[id] {
@@ -104,7 +110,7 @@ extension Tokenizer {
     return normalizer
   }
 
-  private static func addedTokens(
+  static func addedTokens(
     _ json: JSON, _ pieces: [[UInt8]: Int32], _ normalize: ([UInt32]) -> [UInt32]
   ) throws(Failure) -> [AddedToken] {
     var tokens: [AddedToken] = []
@@ -149,7 +155,9 @@ extension Tokenizer {
       var parts: [(before: [Int32], after: [Int32])] = []
       for part in try value.required("processors").elements("processors") { parts.append(try template(of: part)) }
       parts.removeAll { $0.before.isEmpty && $0.after.isEmpty }
-      guard parts.count <= 1 else { throw value.failure("two templates one after the other are not supported", .unsupported) }
+      guard parts.count <= 1 else {
+        throw value.failure("two templates one after the other are not supported", .unsupported)
+      }
       return parts.first ?? ([], [])
     }
     if type == "BertProcessing" {
@@ -185,101 +193,6 @@ extension Tokenizer {
     }
     guard hasText else { throw value.failure("the template has no place for the text") }
     return (before, after)
-  }
-
-  // MARK: Byte-level BPE
-
-  private static func bytePair(_ json: JSON, _ model: JSON, _ texts: [[UInt8]: Int32]) throws(Failure) -> BytePair {
-    for key in ["continuing_subword_prefix", "end_of_word_suffix", "dropout"] {
-      guard let value = model.optional(key) else { continue }
-      let isEmpty = if value.kind == .string { try value.bytes(key).isEmpty } else { false }
-      if !isEmpty {
-        throw value.failure("\(key) is not supported in byte-level BPE", .unsupported)
-      }
-    }
-    if let value = model.optional("byte_fallback"), try value.bool("byte_fallback") {
-      throw value.failure("byte_fallback is not supported; byte-level BPE needs none", .unsupported)
-    }
-    var pieces: [[UInt8]: Int32] = [:]
-    pieces.reserveCapacity(texts.count)
-    for (text, id) in texts {
-      // Special tokens may stand in the vocabulary as they are; they are found before BPE and never merged.
-      if let bytes = ByteCharacters.bytes(text) { pieces[bytes] = id }
-    }
-    let mergesValue = try model.required("merges")
-    var merges: [(left: [UInt8], right: [UInt8])] = []
-    for entry in try mergesValue.elements("merges") { merges.append(try merge(entry)) }
-    do throws(Failure) {
-      return try BytePair(
-        pieces: pieces, merges: merges, ignoresMerges: try model.optional("ignore_merges")?.bool("ignore_merges") ?? false,
-        normalizes: try isComposing(json), preTokenizer: try preTokenizer(json))
-    } catch {
-      throw error.place == nil ? mergesValue.failure(error.problem) : error
-    }
-  }
-
-  /// `"a b"`, or `["a", "b"]` as newer files have it.
-  private static func merge(_ entry: JSON) throws(Failure) -> (left: [UInt8], right: [UInt8]) {
-    var parts: [[UInt8]]
-    if entry.kind == .string {
-      parts = try entry.bytes("merge").split(separator: 0x20, omittingEmptySubsequences: false).map(Array.init)
-    } else {
-      parts = []
-      for part in try entry.elements("merge") { parts.append(try part.bytes("merge")) }
-    }
-    guard parts.count == 2, let left = ByteCharacters.bytes(parts[0]), let right = ByteCharacters.bytes(parts[1]),
-      !left.isEmpty, !right.isEmpty
-    else { throw entry.failure("a merge must be two tokens of byte characters") }
-    return (left, right)
-  }
-
-  private static func isComposing(_ json: JSON) throws(Failure) -> Bool {
-    guard let value = json.optional("normalizer") else { return false }
-    let type = try value.required("type").string("type")
-    guard type == "NFC" else {
-      throw value.failure("normalizer of type \(Failure.quoted(type)) is not supported with BPE; NFC is", .unsupported)
-    }
-    return true
-  }
-
-  /// `Sequence` of `Split` by a known pattern and `ByteLevel` without a pattern of its own.
-  private static func preTokenizer(_ json: JSON) throws(Failure) -> PreTokenizer {
-    let value = try json.required("pre_tokenizer")
-    let supported = "a Sequence of Split and ByteLevel, as Qwen2 has it, is supported"
-    guard try value.required("type").string("type") == "Sequence" else {
-      throw value.failure(supported, .unsupported)
-    }
-    let parts = try value.required("pretokenizers").elements("pretokenizers")
-    guard parts.count == 2, try parts[0].required("type").string("type") == "Split",
-      try parts[1].required("type").string("type") == "ByteLevel"
-    else { throw value.failure(supported, .unsupported) }
-    let pattern = try parts[0].required("pattern").required("Regex")
-    guard let preTokenizer = PreTokenizer(pattern: try pattern.string("Regex")) else {
-      throw pattern.failure(
-        "pattern \(Failure.quoted(try pattern.bytes())) is not one of the known ones (Qwen2's, Llama 3's)", .unsupported)
-    }
-    let behaviour = try parts[0].required("behavior")
-    guard try behaviour.string("behavior") == "Isolated", try !(parts[0].optional("invert")?.bool("invert") ?? false) else {
-      throw behaviour.failure("behavior must be Isolated, not inverted", .unsupported)
-    }
-    guard try !(parts[1].optional("add_prefix_space")?.bool() ?? true), try !(parts[1].optional("use_regex")?.bool() ?? true)
-    else { throw parts[1].failure("ByteLevel must neither add a space nor use a pattern of its own", .unsupported) }
-    return preTokenizer
-  }
-
-  /// The token that `add_eos_token` of tokenizer_config.json asks for after every text.
-  private static func finalToken(_ config: [UInt8]?, _ added: [AddedToken]) throws(Failure) -> [Int32] {
-    guard let config else { return [] }
-    do throws(Failure) {
-      let json = try JSON.parse(config, what: "tokenizer_config.json")
-      guard let flag = json.optional("add_eos_token"), try flag.bool("add_eos_token") else { return [] }
-      let value = try json.required("eos_token")
-      let name = try (value.optional("content") ?? value).string("eos_token")
-      guard let token = added.first(where: { $0.text == name.unicodeScalars.map(\.value) }) else {
-        throw value.failure("eos_token \(Failure.quoted(name)) is not among the added tokens")
-      }
-      return [token.id]
-    } catch { throw error.inFile("tokenizer_config.json") }
   }
 
   // MARK: vocab.txt

@@ -26,6 +26,11 @@ public struct Tokenizer: Sendable {
   /// One more than the highest id.
   public let vocabulary: Int
 
+  init(model: Model, addedTokens: [AddedToken], before: [Int32], after: [Int32], vocabulary: Int) {
+    (self.model, self.addedTokens, self.vocabulary) = (model, addedTokens, vocabulary)
+    (self.before, self.after) = (before, after)
+  }
+
   public struct Encoding: Sendable, Equatable {
     public var ids: [Int32]
     /// Tokens left out at the end because the text was too long.

@@ -62,12 +62,15 @@ public enum Video {
       guard count <= Limits.videoFrames else {
         throw Failure(.limit, "\(count) frames; at most \(Limits.videoFrames) are read")
       }
-      let parts = try stream.required("avg_frame_rate").string("avg_frame_rate").split(separator: "/").compactMap { Double($0) }
+      let parts = try stream.required("avg_frame_rate").string("avg_frame_rate").split(separator: "/").compactMap {
+        Double($0)
+      }
       rate = parts.count == 2 && parts[1] > 0 ? min(max(parts[0] / parts[1], 0), 1e6) : 0
     }
   }
 
-  private static func decode(_ path: String, _ stream: Stream, _ places: [Int], tile: Int) throws(Failure) -> [Picture] {
+  private static func decode(_ path: String, _ stream: Stream, _ places: [Int], tile: Int) throws(Failure) -> [Picture]
+  {
     let chosen = places.map { "eq(n\\,\($0))" }.joined(separator: "+")
     // Times are renumbered, so that no frame is doubled or dropped to keep a rate.
     let decoder = try ChildProcess(

@@ -21,7 +21,8 @@ extension Pass {
           var node = graph.nodes[place]
           for input in 1..<node.inputs.count {
             guard let tensor = model.tensor(node.inputs[input]) else { continue }
-            node.inputs[input] = model.padded(tensor, rows: padded, columns: tensor.shape.count > 1 ? tensor.columns : nil)
+            node.inputs[input] = model.padded(
+              tensor, rows: padded, columns: tensor.shape.count > 1 ? tensor.columns : nil)
           }
           graph.replace(place, with: node)
         }
@@ -62,7 +63,8 @@ extension Model {
   fileprivate mutating func padded(_ tensor: Tensor, rows: Int, columns: Int?) -> Graph.Source {
     let (oldRows, oldColumns) = columns == nil ? (tensor.count, 1) : (tensor.rows, tensor.columns)
     let newColumns = columns ?? 1
-    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, newColumns]) { (threads) throws(Failure) in
+    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, newColumns]) {
+      (threads) throws(Failure) in
       let (values, result) = (try tensor.floats(threads: threads), try Buffer(count: rows * newColumns * 4))
       result.clear()
       values.with(Float.self) { values in

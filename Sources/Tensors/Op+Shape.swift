@@ -46,7 +46,8 @@ extension Op {
     case .embedding:
       try need((2...3).contains(inputs.count) && !inputs[0].isIndex && inputs[1].isIndex, "a table and ids")
       try need(inputs[1].columns == 1, "one id a row")
-      try need(inputs.count == 2 || inputs[2] == ValueType(.features, inputs[0].columns), "features as wide as the table")
+      try need(
+        inputs.count == 2 || inputs[2] == ValueType(.features, inputs[0].columns), "features as wide as the table")
       return ValueType(inputs[1].rows, inputs[0].columns)
     case .row(let index):
       try need(inputs.count == 1 && reals == 1, "a table")

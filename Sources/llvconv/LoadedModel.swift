@@ -28,7 +28,8 @@ struct LoadedModel: Sendable {
       threads = try arguments.threads()
       memory = try arguments.integer("--memory", in: 0...1 << 40).map { $0 << 20 } ?? memory
       maximumTokens = try arguments.integer("--max-tokens", in: 1...1 << 24)
-      spelling = try arguments.choice("--spelling", Spelling.allCases.map(\.rawValue)).flatMap(Spelling.init) ?? spelling
+      spelling =
+        try arguments.choice("--spelling", Spelling.allCases.map(\.rawValue)).flatMap(Spelling.init) ?? spelling
     }
   }
 

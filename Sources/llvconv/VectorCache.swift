@@ -61,7 +61,8 @@ final class VectorCache {
 
   /// Reads all good records; the length of them in bytes, 0 for a file that is none of ours.
   private func load(_ path: String) -> Int {
-    guard let file = try? InputFile(path), file.count >= 16, let bytes = try? ByteView(file, 0, file.count).load() else {
+    guard let file = try? InputFile(path), file.count >= 16, let bytes = try? ByteView(file, 0, file.count).load()
+    else {
       return 0
     }
     let record = 16 + width * 4
@@ -77,7 +78,9 @@ final class VectorCache {
             from: UnsafeRawBufferPointer(rebasing: bytes[at + 16..<at + record]))
           count = width
         }
-        guard bytes.loadUnaligned(fromByteOffset: at + 8, as: UInt64.self) == VectorCache.checksum(key, vector) else { break }
+        guard bytes.loadUnaligned(fromByteOffset: at + 8, as: UInt64.self) == VectorCache.checksum(key, vector) else {
+          break
+        }
         vectors[key] = vector
         at += record
       }

@@ -34,7 +34,8 @@ struct PictureCommandTests {
       (#"{\#(ask),"images":["scans.jpg"]}"#, "64 scans"), (#"{\#(ask),"images":["truncated.png"]}"#, "truncated"),
       (#"{"video":"no-frames.mp4"}"#, "ffprobe"), (#"{"video":"picture-as-video.txt"}"#, "ffprobe"),
       (#"{\#(ask),"images":["missing.png"]}"#, "no such file"),
-      (#"{\#(ask)}"#, "a marker without an image"), (#"{"text":"no marker","images":["odd.png"]}"#, "an image without a marker"),
+      (#"{\#(ask)}"#, "a marker without an image"),
+      (#"{"text":"no marker","images":["odd.png"]}"#, "an image without a marker"),
       (#"{"text":"padding <|endoftext|> inside"}"#, "padding"), (#"{"video":"missing.mkv"}"#, "no such file"),
       (#"{"images":["odd.png"]}"#, nil), (#"{"video":"clip.mkv"}"#, nil), (#"{"text":"A cat and a dog"}"#, nil),
     ]

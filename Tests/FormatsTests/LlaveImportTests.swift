@@ -33,7 +33,8 @@ struct LlaveImportTests {
   @Test("dead weight is left out and reported, and the rest is as it was")
   func deadWeightIsLeftOutAndReported() throws {
     let (model, notes) = try LlaveImportTests.load().get()
-    #expect(model["lm_head.weight"] == nil && model[TensorName(LlaveImportTests.tower + "post_layernorm.weight")] == nil)
+    #expect(
+      model["lm_head.weight"] == nil && model[TensorName(LlaveImportTests.tower + "post_layernorm.weight")] == nil)
     #expect(notes.contains { $0.hasPrefix("3 tensors") && $0.contains("left out") }, "\(notes)")
     #expect(model.graphs.map(\.name) == ["vision", "projector", "text"] && model.unused.isEmpty)
     #expect(model.configuration.width == 64 && model.configuration.vocabulary == 338)
@@ -101,7 +102,8 @@ struct LlaveImportTests {
       switch tensor.name.text {
       case "model.layers.1.mlp.up_proj.weight": LlaveImportTests.renamed(tensor, "model.layers.1.mlp.upp_proj.weight")
       case "model.image_newline": nil
-      case "model.mm_projector.2.bias": Tensor(tensor.name, shape: [32, 2], encoding: tensor.encoding, content: tensor.content)
+      case "model.mm_projector.2.bias":
+        Tensor(tensor.name, shape: [32, 2], encoding: tensor.encoding, content: tensor.content)
       default: tensor
       }
     })

@@ -53,7 +53,8 @@ struct ConformanceTests {
         name: "rescale", op: .rescale(.init(factor: 1 / 255.0, mean: [0.5, 0.4, 0.3], deviation: [0.5, 0.2, 0.25])),
         shapes: [[13, 12]], tolerance: 5e-7),
       Row(name: "rope", op: .rope(theta: 1e6, headWidth: 8), shapes: [[19, 24]], positions: 19, tolerance: 5e-7),
-      Row(name: "interpolate", op: .interpolate, shapes: [[11, 9], [9], [17, 4]], taps: ([17, 4], 11), tolerance: 1e-6),
+      Row(
+        name: "interpolate", op: .interpolate, shapes: [[11, 9], [9], [17, 4]], taps: ([17, 4], 11), tolerance: 1e-6),
       Row(name: "embedding with features", op: .embedding, shapes: [[11, 7], [5, 7]], ids: 19, tolerance: 0),
       Row(
         name: "attention, one query a sequence", op: .attention(attention), shapes: [[3, 32], [19, 32], [19, 32]],

@@ -9,14 +9,19 @@ import Testing
 struct BytePairTests {
   static func qwen2() throws -> Tokenizer { try tokenizer("Tests/Goldens/qwen2/tokenizer.json") }
 
-  static func tokenizer(_ path: String, _ change: (String) -> String = { $0 }, config: String? = nil) throws -> Tokenizer {
+  static func tokenizer(_ path: String, _ change: (String) -> String = { $0 }, config: String? = nil) throws
+    -> Tokenizer
+  {
     let text = change(try String(contentsOfFile: Repository.root + "/" + path, encoding: .utf8))
     return try Tokenizer.load { (name) throws(Failure) in
-      name == "tokenizer.json" ? Array(text.utf8) : name == "tokenizer_config.json" ? config.map { Array($0.utf8) } : nil
+      name == "tokenizer.json"
+        ? Array(text.utf8) : name == "tokenizer_config.json" ? config.map { Array($0.utf8) } : nil
     }
   }
 
-  static func ids(_ json: JSON) throws -> [Int32] { try json.elements().map { Int32(try $0.integer(in: -200...200_000)) } }
+  static func ids(_ json: JSON) throws -> [Int32] {
+    try json.elements().map { Int32(try $0.integer(in: -200...200_000)) }
+  }
 
   @Test("llama.cpp's 47 vectors hold")
   func llamaCppsVectorsHold() throws {
@@ -67,8 +72,14 @@ struct BytePairTests {
     ({ $0.replacingOccurrences(of: "\"Isolated\"", with: "\"Removed\"") }, .unsupported, "Isolated"),
     ({ $0.replacingOccurrences(of: "\"NFC\"", with: "\"NFKC\"") }, .unsupported, "NFC"),
     ({ $0.replacingOccurrences(of: "\"BPE\"", with: "\"Unigram\"") }, .unsupported, "WordPiece and BPE"),
-    ({ $0.replacingOccurrences(of: "\"!\":0,", with: "").replacingOccurrences(of: "\"!\": 0, ", with: "") }, .malformed, "byte 33"),
-    ({ $0.replacingOccurrences(of: "\"merges\": [", with: "\"merges\": [\"q zz\", ") }, .malformed, "not in the vocabulary"),
+    (
+      { $0.replacingOccurrences(of: "\"!\":0,", with: "").replacingOccurrences(of: "\"!\": 0, ", with: "") },
+      .malformed, "byte 33"
+    ),
+    (
+      { $0.replacingOccurrences(of: "\"merges\": [", with: "\"merges\": [\"q zz\", ") }, .malformed,
+      "not in the vocabulary"
+    ),
     ({ $0.replacingOccurrences(of: "\"merges\": [", with: "\"merges\": [\"qzz\", ") }, .malformed, "two tokens"),
     ({ $0.replacingOccurrences(of: "\"use_regex\": false", with: "\"use_regex\": true") }, .unsupported, "ByteLevel"),
   ]
@@ -92,17 +103,51 @@ struct BytePairTests {
     #expect(ids.ids == [32, 8251, 323, 151_643] && ids.cut == 2)
   }
 
+  @Test("vocab.json and merges.txt make the same tokenizer, special tokens from either file")
+  func vocabJSONAndMergesMakeTheSameTokenizer() throws {
+    let json = try Repository.json("Tests/Goldens/llave/model/tokenizer.json")
+    let model = try json.required("model")
+    let vocabulary = try JSONText(try model.required("vocab")).bytes()
+    let merges = try model.required("merges").elements().map { merge in
+      merge.kind == .string ? try merge.string() : try merge.elements().map { try $0.string() }.joined(separator: " ")
+    }
+    let added = try json.required("added_tokens").elements().map {
+      (try $0.required("content").string(), try $0.required("id").integer(in: 0...9_999))
+    }
+    let decoder: JSONText = [
+      "tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": .object(added.map { (String($0.1), ["content": .string($0.0)]) }),
+    ]
+    let plain: JSONText = .object(added.map { ($0.0, .int($0.1)) })
+    for (name, special) in [("tokenizer_config.json", decoder), ("added_tokens.json", plain)] {
+      let tokenizer = try Tokenizer.load { (file) throws(Failure) in
+        switch file {
+        case "vocab.json": vocabulary
+        case "merges.txt": Array(("#version: 0.2\n" + merges.joined(separator: "\n") + "\n").utf8)
+        case name: special.bytes()
+        default: nil
+        }
+      }
+      for row in try Repository.json("Tests/Goldens/bytepair-cases.json").elements() {
+        #expect(tokenizer.ids(try row.required("text").string()) == (try BytePairTests.ids(try row.required("ids"))))
+      }
+      #expect(tokenizer.vocabulary == 333)
+    }
+  }
+
   @Test("a GGUF file's keys make the same tokenizer")
   func aGGUFFilesKeysMakeTheSameTokenizer() throws {
     let json = try Repository.json("Tests/Goldens/llave/model/tokenizer.json")
     var tokens: [Int: [UInt8]] = [:]
-    for (piece, id) in try json.required("model").required("vocab").members() { tokens[try id.integer(in: 0...9_999)] = piece }
+    for (piece, id) in try json.required("model").required("vocab").members() {
+      tokens[try id.integer(in: 0...9_999)] = piece
+    }
     for added in try json.required("added_tokens").elements() {
       tokens[try added.required("id").integer(in: 0...9_999)] = try added.required("content").bytes()
     }
     let controls = try json.required("added_tokens").count
     let merges = try json.required("model").required("merges").elements().map { merge in
-      merge.kind == .string ? try merge.bytes() : try Array(merge.elements().map { try $0.bytes() }.joined(separator: [0x20]))
+      merge.kind == .string
+        ? try merge.bytes() : try Array(merge.elements().map { try $0.bytes() }.joined(separator: [0x20]))
     }
     var file = GGUFBytes()
     file.add("general.architecture", string: Array("qwen2".utf8))
@@ -131,7 +176,9 @@ struct GGUFBytes {
   private var keys = 0
   private var body: [UInt8] = []
 
-  private static func le<T: FixedWidthInteger>(_ value: T) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+  private static func le<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
+    withUnsafeBytes(of: value.littleEndian) { Array($0) }
+  }
   private static func text(_ bytes: [UInt8]) -> [UInt8] { le(UInt64(bytes.count)) + bytes }
 
   private mutating func add(_ key: String, _ type: UInt32, _ value: [UInt8]) {
@@ -146,7 +193,9 @@ struct GGUFBytes {
   }
 
   mutating func add(_ key: String, integers: [Int]) {
-    add(key, 9, GGUFBytes.le(UInt32(5)) + GGUFBytes.le(UInt64(integers.count)) + integers.flatMap { GGUFBytes.le(Int32($0)) })
+    add(
+      key, 9,
+      GGUFBytes.le(UInt32(5)) + GGUFBytes.le(UInt64(integers.count)) + integers.flatMap { GGUFBytes.le(Int32($0)) })
   }
 
   var bytes: [UInt8] {

@@ -160,7 +160,9 @@ struct PictureTests {
   @Test("maps are reduced by Python's floor division, not by the floor of the quotient")
   func mapsAreReducedByPythonsFloorDivision() {
     let layout = AnyRes(PictureTests.so400m)
-    for (rows, columns, height, width) in [(100, 81, 89, 72), (162, 50, 145, 44), (150, 54, 134, 48), (135, 60, 121, 53)] {
+    for (rows, columns, height, width) in [
+      (100, 81, 89, 72), (162, 50, 145, 44), (150, 54, 134, 48), (135, 60, 121, 53),
+    ] {
       let found = layout.reduced(rows, columns)
       #expect(found?.rows == height && found?.columns == width, "\(rows) × \(columns)")
     }

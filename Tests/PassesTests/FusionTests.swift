@@ -36,7 +36,8 @@ struct FusionTests {
     let h = graph.append(.activation(.silu), graph.append(.linear(.float), m, try tensor("up.weight", [inner, 16])))
     let gated = graph.append(.multiply, h, graph.append(.linear(.float), m, try tensor("gate.weight", [inner, 16])))
     let z = graph.append(
-      .add, y, graph.append(.linear(.float), gated, try tensor("down.weight", [16, inner]), try tensor("down.bias", [16])))
+      .add, y,
+      graph.append(.linear(.float), gated, try tensor("down.weight", [16, inner]), try tensor("down.bias", [16])))
     graph.append(.normalize, graph.append(.pool(.last), z, .input(.starts)))
     model.graphs = [("text", graph)]
     try model.checkInvariants()
@@ -78,7 +79,8 @@ struct FusionTests {
     var after = before
     var notes: [String] = []
     try Pass.run([row.pass], on: &after, notes: &notes)
-    let isChanged = zip(before.graphs, after.graphs).contains { $0.graph != $1.graph } || before.tensors.count != after.tensors.count
+    let isChanged =
+      zip(before.graphs, after.graphs).contains { $0.graph != $1.graph } || before.tensors.count != after.tensors.count
     #expect(isChanged == row.isChanged, "\(row.pass.name)")
     let difference =
       zip(try FusionTests.embeddings(before), try FusionTests.embeddings(after)).map { abs($0 - $1) }.max() ?? 1

@@ -119,7 +119,9 @@ struct GraphTests {
     let y = graph.append(.linear(.float), x, .tensor("w"), .tensor("b"))
     graph.append(.pool(.mean), y, .input(.starts))
     #expect(
-      try graph.types(tensor: GraphTests.types, input: GraphTests.inputType) == [ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6)])
+      try graph.types(tensor: GraphTests.types, input: GraphTests.inputType) == [
+        ValueType(.tokens, 4), ValueType(.tokens, 6), ValueType(.sequences, 6),
+      ])
   }
 
   static let wrong: [(String, Graph.Node)] = [
@@ -164,7 +166,11 @@ struct GraphTests {
     var graph = Graph()
     graph.append(.embedding, .tensor("table"), .input(.tokens))
     graph.append(node)
-    guard case .failure(let failure) = outcome({ () throws(Failure) in try graph.types(tensor: GraphTests.types, input: GraphTests.inputType) }) else {
+    guard
+      case .failure(let failure) = outcome({ () throws(Failure) in
+        try graph.types(tensor: GraphTests.types, input: GraphTests.inputType)
+      })
+    else {
       Issue.record("row \(row) was accepted")
       return
     }

@@ -58,7 +58,8 @@ public enum TinyLlave {
     // The directory goes away before the model does.
     for tensor in model.tensors {
       model.set(
-        Tensor(tensor.name, shape: tensor.shape, encoding: tensor.encoding, content: .bytes(ByteView(try tensor.load()))))
+        Tensor(
+          tensor.name, shape: tensor.shape, encoding: tensor.encoding, content: .bytes(ByteView(try tensor.load()))))
     }
     return model
   }

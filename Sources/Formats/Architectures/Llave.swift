@@ -22,7 +22,8 @@ enum Llave {
         (newline, head) = ("model.image_newline", "lm_head.weight")
       } else {
         // On disk since the first conversion, and in memory since transformers 4.52.
-        guard let root = ["", "model."].first(where: { shapes.has($0 + "multi_modal_projector.linear_1.weight") }) else {
+        guard let root = ["", "model."].first(where: { shapes.has($0 + "multi_modal_projector.linear_1.weight") })
+        else {
           return nil
         }
         text = root.isEmpty ? "language_model.model." : "model.language_model."
@@ -34,7 +35,9 @@ enum Llave {
         "model.vision_tower.vision_tower.vision_model.", "vision_tower.vision_model.",
         "model.vision_tower.vision_model.", "vision_tower.", "model.vision_tower.",
       ]
-      guard let prefix = prefixes.first(where: { shapes.has($0 + "embeddings.patch_embedding.weight") }) else { return nil }
+      guard let prefix = prefixes.first(where: { shapes.has($0 + "embeddings.patch_embedding.weight") }) else {
+        return nil
+      }
       vision = prefix
     }
   }
@@ -143,7 +146,8 @@ enum Llave {
         throw ratio.failure("\(ratioKey) \(Failure.quoted(name)) is not supported; anyres_max_N is", .unsupported)
       }
       vision.maximumViews = views
-      vision.grid = try Pictures.grid(try config.required("image_grid_pinpoints"), tower.tile, isWidthFirst: layout.isOriginal)
+      vision.grid = try Pictures.grid(
+        try config.required("image_grid_pinpoints"), tower.tile, isWidthFirst: layout.isOriginal)
       guard layout.isOriginal else { return }
       try Pictures.refuseUnsupported(config)
       if let value = config.optional("mm_newline_position") {
@@ -167,11 +171,15 @@ enum Llave {
       if let value = config.optional("mm_resampler_type") {
         throw value.failure("mm_resampler_type must be null", .unsupported)
       }
-      if let value = config.optional("mm_spatial_pool_stride"), try value.integer("mm_spatial_pool_stride", in: 1...64) != 2 {
+      if let value = config.optional("mm_spatial_pool_stride"),
+        try value.integer("mm_spatial_pool_stride", in: 1...64) != 2
+      {
         throw value.failure("mm_spatial_pool_stride must be 2", .unsupported)
       }
       for key in ["mm_use_im_start_end", "mm_use_im_patch_token", "add_faster_video", "add_time_instruction"] {
-        if let value = config.optional(key), try value.bool(key) { throw value.failure("\(key) must be false", .unsupported) }
+        if let value = config.optional(key), try value.bool(key) {
+          throw value.failure("\(key) must be false", .unsupported)
+        }
       }
     }
 
@@ -180,7 +188,8 @@ enum Llave {
       var grid: [Vision.Size] = []
       if value.kind == .string {
         let numbers = try value.string().split { $0 < "0" || $0 > "9" }.compactMap { Int($0) }
-        guard numbers.count == 4, numbers[..<2] == [1, 1], (1...64).contains(numbers[2]), (1...64).contains(numbers[3]) else {
+        guard numbers.count == 4, numbers[..<2] == [1, 1], (1...64).contains(numbers[2]), (1...64).contains(numbers[3])
+        else {
           throw value.failure("image_grid_pinpoints must be pairs, or a text like (1x1),...,(2x2)")
         }
         for width in 1...numbers[2] {
@@ -194,7 +203,9 @@ enum Llave {
         let (a, b) = (
           try sides[0].integer("side", in: 1...Limits.imageSide), try sides[1].integer("side", in: 1...Limits.imageSide)
         )
-        guard a % tile == 0, b % tile == 0 else { throw pair.failure("sides must be multiples of the view's \(tile) pixels") }
+        guard a % tile == 0, b % tile == 0 else {
+          throw pair.failure("sides must be multiples of the view's \(tile) pixels")
+        }
         grid.append(isWidthFirst ? Vision.Size(a, b) : Vision.Size(b, a))
       }
       guard !grid.isEmpty, grid.count <= 10_000 else { throw value.failure("image_grid_pinpoints must not be empty") }

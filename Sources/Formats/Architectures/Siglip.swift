@@ -84,7 +84,8 @@ enum Siglip {
 
     /// `google/siglip-so400m-patch14-384` takes pictures of 384 pixels.
     private static func side(_ tower: String?) throws(Failure) -> Int {
-      guard let text = tower?.split(separator: "-").last, let side = Int(text), side > 0, side <= Limits.imageSide else {
+      guard let text = tower?.split(separator: "-").last, let side = Int(text), side > 0, side <= Limits.imageSide
+      else {
         throw Failure(
           .unsupported,
           "mm_vision_tower must be a name that ends in the side of its pictures, like google/siglip-so400m-patch14-384")
@@ -155,7 +156,8 @@ enum Siglip {
     }
     let query = projected(graph.append(.row(0), builder.tensor("head.probe")), 0, &graph)
     let all = graph.append(
-      .linear(.float), x, builder.tensor("head.attention.in_proj_weight"), builder.tensor("head.attention.in_proj_bias"))
+      .linear(.float), x, builder.tensor("head.attention.in_proj_weight"), builder.tensor("head.attention.in_proj_bias")
+    )
     let keys = graph.append(.slice(offset: numbers.width, count: numbers.width), all)
     let values = graph.append(.slice(offset: 2 * numbers.width, count: numbers.width), all)
     let mixed = graph.append(.attention(attention), query, keys, values, .input(.starts))

@@ -62,14 +62,17 @@ private func dataSets(_ path: String) throws(Failure) -> [(path: String, name: S
   return names.map { (path + "/" + $0, name($0)) }
 }
 
-private func score(_ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int) throws(Failure) -> BenchmarkScore {
+private func score(_ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int) throws(Failure)
+  -> BenchmarkScore
+{
   var values: [Float] = []
   values.reserveCapacity(embedded.count * width)
   for (item, embedded) in zip(file.items, embedded) {
     switch embedded.result {
     case .success(let vector): values += vector
     case .failure(let failure):
-      throw failure.about("data set \(file.name), item \(Failure.quoted(item.text ?? item.images.first ?? item.video ?? ""))")
+      throw failure.about(
+        "data set \(file.name), item \(Failure.quoted(item.text ?? item.images.first ?? item.video ?? ""))")
     }
   }
   let items = Embeddings(width: width, values: values)

@@ -9,7 +9,9 @@ let importCommand = Command(
   positionals: ["SOURCE"],
   options: [
     Command.output, Command.force,
-    .init("--tokenizer", "FILE", "a tokenizer.json, or a GGUF file with tokenizer keys, in the place of the checkpoint's own"),
+    .init(
+      "--tokenizer", "FILE",
+      "a tokenizer.json, or a GGUF file with tokenizer keys, in the place of the checkpoint's own"),
     .init("--drop-unused", nil, "leave out tensors that no graph reads"), Command.threads,
   ],
   discussion: """
