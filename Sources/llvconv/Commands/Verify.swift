@@ -71,22 +71,27 @@ private struct VerifyData {
   var labels: [Retrieval.Label] = []
   let folder: String
 
+  /// A document that several pairs name is in the index once.
   init(_ pairs: [Pair], folder: String) {
     self.folder = folder
     queryCount = pairs.count
-    var negatives: [(id: String, item: Item)] = []
+    let names = pairs.enumerated().map { $0.element.id ?? "line \($0.offset + 1)" }
+    items = zip(names, pairs).map { ($0, $1.query) }
+    var places: [Item: Int] = [:]
+    func place(_ document: Item, _ name: String) -> Int {
+      var document = document
+      document.id = nil
+      if let place = places[document] { return place }
+      places[document] = items.count - queryCount
+      items.append((name, document))
+      return items.count - 1 - queryCount
+    }
+    // Positives first: of equally similar documents the earlier counts as found.
+    let positives = zip(names, pairs).map { place($1.positive, "\($0), positive") }
     for (index, pair) in pairs.enumerated() {
-      items.append((pair.id ?? "line \(index + 1)", pair.query))
-      let first = pairs.count + negatives.count
-      negatives += pair.negatives.enumerated().map {
-        ("\(pair.id ?? "line \(index + 1)"), negative \($0.offset + 1)", $0.element)
-      }
-      labels.append(.init(positive: index, negatives: Array(first..<pairs.count + negatives.count)))
+      let negatives = pair.negatives.enumerated().map { place($1, "\(names[index]), negative \($0 + 1)") }
+      labels.append(.init(positive: positives[index], negatives: negatives))
     }
-    items += pairs.enumerated().map {
-      ($0.element.id.map { "\($0), positive" } ?? "line \($0.offset + 1), positive", $0.element.positive)
-    }
-    items += negatives
   }
 
   func vectors(_ model: LoadedModel, _ what: String, cache: VectorCache?) throws(Failure) -> FidelityReport.Vectors {
