@@ -64,6 +64,16 @@ struct LoadedModel: Sendable {
     throw Failure(.usage, "the model has no prompt \(Failure.quoted(prompt)); it has \(known.isEmpty ? "none" : known)")
   }
 
+  /// Says how many inputs were cut. In a chat prompt that takes the token away which the embedding is made from.
+  func complain(ofCuts cut: Int, of count: Int) {
+    guard cut > 0 else { return }
+    let what = "\(cut) of \(count) items were longer than \(builder.maximumTokens) tokens and were cut"
+    guard !builder.prefix.isEmpty else { return Output.complain("note: \(what)") }
+    Output.complain(
+      "WARNING: \(what), the token that the embedding is taken from with them; as the authors' code does, but such embeddings "
+        + "are of little use: see --max-tokens")
+  }
+
   // MARK: Embedding
 
   struct Embedded {

@@ -39,14 +39,7 @@ let embedCommand = Command(
   }
   try sink.finish()
   Progress.clear()
-  if job.cut > 0 {
-    let limit = model.builder.maximumTokens
-    Output.complain(
-      model.builder.prefix.isEmpty
-        ? "note: \(job.cut) of \(job.items) items were longer than \(limit) tokens and were cut"
-        : "WARNING: \(job.cut) of \(job.items) items were longer than \(limit) tokens and were cut, the token that the embedding is taken from with them; as the authors' code does, but such embeddings are of little use: see --max-tokens"
-    )
-  }
+  model.complain(ofCuts: job.cut, of: job.items)
   if job.bad > 0 { Output.complain("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
   return 0
 }

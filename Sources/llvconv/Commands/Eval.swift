@@ -34,6 +34,7 @@ let evalCommand = Command(
     let progress = Progress(file.name, of: file.items.count)
     let embedded = try model.embed(file.items, folder: folder, cache: cache) { progress.show($0) }
     Progress.clear()
+    model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: file.items.count)
     scores.append(try score(file, embedded, width: model.embedder.width))
     if !arguments.has("--json") { Output.print(scores[scores.count - 1].line) }
   }

@@ -97,6 +97,7 @@ private struct VerifyData {
   func vectors(_ model: LoadedModel, _ what: String, cache: VectorCache?) throws(Failure) -> FidelityReport.Vectors {
     let progress = Progress("embedding, \(what)", of: items.count)
     let embedded = try model.embed(items.map(\.item), folder: folder, cache: cache) { progress.show($0) }
+    model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: items.count)
     let width = model.embedder.width
     var values: [Float] = []
     values.reserveCapacity(items.count * width)
