@@ -37,11 +37,8 @@ extension Container {
     for pair in try json.required("grid").elements("grid") {
       let sides = try pair.elements("grid")
       guard sides.count == 2 else { throw pair.failure("a canvas must be a width and a height") }
-      let canvas = Vision.Size(try sides[0].integer("width", in: size), try sides[1].integer("height", in: size))
-      guard canvas.width % tile == 0, canvas.height % tile == 0 else {
-        throw pair.failure("a canvas must be whole tiles of \(tile)")
-      }
-      vision.grid.append(canvas)
+      vision.grid.append(
+        Vision.Size(try sides[0].integer("width", in: size), try sides[1].integer("height", in: size)))
     }
     vision.maximumViews = try json.optional("maximum_views")?.integer("maximum_views", in: 1...10_000)
     vision.newline = try choice(json, "newline")

@@ -14,6 +14,10 @@ extension Model {
     for tensor in tensors {
       if let problem = tensor.problem { failures.append(problem.about("tensor \(tensor.name.quoted)")) }
     }
+    if let problem = configuration.vision?.problem { failures.append(Failure(.malformed, problem, thing: "vision")) }
+    if graph("projector") != nil, configuration.vision?.grid.isEmpty ?? true {
+      failures.append(Failure(.malformed, "no canvas to lay pictures out on", thing: "vision"))
+    }
     for (name, graph) in graphs {
       do throws(Failure) {
         let types = try graph.types(tensor: { self[$0].flatMap(\.valueType) }, input: { configuration.type(of: $0) })

@@ -1,3 +1,5 @@
+import Bytes
+
 /// How pictures become rows of the vision graph's input, and its results rows of the text graph's.
 public struct Vision: Sendable, Equatable {
   /// Pixels of a view's side.
@@ -48,6 +50,21 @@ public struct Vision: Sendable, Equatable {
     self.newline = newline
     self.maximumFrames = maximumFrames
     self.framesPerSecond = framesPerSecond
+  }
+
+  /// Patches of a view's side at most.
+  private static let longestSide = 256
+
+  /// What keeps these numbers from describing views, nil when nothing does.
+  var problem: String? {
+    guard patch > 0, patch <= tile, tile <= Limits.imageSide / 4, side <= Vision.longestSide else {
+      return "views of \(tile) pixels in patches of \(patch)"
+    }
+    guard grid.allSatisfy({ size in
+      [size.width, size.height].allSatisfy { $0 > 0 && $0 % tile == 0 && $0 <= Limits.imageSide }
+    }) else { return "a canvas that is not whole views of \(tile) pixels, or larger than \(Limits.imageSide)" }
+    guard maximumFrames > 0, framesPerSecond > 0 else { return "no frames" }
+    return nil
   }
 
   /// Patches of a view's side.

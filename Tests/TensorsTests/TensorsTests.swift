@@ -188,6 +188,24 @@ struct GraphTests {
     #expect(pruned.output == 1 && pruned.nodes[1].inputs[0] == .node(0))
   }
 
+  @Test("numbers that describe no views are refused")
+  func numbersThatDescribeNoViewsAreRefused() throws {
+    let good = Vision(tile: 36, patch: 8, width: 4, grid: [.init(36, 72)])
+    let changes: [(inout Vision) -> Void] = [
+      { $0.patch = 0 }, { $0.patch = 37 }, { $0.tile = 5_000 }, { $0.tile = 2_600; $0.patch = 10; $0.grid = [] },
+      { $0.grid = [.init(36, 40)] }, { $0.grid = [.init(0, 36)] }, { $0.grid = [.init(36 * 1_000, 36)] },
+      { $0.maximumFrames = 0 },
+    ]
+    for (index, change) in ([{ _ in }] + changes).enumerated() {
+      var model = Model(configuration: Configuration(architecture: "test", width: 4, vocabulary: 1, maximumTokens: 1))
+      var vision = good
+      change(&vision)
+      model.configuration.vision = vision
+      let result = outcome { () throws(Failure) in try model.checkInvariants() }
+      if case .success = result { #expect(index == 0, "change \(index)") } else { #expect(index > 0, "change \(index)") }
+    }
+  }
+
   @Test("a model's invariants name every fault")
   func aModelSInvariantsNameEveryFault() throws {
     var model = Model(configuration: Configuration(architecture: "test", width: 4, vocabulary: 1, maximumTokens: 1))
