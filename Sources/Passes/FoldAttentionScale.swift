@@ -22,11 +22,11 @@ extension Pass {
           inputs.append(
             model.add(tensor.name.made("scaled"), shape: tensor.shape) { (threads) throws(Failure) in
               let values = try tensor.floats(threads: threads)
-              let result = try Buffer(count: values.count)
-              values.with(Float.self) { values in
-                result.with(Float.self) { for i in 0..<$0.count { $0[i] = Float(Double(values[i]) * factor) } }
+              return try computedRows(tensor.rows, tensor.columns, threads: threads) { row, target in
+                values.withRow(row, target.count) { values in
+                  for i in target.indices { target[i] = Float(Double(values[i]) * factor) }
+                }
               }
-              return result
             })
         }
         graph.replace(query, with: .init(linear.op, inputs))

@@ -14,13 +14,11 @@ extension Pass {
         let width = table.columns
         let folded = model.add(table.name.made("bias"), shape: table.shape) { (threads) throws(Failure) in
           let (values, shift) = (try table.floats(threads: threads), try bias.floats(threads: threads))
-          let result = try Buffer(count: values.count)
-          values.with(Float.self) { values in
-            shift.with(Float.self) { shift in
-              result.with(Float.self) { for i in 0..<$0.count { $0[i] = values[i] + shift[i % width] } }
+          return try computedRows(table.rows, width, threads: threads) { row, target in
+            shift.withRow(0, width) { shift in
+              values.withRow(row, width) { values in for i in 0..<width { target[i] = values[i] + shift[i] } }
             }
           }
-          return result
         }
         let (linear, lookup) = (graph.nodes[match.linear], graph.nodes[match.lookup])
         graph.replace(match.linear, with: .init(linear.op, Array(linear.inputs.prefix(2))))

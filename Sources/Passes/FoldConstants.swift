@@ -16,15 +16,11 @@ extension Pass {
         let folded = model.add(name, shape: table.shape) { (threads) throws(Failure) in
           let values = try table.floats(threads: threads)
           let constant = try rows.floats(threads: threads)
-          let result = try Buffer(count: values.count)
-          values.with(Float.self) { values in
-            constant.with(Float.self) { constant in
-              result.with(Float.self) { result in
-                for i in 0..<result.count { result[i] = values[i] + constant[row * width + i % width] }
-              }
+          return try computedRows(table.rows, width, threads: threads) { place, target in
+            constant.withRow(row, width) { constant in
+              values.withRow(place, width) { values in for i in 0..<width { target[i] = values[i] + constant[i] } }
             }
           }
-          return result
         }
         graph.replace(match.lookup, with: .init(.embedding, [folded, graph.nodes[match.lookup].inputs[1]]))
         graph.replace(index, with: graph.nodes[match.sum])

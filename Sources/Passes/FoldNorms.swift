@@ -38,13 +38,11 @@ extension Pass {
     let (rows, columns) = (weight.rows, weight.columns)
     let folded = model.add(weight.name.made("gain"), shape: weight.shape) { (threads) throws(Failure) in
       let (w, g) = (try weight.floats(threads: threads), try gain.floats(threads: threads))
-      let result = try Buffer(count: w.count)
-      w.with(Float.self) { w in
-        g.with(Float.self) { g in
-          result.with(Float.self) { for i in 0..<$0.count { $0[i] = w[i] * g[i % columns] } }
+      return try computedRows(rows, columns, threads: threads) { row, target in
+        g.withRow(0, columns) { g in
+          w.withRow(row, columns) { w in for column in 0..<columns { target[column] = w[column] * g[column] } }
         }
       }
-      return result
     }
     var inputs = [linear.inputs[0], folded]
     if let shift {
@@ -52,19 +50,13 @@ extension Pass {
         model.add((bias?.name ?? weight.name).made("shift"), shape: [rows]) { (threads) throws(Failure) in
           let (w, h) = (try weight.floats(threads: threads), try shift.floats(threads: threads))
           let old = try bias?.floats(threads: threads)
-          let result = try Buffer(count: rows * 4)
-          w.with(Float.self) { w in
-            h.with(Float.self) { h in
-              result.with(Float.self) { result in
-                for row in 0..<rows {
-                  let start = old?.with(Float.self) { Double($0[row]) } ?? 0
-                  result[row] = Float(
-                    (0..<columns).reduce(start) { $0 + Double(w[row * columns + $1]) * Double(h[$1]) })
-                }
-              }
+          return try computedRows(rows, 1, threads: threads) { row, target in
+            var sum = Double(old?.withRow(row, 1) { $0[0] } ?? 0)
+            h.withRow(0, columns) { h in
+              w.withRow(row, columns) { w in for column in 0..<columns { sum += Double(w[column]) * Double(h[column]) } }
             }
+            target[0] = Float(sum)
           }
-          return result
         })
     } else if let bias {
       inputs.append(.tensor(bias.name))

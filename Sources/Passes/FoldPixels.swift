@@ -18,32 +18,24 @@ extension Pass {
         let (rows, columns) = (weight.rows, weight.columns)
         let channel = columns / rescale.mean.count
         let scaled = model.add(weight.name.made("pixels"), shape: [rows, columns]) { (threads) throws(Failure) in
-          let (w, result) = (try weight.floats(threads: threads), try Buffer(count: rows * columns * 4))
-          w.with(Float.self) { w in
-            result.with(Float.self) { result in
-              for i in 0..<w.count {
-                result[i] = Float(Double(w[i]) * rescale.factor / rescale.deviation[i % columns / channel])
-              }
+          let w = try weight.floats(threads: threads)
+          return try computedRows(rows, columns, threads: threads) { row, target in
+            w.withRow(row, columns) { w in
+              for i in 0..<columns { target[i] = Float(Double(w[i]) * rescale.factor / rescale.deviation[i / channel]) }
             }
           }
-          return result
         }
         let shifted = model.add((bias?.name ?? weight.name).made("shift"), shape: [rows]) { (threads) throws(Failure) in
-          let (w, result) = (try weight.floats(threads: threads), try Buffer(count: rows * 4))
-          let old = try bias?.floats(threads: threads).array(of: Float.self)
-          w.with(Float.self) { w in
-            result.with(Float.self) { result in
-              for row in 0..<rows {
-                var sum = Double(old?[row] ?? 0)
-                for column in 0..<columns {
-                  let c = column / channel
-                  sum -= Double(w[row * columns + column]) * rescale.mean[c] / rescale.deviation[c]
-                }
-                result[row] = Float(sum)
+          let (w, old) = (try weight.floats(threads: threads), try bias?.floats(threads: threads))
+          return try computedRows(rows, 1, threads: threads) { row, target in
+            var sum = Double(old?.withRow(row, 1) { $0[0] } ?? 0)
+            w.withRow(row, columns) { w in
+              for i in 0..<columns {
+                sum -= Double(w[i]) * rescale.mean[i / channel] / rescale.deviation[i / channel]
               }
             }
+            target[0] = Float(sum)
           }
-          return result
         }
         graph.replace(index, with: .init(graph.nodes[index].op, [graph.nodes[below].inputs[0], scaled, shifted]))
       }

@@ -62,19 +62,15 @@ extension Model {
   /// A Float32 copy of a tensor with zeros after its rows and columns; `columns` nil for a vector, whose elements are rows.
   fileprivate mutating func padded(_ tensor: Tensor, rows: Int, columns: Int?) -> Graph.Source {
     let (oldRows, oldColumns) = columns == nil ? (tensor.count, 1) : (tensor.rows, tensor.columns)
-    let newColumns = columns ?? 1
-    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, newColumns]) {
+    let width = columns ?? 1
+    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, width]) {
       (threads) throws(Failure) in
-      let (values, result) = (try tensor.floats(threads: threads), try Buffer(count: rows * newColumns * 4))
-      result.clear()
-      values.with(Float.self) { values in
-        result.with(Float.self) { result in
-          for row in 0..<oldRows {
-            for column in 0..<oldColumns { result[row * newColumns + column] = values[row * oldColumns + column] }
-          }
-        }
+      let values = try tensor.floats(threads: threads)
+      return try computedRows(rows, width, threads: threads) { row, target in
+        target.update(repeating: 0)
+        guard row < oldRows else { return }
+        values.withRow(row, oldColumns) { values in for i in 0..<oldColumns { target[i] = values[i] } }
       }
-      return result
     }
   }
 }

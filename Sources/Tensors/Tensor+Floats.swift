@@ -12,9 +12,15 @@ extension Tensor {
     if encoding == .plain(.F32) { return bytes }
     guard let size = Checked.multiply(count, 4) else { throw Failure(.limit, "tensor \(name.quoted) is too large") }
     let result = try Buffer(count: size)
-    try bytes.withBytes { (source) throws(Failure) in
-      try result.withMutableBytes { (target) throws(Failure) in
-        try decodeRows(0..<rows, of: source, into: target.assumingMemoryBound(to: Float.self))
+    let step = max(1, (1 << 18) / max(1, columns))
+    let columns = columns
+    try parallel(Checked.ceilDivide(rows, step), threads: threads) { (task) throws(Failure) in
+      let range = task * step..<min(rows, (task + 1) * step)
+      try bytes.withBytes { (source) throws(Failure) in
+        try result.with(Float.self) { (target) throws(Failure) in
+          let part = target[range.lowerBound * columns..<range.upperBound * columns]
+          try decodeRows(range, of: source, into: UnsafeMutableBufferPointer(rebasing: part))
+        }
       }
     }
     return result

@@ -170,7 +170,7 @@ struct QuantizeTests {
     try Pass.run([.quantize(recipe)], on: &model, notes: &notes)
     #expect(model["up.weight"]?.encoding.text == "int8 g16" && model["down.weight"]?.encoding.text == "F32")
     #expect(model["q.bias"]?.encoding.text == "F32" && model["norm.gain"]?.encoding.text == "F32")
-    #expect(model.graphs[0].graph.nodes.count { $0.op == .linear(.int8) } == 5)
+    #expect(model.graphs[0].graph.nodes.count { $0.op == .linear(.int8) } == 6)
     let absent = QuantizeRecipe(linear: .keep, table: .keep, input: .float, overrides: [("nothing*", .keep)])
     #expect(throws: Failure.self) { try Pass.run([.quantize(absent)], on: &model, notes: &notes) }
   }
