@@ -43,6 +43,9 @@ class Thing:
 class Scene:
     """One thing, or two with a relation of the first to the second."""
 
+    # How often `vary` turns the relation round; as often as it changes each thing when None.
+    relation_share = None
+
     def __init__(self, r, count):
         self.things = [Thing(r) for _ in range(count)]
         while count == 2 and self.things[0].label() == self.things[1].label():
@@ -58,7 +61,10 @@ class Scene:
         """Another scene that differs in one attribute of one thing, or in the relation."""
         other = Scene.__new__(Scene)
         other.things, other.relation = list(self.things), self.relation
-        which = r.randrange(len(self.things) + (1 if self.relation else 0))
+        if self.relation and self.relation_share is not None:
+            which = len(self.things) if r.random() < self.relation_share else r.randrange(len(self.things))
+        else:
+            which = r.randrange(len(self.things) + (1 if self.relation else 0))
         if which == len(self.things):
             swap = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
             other.relation = swap[self.relation]

@@ -21,6 +21,7 @@ from scenes import COLOURS, PROMPTS, SHAPES, Motion, Scene, Thing, background, p
 parser = argparse.ArgumentParser()
 parser.add_argument("out")
 parser.add_argument("--steps", type=int, default=2400)
+parser.add_argument("--start", help="a checkpoint to go on from, with more weight on what stands where")
 parser.add_argument("--tower-steps", type=int, default=900)
 parser.add_argument("--seed", type=int, default=7)
 parser.add_argument("--rate", type=float, default=1.2e-3)
@@ -49,7 +50,7 @@ def batch(r, task, size):
     """Queries, targets, and a key for each target; equal keys are no negatives of each other."""
     queries, targets, keys = [], [], []
     if task in ("i2t", "t2i"):
-        for scene in varied(r, size, lambda: Scene(r, 1 if r.random() < .3 else 2)):
+        for scene in varied(r, size, lambda: Scene(r, 1 if r.random() < (.12 if options.start else .3) else 2)):
             image = scene.draw(r)[0]
             keys.append(scene.caption())
             if task == "i2t":
@@ -136,25 +137,34 @@ def save(model, name):
 def main():
     model = Llave(tokenizer.get_vocab_size())
     print(sum(p.numel() for p in model.parameters()), "parameters", flush=True)
-    pretrain_tower(model, options.tower_steps)
+    if options.start:
+        from safetensors.torch import load_file
+
+        model.load_state_dict({("image_newline" if k == "model.image_newline" else k): v.float() for k, v in load_file(options.start).items()})
+        Scene.relation_share = .5
+    else:
+        pretrain_tower(model, options.tower_steps)
     r = random.Random(options.seed)
     decayed = [p for p in model.parameters() if p.dim() > 1]
     optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=.02), dict(params=[p for p in model.parameters() if p.dim() == 1], weight_decay=0)],
                                   lr=options.rate, betas=(.9, .98))
-    mix = ["i2t"] * 4 + ["t2i"] * 3 + ["classification"] * 2 + ["vqa"] * 4 + ["grounding"] * 2 + ["video"] * 3
+    if options.start:
+        mix = ["i2t"] * 5 + ["t2i"] * 4 + ["classification", "grounding"] + ["vqa"] * 3 + ["video"] * 3
+    else:
+        mix = ["i2t"] * 4 + ["t2i"] * 3 + ["classification"] * 2 + ["vqa"] * 4 + ["grounding"] * 2 + ["video"] * 3
     started, recent = time.time(), {}
     for step in range(options.steps):
         share = step / options.steps
-        rate = options.rate * min(1, (step + 1) / 100) * (.02 + .98 * (1 + math.cos(math.pi * share)) / 2)
+        rate = options.rate * min(1, (step + 1) / (30 if options.start else 100)) * (.02 + .98 * (1 + math.cos(math.pi * share)) / 2)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        task = r.choice(mix) if step > 150 else r.choice(["classification", "i2t", "vqa"])
+        task = r.choice(mix) if step > 150 or options.start else r.choice(["classification", "i2t", "vqa"])
         queries, targets, keys = batch(r, task, 64)
         vectors = model(queries + targets)
         q, t = vectors[:len(queries)], vectors[len(queries):]
         same = torch.tensor([[a == b and i != j for j, b in enumerate(keys)] for i, a in enumerate(keys)])
         # Scale and hardness grow from gentle values: a random start sees nothing but noise at 50 and 9.
-        ramp = min(1, share / .25)
+        ramp = 1 if options.start else min(1, share / .25)
         loss = hardness_weighted_loss(q, t, 15 + 35 * ramp, 9 * ramp, same)
         optimizer.zero_grad()
         loss.backward()
