@@ -30,15 +30,22 @@ public struct FileSystem: Sendable {
 public enum Temporaries {
   private static let paths = Mutex<Set<String>>([])
 
-  static func add(_ path: String) { _ = paths.withLock { $0.insert(path) } }
+  /// Calls `open`, which makes the file at `path`. No signal comes between the file and its place in the list.
+  static func create(_ path: String, _ open: () -> Int32) -> Int32 {
+    paths.withLock { all in
+      let descriptor = open()
+      if descriptor >= 0 { all.insert(path) }
+      return descriptor
+    }
+  }
 
   static func remove(_ path: String) { _ = paths.withLock { $0.remove(path) } }
 
-  /// Unlinks them all; for a program about to end.
-  public static func unlinkAll() {
+  /// Unlinks them all and ends the program; nothing can make another meanwhile.
+  public static func unlinkAllAndExit(_ code: Int32) -> Never {
     paths.withLock { all in
       for path in all { unlink(path) }
-      all.removeAll()
+      _exit(code)
     }
   }
 }

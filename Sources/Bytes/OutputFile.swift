@@ -39,7 +39,10 @@ public final class OutputFile {
         "." + (name.utf8.count + suffix.utf8.count < 255 ? name : String(head.unicodeScalars.filter(\.isASCII)))
         + suffix
       temporaryPath = folder + "/" + temporary
-      descriptor = system.openat(directory, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+      let name = temporary
+      descriptor = Temporaries.create(temporaryPath) {
+        system.openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+      }
       guard descriptor >= 0 else { throw refuse("cannot be created: \(InputFile.words(errno))") }
     } catch {
       close(directory)
@@ -50,7 +53,6 @@ public final class OutputFile {
     self.directory = directory
     self.system = system
     self.isReplacing = isReplacing
-    Temporaries.add(temporaryPath)
     flock(descriptor, LOCK_EX | LOCK_NB)
   }
 

@@ -16,8 +16,7 @@ enum Output {
       let wrote = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
       if wrote < 0 && errno == EINTR { continue }
       guard wrote > 0 else {
-        Temporaries.unlinkAll()
-        exit(errno == EPIPE ? 0 : 74)
+        Temporaries.unlinkAllAndExit(errno == EPIPE ? 0 : 74)
       }
       rest = rest.dropFirst(wrote)
     }

@@ -20,8 +20,7 @@ enum Signals {
         for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
         var number: Int32 = 0
         while sigwait(&set, &number) != 0 {}
-        Temporaries.unlinkAll()
-        _exit(128 + number)
+        Temporaries.unlinkAllAndExit(128 + number)
       }, nil)
   }
 }
