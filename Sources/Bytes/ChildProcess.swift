@@ -42,11 +42,23 @@ public final class ChildProcess {
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
     posix_spawn_file_actions_adddup2(&actions, errors, 2)
+    // This program blocks the signals that stop it and ignores broken pipes; the child must do neither.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    var usual = sigset_t()
+    sigemptyset(&usual)
+    sigaddset(&usual, SIGPIPE)
+    posix_spawnattr_setsigdefault(&attributes, &usual)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
     var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     var identifier: pid_t = 0
-    let status = posix_spawnp(&identifier, words[0], &actions, nil, &arguments, environ)
+    let status = posix_spawnp(&identifier, words[0], &actions, &attributes, &arguments, environ)
     for argument in arguments { free(argument) }
     posix_spawn_file_actions_destroy(&actions)
+    posix_spawnattr_destroy(&attributes)
     close(ends[1])
     return (status, identifier, ends[0])
   }
@@ -102,7 +114,8 @@ public final class ChildProcess {
     let count = pread(fileno(messages), &text, text.count, 0)
     guard count > 0 else { return nil }
     let line = text[..<count].prefix { $0 != 0x0A }
-    return String(decoding: line, as: UTF8.self)
+    // It may quote the file, which may hold anything.
+    return Failure.escaped(Array(line), limit: 200)
   }
 
   private func stop() {

@@ -45,7 +45,7 @@ struct GraphRunner: Sendable {
     resident = weights
   }
 
-  /// Bytes of the weights that a graph multiplies with. Tables are looked up row by row and need not be held.
+  /// Bytes of all tensors that a graph reads.
   static func weightBytes(_ graph: Graph, _ model: Model) -> Int {
     graph.tensors.reduce(0) { $0 + (model[$1]?.byteCount ?? 0) }
   }

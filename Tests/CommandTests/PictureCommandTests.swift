@@ -109,4 +109,33 @@ struct PictureCommandTests {
     let collapsed = try ProgramRun(["eval", m, "--data", directory.path + "/data/own.jsonl", "--max-tokens", "3"])
     #expect(collapsed.status == 1 && collapsed.errors.contains("nearly the same"), "\(collapsed.output)")
   }
+
+  @Test("of a long clip the frames of the rule are taken, and no others")
+  func ofALongClipTheFramesOfTheRuleAreTaken() throws {
+    let directory = try PictureCommandTests.imported()
+    func ffmpeg(_ arguments: [String]) throws {
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+      process.arguments = ["ffmpeg", "-v", "error", "-y"] + arguments
+      process.standardInput = FileHandle.nullDevice
+      try process.run()
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 0)
+    }
+    // Two seconds at 25 frames a second: every eighth frame. The short clip is those, cut out another way.
+    let (long, short) = (directory.path + "/long.mkv", directory.path + "/short.mkv")
+    try ffmpeg(["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
+    try ffmpeg(["-i", long, "-vf", "select=not(mod(n\\,8)),setpts=N/3/TB", "-r", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0", short])
+    let input = #"{"video":"\#(long)"}"# + "\n" + #"{"video":"\#(short)"}"# + "\n" + #"{"video":"clip.mkv"}"#
+    let items = try directory.write("clips.jsonl", input)
+    let tokens = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--tokens"])
+    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items])
+    let rows = run.output.split(separator: "\n")
+    try #require(run.status == 0 && rows.count == 3 && !run.output.contains("error"), "\(run.output.prefix(300))")
+    #expect(rows[0] == rows[1] && rows[0] != rows[2])
+    // Seven frames of two rows of two features and a newline.
+    let first = try JSON.parse(Array(try #require(tokens.output.split(separator: "\n").first).utf8))
+    let features = try first.required("tokens").elements().filter { try $0.integer(in: -1_000...10_000) < 0 }
+    #expect(features.count == 7 * 2 * 3)
+  }
 }

