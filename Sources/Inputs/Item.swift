@@ -24,6 +24,9 @@ public struct Item: Sendable, Hashable {
     }
   }
 
+  /// Where a picture or video of an item is: absolute, or below the folder of the item's file, which ends in a slash.
+  public static func path(_ name: String, in folder: String) -> String { name.hasPrefix("/") ? name : folder + name }
+
   /// Ids may be text or whole numbers, and are kept as text.
   static func identifier(_ json: JSON) throws(Failure) -> String {
     json.kind == .number ? String(try json.integer("id", in: Int.min...Int.max)) : try json.string("id")

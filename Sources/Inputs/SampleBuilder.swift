@@ -80,7 +80,7 @@ public struct SampleBuilder: Sendable {
       if index > 0 {
         let picture =
           index <= item.images.count
-          ? try image(path(folder, item.images[index - 1])) : try video(path(folder, item.video ?? ""))
+          ? try image(Item.path(item.images[index - 1], in: folder)) : try video(Item.path(item.video ?? "", in: folder))
         let count = Int32(picture.featureCount)
         sample.ids += (features..<features + count).map { -1 - $0 }
         features += count
@@ -97,9 +97,6 @@ public struct SampleBuilder: Sendable {
   }
 
   // MARK: Pictures
-
-  /// A path beside the items' file, unless it is absolute.
-  private func path(_ folder: String, _ name: String) -> String { name.hasPrefix("/") ? name : folder + name }
 
   private func vision() throws(Failure) -> Vision {
     guard let vision = configuration.vision else {
@@ -133,7 +130,7 @@ public struct SampleBuilder: Sendable {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes one image and nothing else")
     }
     let vision = try vision()
-    let views = AnyRes(vision).views(try Picture(path: path(folder, item.images[0])))
+    let views = AnyRes(vision).views(try Picture(path: Item.path(item.images[0], in: folder)))
     return Built(sample: Sample(ids: [], pictures: [sample(views, AnyRes.Blend(), vision)]), cut: 0)
   }
 }

@@ -137,6 +137,8 @@ struct LoadedModel: Sendable {
       case .failure(let failure): results[index] = Embedded(result: .failure(failure))
       case .success(let built):
         results[index] = Embedded(result: .success([]), cut: built.cut)
+        // Not kept, so that the next run says again that it was cut.
+        if built.cut > 0 { keys[index] = nil }
         samples.append(built.sample)
         places.append(index)
       }
@@ -163,7 +165,7 @@ struct LoadedModel: Sendable {
     for text in [prompt, item.instruction, item.text] { add(text.map { [1] + Array($0.utf8) } ?? []) }
     add([UInt8(item.images.count & 255), item.video == nil ? 0 : 1])
     for name in item.images + (item.video.map { [$0] } ?? []) {
-      guard let file = try? InputFile(name.hasPrefix("/") ? name : folder + name) else { return nil }
+      guard let file = try? InputFile(Item.path(name, in: folder)) else { return nil }
       withUnsafeBytes(of: file.count) { hash.update($0) }
       do { try ByteView(file, 0, file.count).forEachChunk { (chunk) throws(Failure) in hash.update(chunk) } } catch {
         return nil

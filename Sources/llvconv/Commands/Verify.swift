@@ -117,7 +117,7 @@ private struct VerifyData {
     let item = items[index].item
     let names = item.images.map { ($0, "image") } + (item.video.map { [($0, "video")] } ?? [])
     return names.compactMap { name, kind in
-      guard let file = try? InputFile(name.hasPrefix("/") ? name : folder + name),
+      guard let file = try? InputFile(Item.path(name, in: folder)),
         let bytes = try? file.all(limit: FidelityReport.Picture.limit, what: kind)
       else { return nil }
       return FidelityReport.Picture(isVideo: kind == "video", bytes: bytes)
