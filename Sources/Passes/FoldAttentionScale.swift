@@ -20,13 +20,8 @@ extension Pass {
         var inputs = [linear.inputs[0]]
         for tensor in parameters {
           inputs.append(
-            model.add(tensor.name.made("scaled"), shape: tensor.shape) { (threads) throws(Failure) in
-              let values = try tensor.floats(threads: threads)
-              return try computedRows(tensor.rows, tensor.columns, threads: threads) { row, target in
-                values.withRow(row, target.count) { values in
-                  for i in target.indices { target[i] = Float(Double(values[i]) * factor) }
-                }
-              }
+            model.addRows(tensor.name.made("scaled"), of: tensor) { row, _ in
+              for i in row.indices { row[i] = Float(Double(row[i]) * factor) }
             })
         }
         graph.replace(query, with: .init(linear.op, inputs))

@@ -10,15 +10,8 @@ extension Pass {
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for index in graph.nodes.indices {
         guard let match = BiasedSum(graph, index, model) else { continue }
-        let (table, bias) = (match.table, match.bias)
-        let width = table.columns
-        let folded = model.add(table.name.made("bias"), shape: table.shape) { (threads) throws(Failure) in
-          let (values, shift) = (try table.floats(threads: threads), try bias.floats(threads: threads))
-          return try computedRows(table.rows, width, threads: threads) { row, target in
-            shift.withRow(0, width) { shift in
-              values.withRow(row, width) { values in for i in 0..<width { target[i] = values[i] + shift[i] } }
-            }
-          }
+        let folded = model.addRows(match.table.name.made("bias"), of: match.table, with: match.bias) { row, bias in
+          for column in row.indices { row[column] += bias[column] }
         }
         let (linear, lookup) = (graph.nodes[match.linear], graph.nodes[match.lookup])
         graph.replace(match.linear, with: .init(linear.op, Array(linear.inputs.prefix(2))))

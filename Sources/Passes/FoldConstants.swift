@@ -10,17 +10,10 @@ extension Pass {
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for index in graph.nodes.indices {
         guard let match = ConstantSum(graph, index, model) else { continue }
-        let (table, rows, row) = (match.table, match.rows, match.row)
-        let width = table.columns
-        let name = table.name.made("row\(row)")
-        let folded = model.add(name, shape: table.shape) { (threads) throws(Failure) in
-          let values = try table.floats(threads: threads)
-          let constant = try rows.floats(threads: threads)
-          return try computedRows(table.rows, width, threads: threads) { place, target in
-            constant.withRow(row, width) { constant in
-              values.withRow(place, width) { values in for i in 0..<width { target[i] = values[i] + constant[i] } }
-            }
-          }
+        let start = match.row * match.table.columns
+        let name = match.table.name.made("row\(match.row)")
+        let folded = model.addRows(name, of: match.table, with: match.rows) { row, rows in
+          for column in row.indices { row[column] += rows[start + column] }
         }
         graph.replace(match.lookup, with: .init(.embedding, [folded, graph.nodes[match.lookup].inputs[1]]))
         graph.replace(index, with: graph.nodes[match.sum])

@@ -35,38 +35,20 @@ extension Pass {
     let linear = graph.nodes[reader]
     guard let weight = model.tensor(linear.inputs[1]) else { return }
     let bias = linear.inputs.count > 2 ? model.tensor(linear.inputs[2]) : nil
-    let (rows, columns) = (weight.rows, weight.columns)
-    let folded = model.add(weight.name.made("gain"), shape: weight.shape) { (threads) throws(Failure) in
-      let (w, g) = (try weight.floats(threads: threads), try gain.floats(threads: threads))
-      return try computedRows(rows, columns, threads: threads) { row, target in
-        g.withRow(0, columns) { g in
-          w.withRow(row, columns) { w in for column in 0..<columns { target[column] = w[column] * g[column] } }
-        }
-      }
+    let folded = model.addRows(weight.name.made("gain"), of: weight, with: gain) { row, gain in
+      for column in row.indices { row[column] *= gain[column] }
     }
     var inputs = [linear.inputs[0], folded]
     if let shift {
       inputs.append(
-        model.add((bias?.name ?? weight.name).made("shift"), shape: [rows]) { (threads) throws(Failure) in
-          let (w, h) = (try weight.floats(threads: threads), try shift.floats(threads: threads))
-          let old = try bias?.floats(threads: threads)
-          return try computedRows(rows, 1, threads: threads) { row, target in
-            var sum = Double(old?.withRow(row, 1) { $0[0] } ?? 0)
-            h.withRow(0, columns) { h in
-              w.withRow(row, columns) { w in for column in 0..<columns { sum += Double(w[column]) * Double(h[column]) } }
-            }
-            target[0] = Float(sum)
-          }
+        model.addSums((bias?.name ?? weight.name).made("shift"), of: weight, plus: bias, with: shift) { row, shift in
+          var sum = 0.0
+          for column in row.indices { sum += Double(row[column]) * Double(shift[column]) }
+          return sum
         })
     } else if let bias {
       inputs.append(.tensor(bias.name))
     }
     graph.replace(reader, with: .init(linear.op, inputs))
-  }
-}
-
-extension Encoding {
-  var isPlain: Bool {
-    if case .plain = self { true } else { false }
   }
 }

@@ -15,27 +15,14 @@ extension Pass {
           let weight = model.tensor(graph.nodes[index].inputs[1])?.matrix, weight.encoding.isPlain
         else { continue }
         let bias = graph.nodes[index].inputs.count > 2 ? model.tensor(graph.nodes[index].inputs[2]) : nil
-        let (rows, columns) = (weight.rows, weight.columns)
-        let channel = columns / rescale.mean.count
-        let scaled = model.add(weight.name.made("pixels"), shape: [rows, columns]) { (threads) throws(Failure) in
-          let w = try weight.floats(threads: threads)
-          return try computedRows(rows, columns, threads: threads) { row, target in
-            w.withRow(row, columns) { w in
-              for i in 0..<columns { target[i] = Float(Double(w[i]) * rescale.factor / rescale.deviation[i / channel]) }
-            }
-          }
+        let channel = weight.columns / rescale.mean.count
+        let scaled = model.addRows(weight.name.made("pixels"), of: weight) { row, _ in
+          for i in row.indices { row[i] = Float(Double(row[i]) * rescale.factor / rescale.deviation[i / channel]) }
         }
-        let shifted = model.add((bias?.name ?? weight.name).made("shift"), shape: [rows]) { (threads) throws(Failure) in
-          let (w, old) = (try weight.floats(threads: threads), try bias?.floats(threads: threads))
-          return try computedRows(rows, 1, threads: threads) { row, target in
-            var sum = Double(old?.withRow(row, 1) { $0[0] } ?? 0)
-            w.withRow(row, columns) { w in
-              for i in 0..<columns {
-                sum -= Double(w[i]) * rescale.mean[i / channel] / rescale.deviation[i / channel]
-              }
-            }
-            target[0] = Float(sum)
-          }
+        let shifted = model.addSums((bias?.name ?? weight.name).made("shift"), of: weight, plus: bias) { row, _ in
+          var sum = 0.0
+          for i in row.indices { sum -= Double(row[i]) * rescale.mean[i / channel] / rescale.deviation[i / channel] }
+          return sum
         }
         graph.replace(index, with: .init(graph.nodes[index].op, [graph.nodes[below].inputs[0], scaled, shifted]))
       }

@@ -72,15 +72,42 @@ extension Model {
     let shape = isMatrix ? [rows, tensors[0].columns] : [rows]
     let isUniform = tensors.allSatisfy { $0.encoding == tensors[0].encoding }
     let encoding = isUniform ? tensors[0].encoding : .plain(.F32)
-    let computation = Tensor.Computation { (threads) throws(Failure) in
-      var parts: [ByteView] = []
-      for tensor in tensors {
-        parts.append(ByteView(try isUniform ? tensor.load(threads: threads) : tensor.floats(threads: threads)))
-      }
-      guard let joined = ByteView(joining: parts) else { throw Failure(.limit, "tensor is too large") }
-      return (try joined.load(), nil)
-    }
-    set(Tensor(name, shape: shape, encoding: encoding, content: .computed(computation)))
+    let isRead = isMatrix && encoding == .plain(.F32)
+    let content: Tensor.Content =
+      isRead
+      ? .rows { (threads) throws(Failure) in try RowReader(joining: tensors, threads: threads) }
+      : .computed(
+        Tensor.Computation { (threads) throws(Failure) in
+          var parts: [ByteView] = []
+          for tensor in tensors {
+            parts.append(ByteView(try isUniform ? tensor.load(threads: threads) : tensor.floats(threads: threads)))
+          }
+          guard let joined = ByteView(joining: parts) else { throw Failure(.limit, "tensor is too large") }
+          return (try joined.load(), nil)
+        })
+    set(Tensor(name, shape: shape, encoding: encoding, content: content))
     return name
+  }
+}
+
+extension RowReader {
+  /// The rows of matrices of one width, one after the other.
+  fileprivate init(joining tensors: [Tensor], threads: Int) throws(Failure) {
+    var parts: [(reader: RowReader, start: Int, rows: Int)] = []
+    for tensor in tensors {
+      let start = parts.last.map { $0.start + $0.rows } ?? 0
+      parts.append((try tensor.rowReader(threads: threads), start, tensor.rows))
+    }
+    let (readers, columns) = (parts, tensors[0].columns)
+    self.init { (span, target) throws(Failure) in
+      for part in readers {
+        let own = span.clamped(to: part.start..<part.start + part.rows)
+        guard !own.isEmpty else { continue }
+        let rows = own.lowerBound - part.start..<own.upperBound - part.start
+        try part.reader.read(rows, into: target + (own.lowerBound - span.lowerBound) * columns)
+      }
+    } end: { (isComplete) throws(Failure) in
+      for part in readers { try part.reader.finish(isComplete: isComplete) }
+    }
   }
 }

@@ -21,13 +21,12 @@ extension Pass {
           var node = graph.nodes[place]
           for input in 1..<node.inputs.count {
             guard let tensor = model.tensor(node.inputs[input]) else { continue }
-            node.inputs[input] = model.padded(
-              tensor, rows: padded, columns: tensor.shape.count > 1 ? tensor.columns : nil)
+            node.inputs[input] = model.padded(tensor, tensor.shape.count > 1 ? [padded, tensor.columns] : [padded])
           }
           graph.replace(place, with: node)
         }
         var node = graph.nodes[index]
-        node.inputs[1] = model.padded(last, rows: last.rows, columns: padded)
+        node.inputs[1] = model.padded(last, [last.rows, padded])
         graph.replace(index, with: node)
       }
     }
@@ -59,17 +58,22 @@ extension Pass {
 }
 
 extension Model {
-  /// A Float32 copy of a tensor with zeros after its rows and columns; `columns` nil for a vector, whose elements are rows.
-  fileprivate mutating func padded(_ tensor: Tensor, rows: Int, columns: Int?) -> Graph.Source {
-    let (oldRows, oldColumns) = columns == nil ? (tensor.count, 1) : (tensor.rows, tensor.columns)
-    let width = columns ?? 1
-    return add(tensor.name.made("padded"), shape: columns == nil ? [rows] : [rows, width]) {
-      (threads) throws(Failure) in
-      let values = try tensor.floats(threads: threads)
-      return try computedRows(rows, width, threads: threads) { row, target in
-        target.update(repeating: 0)
-        guard row < oldRows else { return }
-        values.withRow(row, oldColumns) { values in for i in 0..<oldColumns { target[i] = values[i] } }
+  /// A Float32 copy of a tensor with zeros after its rows and columns.
+  fileprivate mutating func padded(_ tensor: Tensor, _ shape: [Int]) -> Graph.Source {
+    let (rows, columns, width) = (tensor.rows, tensor.columns, shape[shape.count - 1])
+    return add(tensor.name.made("padded"), shape: shape) { (threads) throws(Failure) in
+      let reader = try tensor.rowReader(threads: threads)
+      return RowReader { (span, target) throws(Failure) in
+        let old = min(rows, span.lowerBound)..<min(rows, span.upperBound)
+        if !old.isEmpty { try reader.read(old, into: target) }
+        // Rows move apart from the last to the first, so that none is written over before it has moved.
+        for row in (0..<span.count).reversed() {
+          let kept = row < old.count ? columns : 0
+          (target + row * width).update(from: target + row * columns, count: kept)
+          (target + row * width + kept).update(repeating: 0, count: width - kept)
+        }
+      } end: { (isComplete) throws(Failure) in
+        try reader.finish(isComplete: isComplete)
       }
     }
   }

@@ -52,15 +52,6 @@ extension Model {
   func tensor(_ source: Graph.Source) -> Tensor? {
     if case .tensor(let name) = source { self[name] } else { nil }
   }
-
-  /// Adds a Float32 tensor that is computed from others when it is written. Its name must be free.
-  mutating func add(
-    _ name: TensorName, shape: [Int], _ compute: @escaping @Sendable (_ threads: Int) throws(Failure) -> Buffer
-  ) -> Graph.Source {
-    let computation = Tensor.Computation { (threads) throws(Failure) in (try compute(threads), nil) }
-    set(Tensor(name, shape: shape, encoding: .plain(.F32), content: .computed(computation)))
-    return .tensor(name)
-  }
 }
 
 extension TensorName {

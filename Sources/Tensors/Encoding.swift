@@ -7,6 +7,10 @@ public enum Encoding: Sendable, Hashable {
   /// Integer codes with one scale, and where affine one zero, for each group of a row.
   case grouped(GroupedInteger)
 
+  public var isPlain: Bool {
+    if case .plain = self { true } else { false }
+  }
+
   /// Bytes for a tensor of `shape`; nil when that overflows or is no whole number of bytes.
   public func byteCount(_ shape: [Int]) -> Int? {
     switch self {

@@ -100,7 +100,7 @@ extension Tensor {
     switch content {
     case .bytes(let view): held = view.count
     case .stored(let stored): held = stored.count
-    case .computed: return nil
+    case .computed, .rows: return nil
     }
     return held == bytes
       ? nil : Failure(.malformed, "holds \(held) bytes, but \(encoding.text) \(shape) needs \(bytes)")

@@ -12,6 +12,8 @@ public struct Tensor: Sendable {
     case bytes(ByteView)
     case stored(StoredBytes)
     case computed(Computation)
+    /// Float32, computed row by row from rows of other tensors.
+    case rows(@Sendable (_ threads: Int) throws(Failure) -> RowReader)
   }
 
   /// Work that makes a tensor's bytes, done each time it is asked for and held by nobody. Passes make these, so that a
@@ -62,6 +64,7 @@ public struct Tensor: Sendable {
           throw Failure(.internal, "computed \(buffer.count) bytes, \(byteCount) expected")
         }
         return (buffer, loss)
+      case .rows(let open): return (try open(threads).all(rows: rows, columns: columns, threads: threads), nil)
       }
     } catch { throw error.about("tensor \(name.quoted)") }
   }

@@ -122,7 +122,7 @@ private struct QuantizePlan {
 
   func printDry(_ notes: [String], threads: Int, asJSON: Bool) throws(Failure) {
     let seconds = try estimate(threads: threads)
-    let largest = after.tensors.map { $0.byteCount + (isComputedWhole($0) ? $0.count * 4 : 0) }.max() ?? 0
+    let largest = after.tensors.map { $0.byteCount }.max() ?? 0
     let memory = largest + (64 << 20)
     if asJSON {
       Output.print([
@@ -147,10 +147,6 @@ private struct QuantizePlan {
     Output.print("bits per weight  \(bitsPerWeight.fixed(2)) over \(weights) quantized weights")
     Output.print("memory           about \(Output.size(memory))")
     Output.print("time             about \(seconds.fixed(1)) s with \(threads) threads")
-  }
-
-  private func isComputedWhole(_ tensor: Tensor) -> Bool {
-    if case .plain = tensor.encoding, case .computed = tensor.content { true } else { false }
   }
 
   /// Measured on one quantized tensor of middling size, and scaled.
