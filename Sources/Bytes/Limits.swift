@@ -21,6 +21,8 @@ public enum Limits {
   public static let videoFrames = 1_000_000
   /// No LZ4 block expands more than this many times (the codec's own bound).
   public static let lz4Expansion = 255
+  /// Of tensor data in a GGUF file.
+  public static let alignment = 1 << 16
 
   /// Name, value and unit, in the order printed.
   public static let table: [(name: String, value: Int, unit: String)] = [
@@ -37,6 +39,7 @@ public enum Limits {
     ("shards", shards, "files"),
     ("container manifest", manifest, "bytes"),
     ("GGUF array", arrayElements, "elements"),
+    ("GGUF alignment", alignment, "bytes"),
     ("input line", itemLine, "bytes"),
     ("image side", imageSide, "pixels"),
     ("image", imagePixels, "pixels"),

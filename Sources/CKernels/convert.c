@@ -72,3 +72,22 @@ uint16_t llv_half_from_float(float value) {
 }
 
 float llv_half_to_float(uint16_t half) { return half_to_float(half); }
+
+void llv_f32_to_f16(const float *source, void *target, size_t count) {
+  uint8_t *to = target;
+  for (size_t i = 0; i < count; i++) {
+    uint16_t half = llv_half_from_float(source[i]);
+    memcpy(to + 2 * i, &half, 2);
+  }
+}
+
+LLV_INLINE void llv_f32_to_bf16_body(const float *source, void *target, size_t count) {
+  uint8_t *to = target;
+  for (size_t i = 0; i < count; i++) {
+    uint32_t bits = float_bits(source[i]);
+    uint32_t rounded = (bits & 0x7FFFFFFF) > 0x7F800000 ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+    uint16_t half = (uint16_t)(rounded >> 16);
+    memcpy(to + 2 * i, &half, 2);
+  }
+}
+LLV_DISPATCH(llv_f32_to_bf16, (const float *source, void *target, size_t count), (source, target, count))

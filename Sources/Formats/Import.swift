@@ -68,7 +68,7 @@ public enum Import {
     guard case .gguf = try CheckpointFormat.detect(file) else {
       return try file.all(limit: Limits.tokenizer, what: "tokenizer")
     }
-    do throws(Failure) { return try GGUF.read(path).tokenizerJSON().bytes() } catch { throw error.inFile(path) }
+    do throws(Failure) { return try GGUF.read(path).keys.tokenizerJSON().bytes() } catch { throw error.inFile(path) }
   }
 
   /// What `history` says of an import: name, size and SHA-256 of each file that holds tensors.

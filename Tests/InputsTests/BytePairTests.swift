@@ -158,7 +158,7 @@ struct BytePairTests {
     file.add("tokenizer.ggml.merges", strings: merges)
     let directory = try TemporaryDirectory()
     try directory.write("vocabulary.gguf", file.bytes)
-    let made = try GGUF.read(directory.path + "/vocabulary.gguf").tokenizerJSON().bytes()
+    let made = try GGUF.read(directory.path + "/vocabulary.gguf").keys.tokenizerJSON().bytes()
     let tokenizer = try Tokenizer.load { (name) throws(Failure) in name == "tokenizer.json" ? made : nil }
     for row in try Repository.json("Tests/Goldens/bytepair-cases.json").elements() {
       #expect(tokenizer.ids(try row.required("text").string()) == (try BytePairTests.ids(try row.required("ids"))))
@@ -168,37 +168,5 @@ struct BytePairTests {
       try directory.write("cut.gguf", Array(file.bytes[..<length]))
       #expect(throws: Failure.self) { try GGUF.read(directory.path + "/cut.gguf") }
     }
-  }
-}
-
-/// The key-value part of a GGUF file, version 3.
-struct GGUFBytes {
-  private var keys = 0
-  private var body: [UInt8] = []
-
-  private static func le<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
-    withUnsafeBytes(of: value.littleEndian) { Array($0) }
-  }
-  private static func text(_ bytes: [UInt8]) -> [UInt8] { le(UInt64(bytes.count)) + bytes }
-
-  private mutating func add(_ key: String, _ type: UInt32, _ value: [UInt8]) {
-    keys += 1
-    body += GGUFBytes.text(Array(key.utf8)) + GGUFBytes.le(type) + value
-  }
-
-  mutating func add(_ key: String, string: [UInt8]) { add(key, 8, GGUFBytes.text(string)) }
-
-  mutating func add(_ key: String, strings: [[UInt8]]) {
-    add(key, 9, GGUFBytes.le(UInt32(8)) + GGUFBytes.le(UInt64(strings.count)) + strings.flatMap(GGUFBytes.text))
-  }
-
-  mutating func add(_ key: String, integers: [Int]) {
-    add(
-      key, 9,
-      GGUFBytes.le(UInt32(5)) + GGUFBytes.le(UInt64(integers.count)) + integers.flatMap { GGUFBytes.le(Int32($0)) })
-  }
-
-  var bytes: [UInt8] {
-    Array("GGUF".utf8) + GGUFBytes.le(UInt32(3)) + GGUFBytes.le(UInt64(0)) + GGUFBytes.le(UInt64(keys)) + body
   }
 }

@@ -26,7 +26,7 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   case "config", "llave-config": config(bytes)
   case "gguf":
     withFile(bytes) { path in
-      guard let json = try? GGUF.read(path).tokenizerJSON().bytes() else { return }
+      guard let json = try? GGUF.read(path).keys.tokenizerJSON().bytes() else { return }
       _ = try? Tokenizer.load { (name) throws(Failure) in name == "tokenizer.json" ? json : nil }
     }
   case "picture":

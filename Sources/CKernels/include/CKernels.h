@@ -36,6 +36,9 @@ void llv_f16_to_f32(const void *source, float *target, size_t count);
 float llv_half_to_float(uint16_t half);
 // Nearest, ties to even; overflow to infinity.
 uint16_t llv_half_from_float(float value);
+// The same for arrays; NaN stays NaN, made quiet.
+void llv_f32_to_f16(const float *source, void *target, size_t count);
+void llv_f32_to_bf16(const float *source, void *target, size_t count);
 
 // quantize.c --------------------------------------------------------------------------------------------------------
 
@@ -61,6 +64,20 @@ void llv_quantize_groups(const float *w, size_t stride, size_t count, size_t n, 
 void llv_pack_nibbles(const uint8_t *codes, size_t columns, uint8_t *target);
 // Index of the first NaN or infinity, `count` when there is none.
 size_t llv_first_nonfinite(const float *x, size_t count);
+
+// ggml_unpack.c, ggml_pack.c ----------------------------------------------------------------------------------------
+
+// ggml's numbers of the block types that are read.
+enum {
+  LLV_Q4_0 = 2, LLV_Q4_1 = 3, LLV_Q5_0 = 6, LLV_Q5_1 = 7, LLV_Q8_0 = 8, LLV_Q8_1 = 9, LLV_Q2_K = 10, LLV_Q3_K = 11,
+  LLV_Q4_K = 12, LLV_Q5_K = 13, LLV_Q6_K = 14, LLV_Q8_K = 15, LLV_IQ4_NL = 20, LLV_IQ4_XS = 23, LLV_MXFP4 = 39,
+};
+
+// `count` blocks of `elements` elements to codes, one byte each, and a scale and a zero for each `group` of them, so that
+// `code * scale + zero` is the element, bit for bit as gguf-py computes it (codes are signed, and zeros not written, for types
+// without a minimum). The multi-byte fields of `big` blocks are big-endian.
+void llv_ggml_unpack(int type, const void *blocks, size_t count, int big, size_t elements, size_t group, uint8_t *codes,
+                     float *scales, float *zeros);
 
 // math.c ------------------------------------------------------------------------------------------------------------
 
