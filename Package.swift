@@ -14,7 +14,7 @@ let package = Package(
     .target(name: "CImages", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
     .target(name: "Bytes", dependencies: ["CLZ4", "CKernels"]),
     .target(name: "Tensors", dependencies: ["Bytes", "CKernels"]),
-    .target(name: "Formats", dependencies: ["Bytes", "Tensors"]),
+    .target(name: "Formats", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Inputs", dependencies: ["Bytes", "Tensors", "CImages"]),
     .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels", "COpenBLAS"]),

@@ -7,9 +7,11 @@ public enum CheckpointFormat: Sendable {
 
   /// Judged by content; a name that says otherwise is worth a note, not an error.
   public static func detect(_ file: InputFile) throws(Failure) -> CheckpointFormat {
-    let head = try ByteView(file, 0, min(8, file.count)).bytes()
+    let head = try ByteView(file, 0, min(9, file.count)).bytes()
     if head.starts(with: Container.magic.prefix(4)) { return .container }
-    if head.starts(with: "GGUF".utf8) { return .gguf }
+    // A name decides only where the bytes do not: no safetensors file goes on without a brace.
+    let isNamed = file.path.hasSuffix(".gguf") && head.last != UInt8(ascii: "{")
+    if head.starts(with: "GGUF".utf8) || isNamed { return .gguf }
     return .safetensors
   }
 }
@@ -22,9 +24,59 @@ public struct Checkpoint: Sendable {
   /// Directory of the files that describe the model, with a final slash.
   public var directory: String
   public var notes: [String]
+  /// Files that the checkpoint stands for and that lie nowhere, by name.
+  var made: [String: [UInt8]] = [:]
+  /// Whether what lies beside the weights is not the checkpoint's own.
+  var isMade = false
 
-  /// Opens a directory as model hubs lay it out, a `.safetensors` file, or an `*.index.json`.
-  public static func open(_ path: String) throws(Failure) -> Checkpoint {
+  init(tensors: [Tensor], weights: [InputFile], directory: String, notes: [String]) {
+    self.tensors = tensors
+    self.weights = weights
+    self.directory = directory
+    self.notes = notes
+  }
+
+  /// Opens a directory as model hubs lay it out, a `.safetensors` file, an `*.index.json`, or a GGUF file.
+  ///
+  /// - Parameters:
+  ///   - projector: a GGUF file with the vision tower that goes with the text model at `path`.
+  ///   - config: a JSON file whose members take the place of those of the checkpoint's `config.json`.
+  public static func open(
+    _ path: String, projector: String? = nil, config: String? = nil
+  ) throws(Failure) -> Checkpoint {
+    var checkpoint: Checkpoint
+    if !isDirectory(path), case let file = try InputFile(path), try CheckpointFormat.detect(file) == .gguf {
+      let other = try projector.map { (path) throws(Failure) in try GGUF.Parts(path) }
+      checkpoint = try GGUF.checkpoint(try GGUF.Parts(path), projector: other)
+    } else {
+      guard projector == nil else {
+        throw Failure(.usage, "--mmproj goes with a GGUF text model, which this is not", file: path)
+      }
+      checkpoint = try openFiles(path)
+    }
+    if let config { try checkpoint.override(config) }
+    return checkpoint
+  }
+
+  private mutating func override(_ path: String) throws(Failure) {
+    do throws(Failure) {
+      let bytes = try InputFile(path).all(limit: Limits.config, what: "file")
+      let json = try JSON.parse(bytes, what: "config")
+      let own = try self.json("config.json")
+      var members: [(String, JSONText)] = []
+      for (key, value) in try own?.members() ?? [] {
+        members.append((String(decoding: key, as: UTF8.self), try JSONText(value)))
+      }
+      for (key, value) in try json.members("config") {
+        let name = String(decoding: key, as: UTF8.self)
+        members.removeAll { $0.0 == name }
+        members.append((name, try JSONText(value)))
+      }
+      made["config.json"] = JSONText.object(members).bytes(pretty: true)
+    } catch { throw error.inFile(path) }
+  }
+
+  private static func openFiles(_ path: String) throws(Failure) -> Checkpoint {
     let trimmed = path.utf8.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     if isDirectory(trimmed) { return try openDirectory(trimmed + "/") }
     if trimmed.hasSuffix(".index.json") { return try openIndex(trimmed) }
@@ -59,7 +111,7 @@ public struct Checkpoint: Sendable {
     switch try CheckpointFormat.detect(file) {
     case .container:
       throw Failure(.usage, "is an .llv container already; quantize, inspect and embed read it as it is", file: path)
-    case .gguf: throw Failure(.unsupported, "GGUF checkpoints are not read yet", file: path)
+    case .gguf: throw Failure(.unsupported, "a GGUF file where safetensors is expected", file: path)
     case .safetensors:
       let contents = try Safetensors.read(file)
       if !path.hasSuffix(".safetensors") { notes.append("\(path): holds safetensors, whatever its name says") }
@@ -72,7 +124,8 @@ public struct Checkpoint: Sendable {
   /// A file beside the checkpoint, nil when there is none.
   public func file(_ name: String, limit: Int) throws(Failure) -> [UInt8]? {
     let path = directory + (try RelativeName.checked(Array(name.utf8)))
-    guard exists(path) else { return nil }
+    if let bytes = made[name] { return bytes }
+    guard !isMade, exists(path) else { return nil }
     return try InputFile(path).all(limit: limit, what: "file")
   }
 

@@ -47,7 +47,8 @@ public enum Import {
         }
       }
     } catch {
-      throw error.inFile(error.thing == nil ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
+      throw error.inFile(
+        error.thing == nil && !checkpoint.isMade ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
     }
     let given = try tokenizer.map { (path) throws(Failure) in try tokenizerFile(path) }
     for name in Set(otherFiles + recipe.files).sorted() {

@@ -32,7 +32,7 @@ struct GroupQuantizer: Sendable {
       let loss = try quantize(values, span, layout, result)
       losses.withLock { $0[number] = loss }
     }
-    return (result, try total(losses.withLock { $0 }))
+    return (result, try TensorLoss(losses.withLock { $0 }))
   }
 
   private func quantize(
@@ -92,24 +92,5 @@ struct GroupQuantizer: Sendable {
       w + whole * size, columns, rows, columns - whole * size, bits, isAffine, scratch, codes + whole * size,
       scales + whole,
       zeros + whole, groups, &loss)
-  }
-
-  private func total(_ losses: [llv_loss]) throws(Failure) -> TensorLoss {
-    var sum = llv_loss()
-    for loss in losses {
-      sum.error += loss.error
-      sum.squares += loss.squares
-      sum.largest = max(sum.largest, loss.largest)
-      sum.clamped += loss.clamped
-      sum.vanished += loss.vanished
-      sum.overflowed += loss.overflowed
-    }
-    guard sum.overflowed == 0 else {
-      throw Failure(
-        .limit, "\(sum.overflowed) groups need a scale above 65504, the largest of half precision; keep this tensor")
-    }
-    return TensorLoss(
-      relativeError: sum.squares > 0 ? (sum.error / sum.squares).squareRoot() : 0, largestError: sum.largest,
-      clamped: Int(sum.clamped), vanishedGroups: Int(sum.vanished))
   }
 }

@@ -38,6 +38,10 @@ public struct Tensor: Sendable {
     self.init(name, shape: shape, encoding: .plain(.F32), content: .bytes(ByteView(buffer)))
   }
 
+  public func renamed(_ name: TensorName) -> Tensor {
+    Tensor(name, shape: shape, encoding: encoding, content: content)
+  }
+
   /// Elements, 1 for a scalar. The invariants hold that this does not overflow.
   public var count: Int { shape.reduce(1, *) }
 

@@ -1,4 +1,5 @@
 import Bytes
+import CKernels
 
 /// What one tensor lost when a pass rewrote it. Nothing is lost silently: a container's provenance holds these.
 public struct TensorLoss: Sendable, Equatable {
@@ -23,5 +24,27 @@ public struct TensorLoss: Sendable, Equatable {
       "relative_error": .number(relativeError), "largest_error": .number(largestError), "clamped": .int(clamped),
       "vanished_groups": .int(vanishedGroups),
     ]
+  }
+
+  /// What the parts of a tensor lost, together.
+  ///
+  /// - Throws: `limit` when scales were too large for half precision.
+  public init(_ parts: [llv_loss]) throws(Failure) {
+    var sum = llv_loss()
+    for loss in parts {
+      sum.error += loss.error
+      sum.squares += loss.squares
+      sum.largest = max(sum.largest, loss.largest)
+      sum.clamped += loss.clamped
+      sum.vanished += loss.vanished
+      sum.overflowed += loss.overflowed
+    }
+    guard sum.overflowed == 0 else {
+      throw Failure(
+        .limit, "\(sum.overflowed) groups need a scale above 65504, the largest of half precision; keep this tensor")
+    }
+    self.init(
+      relativeError: sum.squares > 0 ? (sum.error / sum.squares).squareRoot() : 0, largestError: sum.largest,
+      clamped: Int(sum.clamped), vanishedGroups: Int(sum.vanished))
   }
 }

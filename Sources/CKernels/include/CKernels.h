@@ -62,6 +62,8 @@ void llv_quantize_groups(const float *w, size_t stride, size_t count, size_t n, 
                          uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss);
 // One byte a code to two codes a byte, the earlier in the low half. target: [ceil(columns / 2)].
 void llv_pack_nibbles(const uint8_t *codes, size_t columns, uint8_t *target);
+// Stored codes of one row to one byte each, two's complement unless `affine`.
+void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, uint8_t *target);
 // Index of the first NaN or infinity, `count` when there is none.
 size_t llv_first_nonfinite(const float *x, size_t count);
 
@@ -78,6 +80,15 @@ enum {
 // without a minimum). The multi-byte fields of `big` blocks are big-endian.
 void llv_ggml_unpack(int type, const void *blocks, size_t count, int big, size_t elements, size_t group, uint8_t *codes,
                      float *scales, float *zeros);
+
+// Codes (one byte each, signed unless the type has a minimum) with half-precision scales and zeros to `count` blocks of Q4_0,
+// Q4_1, Q5_0, Q5_1 or Q8_0.
+void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target);
+
+// Weights to `count` blocks of IQ4_NL, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of the
+// groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for with the other held.
+// w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and `vanished`.
+void llv_ggml_pack(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss);
 
 // math.c ------------------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ enum Bert {
     }
   }
 
-  private struct Numbers {
+  struct Numbers {
     let hidden, layers, heads, intermediate, vocabulary, positions, types: Int
     let epsilon: Double
     let activation: Op.Activation
@@ -83,20 +83,22 @@ enum Bert {
     return activation
   }
 
+  /// What stands in front of every name.
+  static func prefix(_ tensors: [Tensor]) -> String {
+    ["", "bert.", "model."].first { prefix in tensors.contains { $0.name == TensorName(prefix + rules[0].pattern) } } ?? ""
+  }
+
   /// The model: the checkpoint's tensors as they are, and the graph over them.
   static func model(_ checkpoint: Checkpoint, config: JSON, recipe: SentenceRecipe, notes: inout [String])
     throws(Failure) -> Model
   {
     let numbers = try Numbers(config)
-    let prefix = ["", "bert.", "model."].first { prefix in
-      checkpoint.tensors.contains { $0.name == TensorName(prefix + rules[0].pattern) }
-    }
     let architecture = Architecture(
       name: "bert", rules: rules,
       dimensions: [
         "hidden_size": numbers.hidden, "intermediate_size": numbers.intermediate, "vocab_size": numbers.vocabulary,
         "max_position_embeddings": numbers.positions, "type_vocab_size": numbers.types,
-      ], stacks: [.init(head: "encoder.layer.", layers: numbers.layers)], prefix: prefix ?? "")
+      ], stacks: [.init(head: "encoder.layer.", layers: numbers.layers)], prefix: prefix(checkpoint.tensors))
     let tensors = try architecture.match(checkpoint.tensors, notes: &notes).tensors
     var model = Model(
       configuration: Configuration(

@@ -14,6 +14,48 @@ enum Llave {
     /// The authors' own, as against transformers' conversion of it.
     let isOriginal: Bool
 
+    /// The authors' own layout.
+    static let original = Layout(
+      text: "model.", vision: "model.vision_tower.vision_tower.vision_model.",
+      projector: ["model.mm_projector.0", "model.mm_projector.2"], newline: "model.image_newline",
+      head: "lm_head.weight", isOriginal: true)
+
+    /// What transformers writes since 4.52.
+    static let transformers = Layout(
+      text: "model.language_model.", vision: "model.vision_tower.vision_model.",
+      projector: ["model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2"],
+      newline: "model.image_newline", head: "lm_head.weight", isOriginal: false)
+
+    /// What it wrote before, and what most checkpoints on hubs have.
+    static let firstTransformers = Layout(
+      text: "language_model.model.", vision: "vision_tower.vision_model.",
+      projector: ["multi_modal_projector.linear_1", "multi_modal_projector.linear_2"], newline: "image_newline",
+      head: "language_model.lm_head.weight", isOriginal: false)
+
+    private init(
+      text: String, vision: String, projector: [String], newline: String, head: String, isOriginal: Bool
+    ) {
+      self.text = text
+      self.vision = vision
+      self.projector = projector
+      self.newline = newline
+      self.head = head
+      self.isOriginal = isOriginal
+    }
+
+    /// Tensors of this layout under another one's names.
+    func renamed(_ tensors: [Tensor], to other: Layout) -> [Tensor] {
+      let stems =
+        zip(projector, other.projector).map { ($0 + ".", $1 + ".") }
+        + [(newline, other.newline), (vision, other.vision), (head, other.head), (text, other.text)]
+      return tensors.map { tensor in
+        for (old, new) in stems where tensor.name.bytes.starts(with: old.utf8) {
+          return tensor.renamed(TensorName(Array(new.utf8) + tensor.name.bytes.dropFirst(old.utf8.count)))
+        }
+        return tensor
+      }
+    }
+
     /// nil when the checkpoint holds no model of this family.
     init?(_ shapes: Shapes) {
       isOriginal = shapes.has("model.mm_projector.0.weight")
@@ -47,19 +89,44 @@ enum Llave {
     before: "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n",
     after: "<|im_end|>\n<|im_start|>assistant\n\n<|im_end|>\n")
 
+  /// What a checkpoint's configuration and shapes say.
+  struct Facts {
+    let layout: Layout
+    let text: Qwen2.Numbers
+    let vision: Siglip.Numbers
+    /// Layers of the tower that run.
+    let depth: Int
+    let pictures: Vision
+    let maximumTokens: Int
+    let scaling: Op.Rescale
+
+    init(_ checkpoint: Checkpoint, config: JSON, _ layout: Layout, _ shapes: Shapes, notes: inout [String])
+      throws(Failure)
+    {
+      // In the authors' layout nested configurations are leftovers of another model.
+      let textConfig = layout.isOriginal ? config : try config.required("text_config")
+      let visionConfig = layout.isOriginal ? nil : try config.required("vision_config")
+      self.layout = layout
+      text = try Qwen2.Numbers(textConfig, layout.text, shapes, isVocabularyTrusted: !layout.isOriginal, notes: &notes)
+      vision = try Siglip.Numbers(
+        visionConfig, tower: try config.optional("mm_vision_tower")?.string("mm_vision_tower"),
+        heads: try config.optional("mm_vision_attention_heads")?.integer("mm_vision_attention_heads", in: 1...4_096),
+        layout.vision, shapes)
+      depth = try visionDepth(config, vision, layout)
+      pictures = try Pictures(config, layout, vision).vision
+      maximumTokens =
+        try config.optional("tokenizer_model_max_length")?.integer("tokenizer_model_max_length", in: 1...(1 << 24))
+        ?? text.positions
+      scaling = layout.isOriginal ? PictureScaling.siglip : try PictureScaling.read(checkpoint, notes: &notes)
+      try checkProjector(config, layout)
+    }
+  }
+
   static func model(
     _ checkpoint: Checkpoint, config: JSON, _ layout: Layout, _ shapes: Shapes, notes: inout [String]
   ) throws(Failure) -> Model {
-    // In the authors' layout nested configurations are leftovers of another model.
-    let textConfig = layout.isOriginal ? config : try config.required("text_config")
-    let visionConfig = layout.isOriginal ? nil : try config.required("vision_config")
-    let text = try Qwen2.Numbers(
-      textConfig, layout.text, shapes, isVocabularyTrusted: !layout.isOriginal, notes: &notes)
-    let vision = try Siglip.Numbers(
-      visionConfig, tower: try config.optional("mm_vision_tower")?.string("mm_vision_tower"),
-      heads: try config.optional("mm_vision_attention_heads")?.integer("mm_vision_attention_heads", in: 1...4_096),
-      layout.vision, shapes)
-    let depth = try visionDepth(config, vision, layout, shapes)
+    let facts = try Facts(checkpoint, config: config, layout, shapes, notes: &notes)
+    let (text, vision) = (facts.text, facts.vision)
     let rules =
       Qwen2.rules(layout.text, head: layout.head) + Siglip.rules(layout.vision, hasHead: false)
       + Architecture.Rule.linear(layout.projector[0], "hidden_size", "vision_size")
@@ -70,52 +137,48 @@ enum Llave {
       dimensions: text.dimensions.merging(vision.dimensions) { first, _ in first },
       stacks: [
         .init(head: layout.text + "layers.", layers: text.layers),
-        .init(head: layout.vision + "encoder.layers.", layers: depth, mayHoldMore: true),
+        .init(head: layout.vision + "encoder.layers.", layers: facts.depth, mayHoldMore: true),
       ], prefix: "")
     let match = try architecture.match(checkpoint.tensors, notes: &notes)
-    let pictures = try Pictures(config, layout, vision)
     var model = Model(
       configuration: Configuration(
         architecture: "llava_onevision", width: text.hidden, vocabulary: text.vocabulary,
-        maximumTokens: try config.optional("tokenizer_model_max_length")?.integer(
-          "tokenizer_model_max_length", in: 1...(1 << 24)) ?? text.positions))
+        maximumTokens: facts.maximumTokens))
     model.configuration.template = template
-    model.configuration.vision = pictures.vision
+    model.configuration.vision = facts.pictures
     for tensor in checkpoint.tensors where !match.dead.contains(tensor.name) { model.set(tensor) }
-    let scaling = layout.isOriginal ? PictureScaling.siglip : try PictureScaling.read(checkpoint, notes: &notes)
     model.graphs = [
-      ("vision", Siglip.graph(vision, layout.vision, depth: depth, scaling)),
-      ("projector", projector(layout, try projectorActivation(config, layout))),
+      ("vision", Siglip.graph(vision, layout.vision, depth: facts.depth, facts.scaling)),
+      ("projector", projector(layout)),
       ("text", Qwen2.graph(text, layout.text, hasFeatures: true, pooling: .last, isNormalized: true)),
     ]
     return model
   }
 
-  private static func projector(_ layout: Layout, _ activation: Op.Activation) -> Graph {
+  private static func projector(_ layout: Layout) -> Graph {
     var graph = Graph()
     func linear(_ x: Graph.Source, _ name: String) -> Graph.Source {
       graph.append(
         .linear(.float), x, .tensor(TensorName(name + ".weight")), .tensor(TensorName(name + ".bias")))
     }
-    let wide = graph.append(.activation(activation), linear(.input(.hidden), layout.projector[0]))
+    let wide = graph.append(.activation(.gelu), linear(.input(.hidden), layout.projector[0]))
     graph.append(
       .interpolate, linear(wide, layout.projector[1]), .tensor(TensorName(layout.newline)), .input(.taps),
       .input(.weights))
     return graph
   }
 
-  private static func projectorActivation(_ config: JSON, _ layout: Layout) throws(Failure) -> Op.Activation {
+  private static func checkProjector(_ config: JSON, _ layout: Layout) throws(Failure) {
     if layout.isOriginal {
       try require(config, "mm_projector_type", "mlp2x_gelu")
     } else {
       try require(config, "projector_hidden_act", "gelu")
     }
-    return .gelu
   }
 
   /// How many of the tower's layers are used. The authors delete the last of so400m's 27; transformers says which state.
   private static func visionDepth(
-    _ config: JSON, _ vision: Siglip.Numbers, _ layout: Layout, _ shapes: Shapes
+    _ config: JSON, _ vision: Siglip.Numbers, _ layout: Layout
   ) throws(Failure) -> Int {
     guard !layout.isOriginal else { return vision.layers == 27 && vision.width == 1152 ? 26 : vision.layers }
     try require(config, "vision_feature_select_strategy", "full")

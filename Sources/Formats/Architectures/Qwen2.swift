@@ -161,12 +161,15 @@ enum Qwen2 {
     return graph
   }
 
+  /// What stands in front of every name.
+  static func prefix(_ shapes: Shapes) -> String { shapes.has("model.embed_tokens.weight") ? "model." : "" }
+
   /// A plain text embedder, with sentence-transformers' pooling; last token where the checkpoint does not say.
   static func model(
     _ checkpoint: Checkpoint, config: JSON, recipe: SentenceRecipe, notes: inout [String]
   ) throws(Failure) -> Model {
     let shapes = Shapes(checkpoint.tensors)
-    let prefix = shapes.has("model.embed_tokens.weight") ? "model." : ""
+    let prefix = prefix(shapes)
     let numbers = try Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes)
     let architecture = Architecture(
       name: "qwen2", rules: rules(prefix, head: "lm_head.weight"), dimensions: numbers.dimensions,

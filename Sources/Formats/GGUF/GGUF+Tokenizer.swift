@@ -20,16 +20,22 @@ extension GGUFKeys {
 
   // MARK: Byte-level BPE
 
+  /// ggml's names for how text is cut before merging, and what of the pattern differs: the numbers.
+  static let cutters = [
+    (kind: "qwen2", number: "\\p{N}"), (kind: "deepseek-r1-qwen", number: "\\p{N}"),
+    (kind: "llama-bpe", number: "\\p{N}{1,3}"),
+  ]
+
+  static func pattern(_ number: String) -> String {
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\(number)| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+  }
+
   private func bytePair(_ vocabulary: GGUFVocabulary) throws(Failure) -> JSONText {
     let kind = try requiredText("tokenizer.ggml.pre")
-    let numbers = ["qwen2": "\\p{N}", "deepseek-r1-qwen": "\\p{N}", "llama-bpe": "\\p{N}{1,3}"]
-    guard let number = numbers[kind] else {
-      throw Failure(
-        .unsupported,
-        "pre-tokenizer \(Failure.quoted(kind)) is not read; \(numbers.keys.sorted().joined(separator: ", ")) are")
+    guard let number = GGUFKeys.cutters.first(where: { $0.kind == kind })?.number else {
+      let known = GGUFKeys.cutters.map(\.kind).joined(separator: ", ")
+      throw Failure(.unsupported, "pre-tokenizer \(Failure.quoted(kind)) is not read; \(known) are")
     }
-    let pattern =
-      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\(number)| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
     return [
       "version": "1.0", "truncation": .null, "padding": .null,
       "added_tokens": vocabulary.added,
@@ -37,7 +43,7 @@ extension GGUFKeys {
       "pre_tokenizer": [
         "type": "Sequence",
         "pretokenizers": .array([
-          ["type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Isolated", "invert": false],
+          ["type": "Split", "pattern": ["Regex": .string(GGUFKeys.pattern(number))], "behavior": "Isolated", "invert": false],
           ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false],
         ]),
       ],
@@ -69,7 +75,7 @@ extension GGUFKeys {
   // MARK: WordPiece
 
   /// ggml writes a word's first piece with U+2581 in front and the others bare, where WordPiece has them bare and with `##`.
-  private static let wordMark = "\u{2581}"
+  static let wordMark = "\u{2581}"
 
   private func wordPiece(_ vocabulary: GGUFVocabulary) throws(Failure) -> JSONText {
     // (The key is spelled so.)

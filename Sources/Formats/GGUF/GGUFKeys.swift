@@ -104,8 +104,8 @@ public struct GGUFKeys: Sendable {
 
   // MARK: Typed access
 
-  static func wrong(_ key: String, _ what: String) -> Failure {
-    Failure(.malformed, what, thing: "key \(Failure.quoted(key))")
+  static func wrong(_ key: String, _ what: String, _ kind: Failure.Kind = .malformed) -> Failure {
+    Failure(kind, what, thing: "key \(Failure.quoted(key))")
   }
 
   private static let alignmentKey = "general.alignment"

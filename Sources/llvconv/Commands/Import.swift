@@ -12,18 +12,21 @@ let importCommand = Command(
     .init(
       "--tokenizer", "FILE",
       "a tokenizer.json, or a GGUF file with tokenizer keys, in the place of the checkpoint's own"),
+    .init("--mmproj", "FILE", "the GGUF file with the vision tower that goes with a GGUF text model"),
+    .init("--config", "FILE", "JSON whose members take the place of the checkpoint's own config.json's"),
     .init("--drop-unused", nil, "leave out tensors that no graph reads"), Command.threads,
   ],
   discussion: """
     SOURCE is a model directory as hubs lay it out (config.json, model.safetensors or its index, tokenizer files), a
-    .safetensors file in such a directory, or a *.index.json. Supported architectures: BERT encoders,
+    .safetensors file in such a directory, a *.index.json, or a GGUF file (any part of a split one). Supported architectures: BERT encoders,
     Qwen2 embedders, SigLIP towers, and the LLaVE family (LLaVA-OneVision) in the authors' and in transformers' layouts.
     Every tensor keeps its name, type and bytes; the container records the SHA-256 of each source file.
     """
 ) { (arguments) throws(Failure) in
   var notes: [String] = []
   let path = try arguments.required("-o")
-  let checkpoint = try Checkpoint.open(arguments.positionals[0])
+  let checkpoint = try Checkpoint.open(
+    arguments.positionals[0], projector: arguments["--mmproj"], config: arguments["--config"])
   var model = try Import.model(checkpoint, tokenizer: arguments["--tokenizer"], notes: &notes)
   let unused = Set(model.unused)
   if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }

@@ -11,7 +11,7 @@ let inspectCommand = Command(
     .init("--graph", nil, "list the operations"), Command.json, Command.threads,
   ],
   discussion: """
-    FILE is an .llv container, a .safetensors file, an *.index.json or a model directory. Without --statistics only headers
+    FILE is an .llv container, a .safetensors or GGUF file, an *.index.json or a model directory. Without --statistics only headers
     are read, whatever the size of the file.
     """
 ) { (arguments) throws(Failure) in
@@ -42,16 +42,20 @@ private struct Subject {
   let path: String
   var tensors: [Tensor]
   var contents: Container.Contents?
+  var keys: GGUFKeys?
   var notes: [String] = []
 
   init(_ path: String) throws(Failure) {
     self.path = path
-    if !isDirectory(path), !path.hasSuffix(".index.json"),
-      try CheckpointFormat.detect(try InputFile(path)) == .container
-    {
+    switch isDirectory(path) || path.hasSuffix(".index.json") ? nil : try CheckpointFormat.detect(try InputFile(path)) {
+    case .container:
       let opened = try Container.open(path)
       (contents, tensors) = (opened, opened.model.tensors)
-    } else {
+    case .gguf:
+      // As the file has them, whatever its architecture.
+      let parts = try GGUF.Parts(path)
+      (keys, tensors, notes) = (parts.keys, parts.tensors, parts.notes)
+    case .safetensors, nil:
       let checkpoint = try Checkpoint.open(path)
       (tensors, notes) = (checkpoint.tensors, checkpoint.notes)
     }
@@ -73,6 +77,7 @@ private struct Subject {
         ),
       ]
     }
+    if let keys { members.append(("keys", .object(keys.values.map { ($0.key, $0.value.json) }))) }
     members.append(("bytes", .int(tensors.reduce(0) { $0 + $1.byteCount })))
     members.append(("notes", .array(notes.map(JSONText.string))))
     members.append(
@@ -102,8 +107,9 @@ private struct Subject {
       for event in contents.model.history { Output.print("  \(event.summary)") }
       for file in contents.model.files { Output.print("  file \(file.name), \(Output.size(file.count))") }
     } else {
-      Output.print("\(path): checkpoint")
+      Output.print("\(path): \(keys == nil ? "checkpoint" : "GGUF")")
     }
+    for (key, value) in keys?.values ?? [] { Output.print("  \(key): \(value.summary)") }
     for note in notes { Output.print("note: \(note)") }
     let unused = Set(contents?.model.unused ?? [])
     for line in TensorTree(tensors).lines {
@@ -131,6 +137,28 @@ private struct Subject {
 extension Tensor {
   fileprivate var storedByteCount: Int {
     if case .stored(let stored) = content { stored.stored.count } else { byteCount }
+  }
+}
+
+extension GGUFKeys.Value {
+  /// Arrays by their length.
+  fileprivate var json: JSONText {
+    switch self {
+    case .integer(let value): .int(Int(value))
+    case .real(let value): .number(value)
+    case .bool(let value): .bool(value)
+    case .string(let bytes): .string(String(decoding: bytes, as: UTF8.self))
+    case .array(let array): ["elements": .int(array.count)]
+    }
+  }
+
+  /// Texts escaped and cut: they may hold anything.
+  fileprivate var summary: String {
+    switch self {
+    case .string(let bytes): Failure.quoted(bytes)
+    case .array(let array): "\(array.count) elements"
+    default: json.text()
+    }
   }
 }
 

@@ -1,0 +1,87 @@
+// The search for a step (and zero) of a group of weights; included by the C files that quantize.
+#ifndef CKERNELS_SEARCH_H
+#define CKERNELS_SEARCH_H
+
+#include "internal.h"
+
+enum { LLV_SEARCH_STEPS = 10 };
+
+// Eight groups side by side: lane j of every vector belongs to group j, so that no sum crosses lanes and every instruction
+// set computes the same bits.
+// Every function that takes or returns these is inlined, so their calling convention does not matter.
+#pragma clang diagnostic ignored "-Wpsabi"
+typedef float v8 __attribute__((ext_vector_type(8), aligned(4)));
+typedef int32_t i8x __attribute__((ext_vector_type(8), aligned(4)));
+
+LLV_INLINE v8 splat(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+LLV_INLINE v8 choose(i8x mask, v8 yes, v8 no) { return mask ? yes : no; }
+// Plain comparisons, which are one instruction each; nothing here is NaN.
+LLV_INLINE v8 larger(v8 a, v8 b) { return a > b ? a : b; }
+LLV_INLINE v8 smaller(v8 a, v8 b) { return a < b ? a : b; }
+LLV_INLINE v8 round8(v8 x) { return __builtin_elementwise_roundeven(x); }
+LLV_INLINE v8 clamp8(v8 x, float low, float high) { return smaller(larger(x, splat(low)), splat(high)); }
+
+typedef struct { v8 scale, zero, error; } fit;
+
+typedef struct {
+  const v8 *w;  // [n], transposed
+  size_t n;
+  v8 sum, squares;
+  float low, high;  // range of codes
+  int affine;
+} problem;
+
+// Codes for a starting step and zero, then the least-squares step and zero for those codes, and their error.
+LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero) {
+  v8 sq = splat(0), sqq = splat(0), sqw = splat(0);
+  for (size_t i = 0; i < p->n; i++) {
+    v8 q = clamp8(round8((p->w[i] - zero) * inverse), p->low, p->high);
+    sq += q;
+    sqq += q * q;
+    sqw += q * p->w[i];
+  }
+  fit result;
+  if (!p->affine) {
+    result.scale = choose(sqq > 0, sqw / choose(sqq > 0, sqq, splat(1)), splat(0));
+    result.zero = splat(0);
+    result.error = p->squares - result.scale * sqw;
+    return result;
+  }
+  v8 n = splat((float)p->n), d = n * sqq - sq * sq;
+  result.scale = choose(d > 0, (n * sqw - sq * p->sum) / choose(d > 0, d, splat(1)), splat(0));
+  result.zero = (p->sum - result.scale * sq) / n;
+  result.error = p->squares - result.scale * sqw - result.zero * p->sum;
+  return result;
+}
+
+LLV_INLINE void keep_better(fit *best, fit other) {
+  i8x better = other.error < best->error;
+  best->scale = choose(better, other.scale, best->scale);
+  best->zero = choose(better, other.zero, best->zero);
+  best->error = choose(better, other.error, best->error);
+}
+
+LLV_INLINE v8 reciprocal(v8 x) { return choose(x != 0, splat(1) / choose(x != 0, x, splat(1)), splat(0)); }
+
+// The search: a grid of starting steps from the group's range, then two rounds of refitting from the best.
+LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
+  float levels = p->high - p->low;
+  fit best = {splat(0), splat(0), p->squares};
+  if (p->affine) {
+    v8 inverse = reciprocal(most - least);
+    for (int k = 0; k < LLV_SEARCH_STEPS; k++)
+      keep_better(&best, refit(p, inverse * splat(levels + 0.4f * (float)(k - 7)), least));
+  } else {
+    v8 reach = larger(most, -least);
+    // The side with the larger magnitude may use the longer half of the codes: both signs of the step are tried.
+    for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
+      v8 inverse = reciprocal(reach) * splat(-p->low + 0.35f * (float)(k - 5));
+      keep_better(&best, refit(p, inverse, splat(0)));
+      if (p->low != -p->high) keep_better(&best, refit(p, -inverse, splat(0)));
+    }
+  }
+  for (int k = 0; k < 2; k++) keep_better(&best, refit(p, reciprocal(best.scale), best.zero));
+  return best;
+}
+
+#endif

@@ -1,0 +1,84 @@
+import Bytes
+import Tensors
+
+/// A model taken back to the checkpoint it came from: which family it is of, what the configuration says, and every tensor
+/// under the name it has in the family's first layout. Where export starts.
+struct Family {
+  enum Kind {
+    case bert(Bert.Numbers)
+    case qwen2(Qwen2.Numbers)
+    case llave(Llave.Facts)
+    case siglip
+  }
+
+  let kind: Kind
+  /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for LLaVE.
+  let tensors: [Tensor]
+  let checkpoint: Checkpoint
+  let config: JSON
+
+  /// - Throws: `unsupported` for a model whose operations were fused, because no other program knows its tensors.
+  init(_ model: Model) throws(Failure) {
+    checkpoint = try Checkpoint(model)
+    guard let config = try checkpoint.json("config.json") else {
+      throw Failure(.unsupported, "the container holds no config.json; import the checkpoint again")
+    }
+    self.config = config
+    if let tensor = checkpoint.tensors.first(where: { $0.name.isFused }) {
+      throw Failure(
+        .unsupported,
+        "is of no checkpoint: quantize fused operations. Export the imported container (--type quantizes on the way), or quantize with --no-fuse",
+        thing: "tensor \(tensor.name.quoted)")
+    }
+    var notes: [String] = []
+    let shapes = Shapes(checkpoint.tensors)
+    switch model.configuration.architecture {
+    case "bert":
+      kind = .bert(try Bert.Numbers(config))
+      tensors = checkpoint.tensors.renamed(from: Bert.prefix(checkpoint.tensors), to: "")
+    case "qwen2":
+      let prefix = Qwen2.prefix(shapes)
+      kind = .qwen2(try Qwen2.Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes))
+      tensors = checkpoint.tensors.renamed(from: prefix, to: "model.")
+    case "llava_onevision":
+      guard let layout = Llave.Layout(shapes) else { throw Failure(.malformed, "the projector's tensors are missing") }
+      let facts = try Llave.Facts(checkpoint, config: config, layout, shapes, notes: &notes)
+      kind = .llave(facts)
+      tensors = layout.renamed(checkpoint.tensors, to: .original)
+    case "siglip":
+      kind = .siglip
+      tensors = checkpoint.tensors
+    case let other: throw Failure(.unsupported, "architecture \(Failure.quoted(other)) cannot be exported")
+    }
+  }
+}
+
+extension Checkpoint {
+  /// A model's tensors and files. Rows and columns of zeros that were added for alignment are part of their tensors.
+  fileprivate init(_ model: Model) throws(Failure) {
+    let padded = Array("+padded".utf8)
+    let tensors = model.tensors.map { tensor in
+      let name = tensor.name.bytes
+      return name.count > padded.count && name.suffix(padded.count).elementsEqual(padded)
+        ? tensor.renamed(TensorName(Array(name.dropLast(padded.count)))) : tensor
+    }
+    self.init(tensors: tensors, weights: [], directory: "", notes: [])
+    for file in model.files { made[file.name] = try model.file(file.name) }
+    isMade = true
+  }
+}
+
+extension TensorName {
+  /// Whether a pass made it: `a.{q,k}.weight`, `a.weight+gain`.
+  fileprivate var isFused: Bool { bytes.contains(UInt8(ascii: "{")) || bytes.contains(UInt8(ascii: "+")) }
+}
+
+extension [Tensor] {
+  /// With another prefix in the place of `old`, where a name has it.
+  func renamed(from old: String, to new: String) -> [Tensor] {
+    map { tensor in
+      guard old != new, tensor.name.bytes.starts(with: old.utf8) else { return tensor }
+      return tensor.renamed(TensorName([UInt8](new.utf8) + tensor.name.bytes.dropFirst(old.utf8.count)))
+    }
+  }
+}
