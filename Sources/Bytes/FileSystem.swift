@@ -26,7 +26,7 @@ public struct FileSystem: Sendable {
     })
 }
 
-/// The temporary files that exist now, so that the program can remove them when it is asked to stop.
+/// The temporary files and directories that exist now, so that the program can remove them when it is asked to stop.
 public enum Temporaries {
   private static let paths = Mutex<Set<String>>([])
 
@@ -44,7 +44,7 @@ public enum Temporaries {
   /// Unlinks them all and ends the program; nothing can make another meanwhile.
   public static func unlinkAllAndExit(_ code: Int32) -> Never {
     paths.withLock { all in
-      for path in all { unlink(path) }
+      for path in all where unlink(path) != 0 && errno == EISDIR { removeTree(path) }
       _exit(code)
     }
   }

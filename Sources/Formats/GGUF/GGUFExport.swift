@@ -22,6 +22,10 @@ public struct GGUFExport: Sendable {
     }
   }
 
+  /// Types of blocks that are written.
+  public static let blockTypes = BlockEncoder.writable.filter { BlockType.named($0)?.elements ?? 1 > 1 }
+    .joined(separator: " ")
+
   /// Decides names, types and keys; no tensor's bytes are touched.
   public init(_ model: Model, path: String, _ options: Options) throws(Failure) {
     let family = try Family(model)

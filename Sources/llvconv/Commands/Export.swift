@@ -9,10 +9,11 @@ let exportCommand = Command(
   positionals: ["MODEL"],
   options: [
     .init("-o", "PATH", "where to write; appears whole or not at all", isRequired: true),
-    .init("--to", "FORMAT", "gguf", isRequired: true),
-    .init("--type", "TYPE", "GGUF: type of the weights (F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K IQ4_NL); default: as they are"),
+    .init("--to", "FORMAT", "gguf, hf, safetensors", isRequired: true),
+    .init("--type", "TYPE", "type of the weights (default: as they are): F32 F16 BF16, and for GGUF \(GGUFExport.blockTypes)"),
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
-    .init("--split", "MIB", "GGUF: several files of about this size"),
+    .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),
+    .init("--names", "KIND", "hf: disk (as transformers writes, default) or memory (as its modules are called since 4.52)"),
     Command.force, Command.threads,
   ],
   discussion: """
@@ -23,11 +24,12 @@ let exportCommand = Command(
   let format = try arguments.required("--to")
   let path = try arguments.required("-o")
   let threads = try arguments.threads()
+  let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
   var model = try Container.open(arguments.positionals[0]).model
   switch format {
   case "gguf":
     let options = GGUFExport.Options(
-      type: arguments["--type"], table: arguments["--table"], split: try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 })
+      type: arguments["--type"], table: arguments["--table"], split: split)
     // Blocks need whole rows: 4,304 columns are no multiple of 32.
     var ignored: [String] = []
     if options.type != nil { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
@@ -40,8 +42,24 @@ let exportCommand = Command(
     let types = export.types.map { "\($0.tensors) \($0.name)" }.joined(separator: ", ")
     for file in files { Output.complain("\(file.path): \(Output.size(file.bytes))") }
     Output.complain("tensors: \(types)\(Output.worst(losses))")
+  case "hf", "safetensors":
+    let names = arguments["--names"] ?? "disk"
+    guard ["disk", "memory"].contains(names) else { throw Failure(.usage, "--names must be disk or memory") }
+    let type = try arguments["--type"].map { (name) throws(Failure) -> DType in
+      guard let type = DType(rawValue: name), [.F32, .F16, .BF16].contains(type) else {
+        throw Failure(.usage, "type \(Failure.quoted(name)) is not written; F32, F16 and BF16 are")
+      }
+      return type
+    }
+    let layout: CheckpointExport.Layout = format == "hf" ? .transformers(inMemory: names == "memory") : .own
+    let export = try CheckpointExport(model, layout, type: type)
+    for note in export.notes { Output.complain("note: \(note)") }
+    let progress = Progress("exporting", of: export.byteCount)
+    try export.write(path, shard: split, threads: threads) { progress.show($0) }
+    Progress.clear()
+    Output.complain("\(path): \(Output.size(export.byteCount))")
   default:
-    throw Failure(.usage, "--to \(Failure.quoted(format)) is not written; gguf is")
+    throw Failure(.usage, "--to \(Failure.quoted(format)) is not written; gguf, hf and safetensors are")
   }
   return 0
 }
