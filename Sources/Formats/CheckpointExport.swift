@@ -1,18 +1,22 @@
 import Bytes
 import Tensors
 
-/// A model as a checkpoint directory: in the layout it was imported from, or as transformers writes the family.
+/// A model as a checkpoint directory: in the layout it was imported from, as transformers writes the family, or with quantized
+/// weights as other programs store them.
 public struct CheckpointExport: Sendable {
   /// Which names and configuration.
-  public enum Layout: Sendable {
+  public enum Layout: Sendable, Equatable {
     /// The checkpoint's own: an untouched model gives back every tensor's bytes.
     case own
     /// transformers', as it writes them on disk; `inMemory` has the names that its modules have since 4.52.
     case transformers(inMemory: Bool)
+    /// Grouped integers stay integers. MLX has classes for text towers alone, so that is what it gets.
+    case quantized(QuantizedLayout)
   }
 
   private let tensors: [Tensor]
   private let files: [(name: String, bytes: [UInt8])]
+  private let isMLX: Bool
   /// Things that a reader of the files should know.
   public private(set) var notes: [String] = []
 
@@ -21,14 +25,62 @@ public struct CheckpointExport: Sendable {
     let family = try Family(model)
     var tensors = family.checkpoint.tensors
     var files = family.checkpoint.made
-    if case .transformers(let inMemory) = layout, case .llave(let facts) = family.kind {
-      let names: Llave.Layout = inMemory ? .transformers : .firstTransformers
-      var conversion = try HuggingFaceLlave(facts, facts.layout.renamed(tensors, to: names), names, files, family.config)
+    var renamed = tensors
+    if case .quantized(.mlx) = layout, case .llave(let facts) = family.kind {
+      renamed = family.tensors
+      tensors = renamed.filter { facts.isText($0.name) }
+      files["config.json"] = facts.textConfiguration(rows: facts.text.vocabulary).bytes(pretty: true)
+      notes.append("MLX has no class for this family: the text tower alone is written")
+    } else if layout != .own, case .llave(let facts) = family.kind {
+      let names: Llave.Layout = layout == .transformers(inMemory: false) ? .firstTransformers : .transformers
+      renamed = facts.layout.renamed(tensors, to: names)
+      var conversion = HuggingFaceLlave(facts, renamed, names, files)
       try conversion.convert()
       (tensors, files, notes) = (conversion.tensors, conversion.files, conversion.notes)
     }
+    if case .quantized(let kind) = layout {
+      let names = Dictionary(zip(renamed, model.tensors).map { ($0.name, $1.name) }) { first, _ in first }
+      (tensors, files["config.json"]) = try CheckpointExport.quantized(
+        tensors, names, model, kind, files["config.json"] ?? [])
+    }
+    isMLX = layout == .quantized(.mlx)
     self.tensors = try tensors.map { (tensor) throws(Failure) in try tensor.plain(type) }
     self.files = files.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+  }
+
+  /// Grouped tensors as `kind` has them, and the configuration that says so. `names` are the model's for those of `tensors`.
+  private static func quantized(
+    _ tensors: [Tensor], _ names: [TensorName: TensorName], _ model: Model, _ kind: QuantizedLayout, _ config: [UInt8]
+  ) throws(Failure) -> ([Tensor], [UInt8]) {
+    var inputs: [TensorName: Op.LinearInput] = [:]
+    for node in model.graphs.flatMap(\.graph.nodes) {
+      guard case .linear(let input) = node.op, case .tensor(let name) = node.inputs[1] else { continue }
+      inputs[name] = input
+    }
+    var result: [Tensor] = []
+    var weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)] = []
+    var kept: [String] = []
+    for tensor in tensors {
+      let input = names[tensor.name].flatMap { inputs[$0] }
+      let module = String(tensor.name.text.dropLast(".weight".count))
+      guard case .grouped(let integers) = tensor.encoding else {
+        if input != nil { kept.append(module) }
+        result.append(tensor)
+        continue
+      }
+      result += try kind.tensors(tensor, integers, isInput8: input == .int8)
+      weights.append((module, integers, tensor.columns, input == .int8))
+    }
+    guard !weights.isEmpty else {
+      throw Failure(.usage, "no weight of the model is quantized; say how with --weights, or quantize --no-fuse first")
+    }
+    let entry = kind.configuration(weights, kept: kept)
+    var members: [(String, JSONText)] = []
+    for (key, value) in try JSON.parse(config, what: "config.json").members() where !key.elementsEqual(entry.key.utf8) {
+      members.append((String(decoding: key, as: UTF8.self), try JSONText(value)))
+    }
+    members.append(entry)
+    return (result, JSONText.object(members).bytes(pretty: true))
   }
 
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
@@ -37,7 +89,7 @@ public struct CheckpointExport: Sendable {
   public func write(_ path: String, shard: Int?, threads: Int, progress: (_ bytes: Int) -> Void) throws(Failure) {
     let directory = try OutputDirectory(path)
     for file in files { try directory.write(file.name, file.bytes) }
-    let writer = SafetensorsWriter(format: "pt", shard: shard ?? SafetensorsWriter.defaultShard)
+    let writer = SafetensorsWriter(format: isMLX ? "mlx" : "pt", shard: shard ?? SafetensorsWriter.defaultShard)
     var done = 0
     try writer.write(tensors, to: directory, threads: threads) {
       done += $0
@@ -66,17 +118,13 @@ private struct HuggingFaceLlave {
   private(set) var tensors: [Tensor]
   let names: Llave.Layout
   private(set) var files: [String: [UInt8]]
-  let config: JSON
   private(set) var notes: [String] = []
 
-  init(
-    _ facts: Llave.Facts, _ tensors: [Tensor], _ names: Llave.Layout, _ files: [String: [UInt8]], _ config: JSON
-  ) throws(Failure) {
+  init(_ facts: Llave.Facts, _ tensors: [Tensor], _ names: Llave.Layout, _ files: [String: [UInt8]]) {
     self.facts = facts
     self.tensors = tensors
     self.names = names
     self.files = files
-    self.config = config
   }
 
   mutating func convert() throws(Failure) {
@@ -159,7 +207,7 @@ private struct HuggingFaceLlave {
   }
 
   private func configuration(image: Int, video: Int, rows: Int) -> JSONText {
-    let (text, vision) = (facts.text, facts.vision)
+    let vision = facts.vision
     return [
       "architectures": ["LlavaOnevisionForConditionalGeneration"], "model_type": "llava_onevision",
       "image_token_index": .int(image), "video_token_index": .int(video), "projector_hidden_act": "gelu",
@@ -167,13 +215,7 @@ private struct HuggingFaceLlave {
       "vision_aspect_ratio": .string("anyres_max_\(facts.pictures.maximumViews ?? 9)"),
       "image_grid_pinpoints": .array(facts.pictures.grid.map { .array([.int($0.height), .int($0.width)]) }),
       "multimodal_projector_bias": true, "tie_word_embeddings": true,
-      "text_config": [
-        "model_type": "qwen2", "hidden_size": .int(text.hidden), "intermediate_size": .int(text.intermediate),
-        "num_hidden_layers": .int(text.layers), "num_attention_heads": .int(text.heads),
-        "num_key_value_heads": .int(text.keyValueHeads), "vocab_size": .int(rows),
-        "max_position_embeddings": .int(text.positions), "rms_norm_eps": .number(text.epsilon),
-        "rope_theta": .number(text.theta), "hidden_act": "silu", "tie_word_embeddings": true,
-      ],
+      "text_config": facts.textConfiguration(rows: rows),
       "vision_config": [
         "model_type": "siglip_vision_model", "hidden_size": .int(vision.width),
         "intermediate_size": .int(vision.intermediate), "num_hidden_layers": .int(facts.depth),
@@ -192,5 +234,23 @@ private struct HuggingFaceLlave {
       "size": ["height": .int(facts.vision.tile), "width": .int(facts.vision.tile)],
       "image_grid_pinpoints": .array(facts.pictures.grid.map { .array([.int($0.height), .int($0.width)]) }),
     ]
+  }
+}
+
+extension Llave.Facts {
+  /// The language model alone, as transformers describes it.
+  fileprivate func textConfiguration(rows: Int) -> JSONText {
+    [
+      "model_type": "qwen2", "hidden_size": .int(text.hidden), "intermediate_size": .int(text.intermediate),
+      "num_hidden_layers": .int(text.layers), "num_attention_heads": .int(text.heads),
+      "num_key_value_heads": .int(text.keyValueHeads), "vocab_size": .int(rows),
+      "max_position_embeddings": .int(text.positions), "rms_norm_eps": .number(text.epsilon),
+      "rope_theta": .number(text.theta), "hidden_act": "silu", "tie_word_embeddings": true,
+    ]
+  }
+
+  /// Whether a tensor, by its name in the authors' layout, is of the language model.
+  fileprivate func isText(_ name: TensorName) -> Bool {
+    ["model.layers.", "model.embed_tokens.", "model.norm."].contains { name.bytes.starts(with: $0.utf8) }
   }
 }

@@ -74,7 +74,7 @@ public final class GroupedWriter: Sendable {
 
 extension GroupedInteger {
   /// Rounds scales (or zeros) to their type.
-  fileprivate func encodeScales(_ values: UnsafeBufferPointer<Float>, into target: UnsafeMutableRawPointer) {
+  public func encodeScales(_ values: UnsafeBufferPointer<Float>, into target: UnsafeMutableRawPointer) {
     switch scaleType {
     case .F16: llv_f32_to_f16(values.baseAddress, target, values.count)
     case .BF16: llv_f32_to_bf16(values.baseAddress, target, values.count)

@@ -9,9 +9,14 @@ let exportCommand = Command(
   positionals: ["MODEL"],
   options: [
     .init("-o", "PATH", "where to write; appears whole or not at all", isRequired: true),
-    .init("--to", "FORMAT", "gguf, hf, safetensors", isRequired: true),
+    .init("--to", "FORMAT", "gguf, hf, safetensors, compressed-tensors, mlx", isRequired: true),
     .init("--type", "TYPE", "type of the weights (default: as they are): F32 F16 BF16, and for GGUF \(GGUFExport.blockTypes)"),
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
+    .init(
+      "--weights", "CHOICE",
+      "compressed-tensors: W4A16 (default), W8A16, W8A8, mlx: 4:g64 (default), or as quantize --table has them; for weights that are not quantized yet"
+    ),
+    .init("--tower", nil, "quantize the vision tower and projector too, which --weights leaves alone"),
     .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),
     .init("--names", "KIND", "hf: disk (as transformers writes, default) or memory (as its modules are called since 4.52)"),
     Command.force, Command.threads,
@@ -52,16 +57,47 @@ let exportCommand = Command(
       return type
     }
     let layout: CheckpointExport.Layout = format == "hf" ? .transformers(inMemory: names == "memory") : .own
-    let export = try CheckpointExport(model, layout, type: type)
-    for note in export.notes { Output.complain("note: \(note)") }
-    let progress = Progress("exporting", of: export.byteCount)
-    try export.write(path, shard: split, threads: threads) { progress.show($0) }
-    Progress.clear()
-    Output.complain("\(path): \(Output.size(export.byteCount))")
+    try write(try CheckpointExport(model, layout, type: type), path, split, threads)
+  case "compressed-tensors", "mlx":
+    let kind: QuantizedLayout = format == "mlx" ? .mlx : .compressedTensors
+    if !model.tensors.contains(where: { if case .grouped = $0.encoding { true } else { false } }) || arguments["--weights"] != nil {
+      var notes: [String] = []
+      try Pass.run([.quantize(try weightRecipe(arguments, model, kind))], on: &model, notes: &notes)
+      for note in notes { Output.complain("note: \(note)") }
+    }
+    try write(try CheckpointExport(model, .quantized(kind)), path, split, threads)
   default:
-    throw Failure(.usage, "--to \(Failure.quoted(format)) is not written; gguf, hf and safetensors are")
+    throw Failure(.usage, "--to \(Failure.quoted(format)) is not written; gguf, hf, safetensors, compressed-tensors and mlx are")
   }
   return 0
+}
+
+private func write(_ export: CheckpointExport, _ path: String, _ split: Int?, _ threads: Int) throws(Failure) {
+  for note in export.notes { Output.complain("note: \(note)") }
+  let progress = Progress("exporting", of: export.byteCount)
+  try export.write(path, shard: split, threads: threads) { progress.show($0) }
+  Progress.clear()
+  Output.complain("\(path): \(Output.size(export.byteCount))")
+}
+
+/// What --weights means for a model that is not quantized yet.
+private func weightRecipe(
+  _ arguments: Arguments, _ model: Model, _ kind: QuantizedLayout
+) throws(Failure) -> QuantizeRecipe {
+  let schemes = ["W4A16": "4:g32:symmetric", "W8A16": "8:channel", "W8A8": "8:channel"]
+  let name = arguments["--weights"] ?? (kind == .mlx ? "4:g64" : "W4A16")
+  guard let choice = WeightChoice(schemes[name] ?? name) else {
+    throw Failure(.usage, "--weights \(Failure.quoted(name)) is not W4A16, W8A16, W8A8 or like 4:g32:symmetric")
+  }
+  var overrides: [(pattern: String, choice: WeightChoice)] = []
+  if !arguments.has("--tower") {
+    // Kernels of other programs want widths that 1152 and 4304 are not.
+    for node in ["vision", "projector"].compactMap({ model.graph($0) }).flatMap(\.nodes) {
+      guard case .linear = node.op, case .tensor(let name) = node.inputs[1] else { continue }
+      overrides.append((name.text, .keep))
+    }
+  }
+  return QuantizeRecipe(linear: choice, table: .keep, input: name == "W8A8" ? .int8 : .float, overrides: overrides)
 }
 
 extension Output {
