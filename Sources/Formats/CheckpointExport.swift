@@ -64,7 +64,8 @@ public struct CheckpointExport: Sendable {
       let input = names[tensor.name].flatMap { inputs[$0] }
       let module = String(tensor.name.text.dropLast(".weight".count))
       guard case .grouped(let integers) = tensor.encoding else {
-        if input != nil { kept.append(module) }
+        // Matrices that nothing of ours reads are linear operations of the other program all the same.
+        if tensor.shape.count == 2, tensor.name.text.hasSuffix(".weight") { kept.append(module) }
         result.append(tensor)
         continue
       }

@@ -11,8 +11,9 @@ public enum Import {
   /// - Parameter tokenizer: a `tokenizer.json`, or a GGUF file with tokenizer keys, in the place of the checkpoint's own.
   /// - Throws: what is wrong with any file of the checkpoint; nothing has been written then.
   public static func model(
-    _ checkpoint: Checkpoint, tokenizer: String? = nil, notes: inout [String]
+    _ source: Checkpoint, tokenizer: String? = nil, notes: inout [String]
   ) throws(Failure) -> Model {
+    var checkpoint = source
     notes += checkpoint.notes
     guard let config = try checkpoint.json("config.json") else {
       throw Failure(
@@ -25,6 +26,7 @@ public enum Import {
       if config["auto_map"] != nil {
         notes.append("config.json names Python code (auto_map); it is ignored, never run")
       }
+      if let decoded = try QuantizedImport.decoded(checkpoint, config: config) { checkpoint = decoded }
       let shapes = Shapes(checkpoint.tensors)
       // What the tensors are called says more than what the configuration calls the model.
       if let layout = Llave.Layout(shapes) {

@@ -129,7 +129,7 @@ extension QuantizedLayout {
   ///
   /// - Parameters:
   ///   - weights: names without `.weight`, as transformers' modules are called.
-  ///   - kept: such names of linear weights that are not quantized.
+  ///   - kept: such names of matrices that are not quantized.
   func configuration(
     _ weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)], kept: [String]
   ) -> (key: String, value: JSONText) {
