@@ -341,5 +341,62 @@ class QuantizedExports(Folder):
         self.assertEqual(contents(llv_arrays(self.path("mixed.llv"))), contents(llv_arrays(self.path("again.llv"))))
 
 
+class HashAndDiff(Folder):
+    def hash(self, *words):
+        return subprocess.run([PROGRAM, "hash", *map(str, words)], capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def diff(self, *words, code):
+        done = subprocess.run([PROGRAM, "diff", *map(str, words), "--json"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_a_hash_does_not_depend_on_the_format(self):
+        tensors, _ = qwen2(self.path("m"), 11)
+        run("import", self.path("m"), "-o", self.path("m.llv"))
+        run("export", self.path("m.llv"), "--to", "gguf", "-o", self.path("m.gguf"))
+        run("export", self.path("m.llv"), "--to", "hf", "-o", self.path("hf"))
+        hashes = [self.hash(self.path(n)) for n in ("m", "m.llv", "m.gguf", "hf")]
+        self.assertTrue(all(h == hashes[0] for h in hashes))
+        # What the manual says a hash is.
+        import hashlib
+        name = "model.layers.1.mlp.up_proj.weight"
+        expected = hashlib.sha256(b"512x256\n" + tensors[name].tobytes()).hexdigest()
+        self.assertIn(f"{expected}  {name}", hashes[0])
+        self.assertEqual(hashes[0][-1], hashlib.sha256("".join(line + "\n" for line in hashes[0][:-1]).encode()).hexdigest() + "  model")
+        tensors[name][0, 0] += 1
+        write(self.path("other"), tensors, json.load(open(self.path("m/config.json"))))
+        self.assertNotEqual(self.hash(self.path("other"))[-1], hashes[0][-1])
+
+    def test_differences_are_found_and_measured(self):
+        tensors, config = qwen2(self.path("a"), 12)
+        name = "model.layers.0.mlp.gate_proj.weight"
+        before = tensors[name].astype(np.float64)
+        tensors[name] = tensors[name] * np.float32(1.5)
+        tensors[name][3, 4] += 7
+        after = tensors[name].astype(np.float64)
+        write(self.path("b"), tensors, config)
+        run("import", self.path("b"), "-o", self.path("b.llv"))
+        found = self.diff(self.path("a"), self.path("b.llv"), code=1)
+        worst = found["tensors"][0]
+        self.assertEqual(worst["name"], name)
+        self.assertFalse(any(not t["difference"]["identical"] for t in found["tensors"][1:]))
+        d = worst["difference"]
+        self.assertAlmostEqual(d["relative_error"], np.linalg.norm(after - before) / np.linalg.norm(before), places=6)
+        self.assertAlmostEqual(d["cosine"], (before * after).sum() / np.linalg.norm(before) / np.linalg.norm(after), places=9)
+        self.assertAlmostEqual(d["largest_error"], np.abs(after - before).max(), places=5)
+        self.diff(self.path("a"), self.path("b"), "--tolerance", d["relative_error"] * 1.001, code=0)
+        self.diff(self.path("a"), self.path("b"), "--tolerance", d["relative_error"] * 0.999, code=1)
+        self.diff(self.path("a"), self.path("a"), code=0)
+        del tensors["model.norm.weight"]
+        tensors["model.other.weight"] = np.zeros((2, 3), np.float32)
+        save_file(tensors, self.path("c.safetensors"))
+        found = self.diff(self.path("b/model.safetensors"), self.path("c.safetensors"), code=1)
+        self.assertEqual((found["only_a"], found["only_b"]), (["model.norm.weight"], ["model.other.weight"]))
+        tensors["model.norm.weight"] = np.zeros(255, np.float32)
+        save_file(tensors, self.path("c.safetensors"))
+        self.assertEqual(self.diff(self.path("b/model.safetensors"), self.path("c.safetensors"), code=1)["shape"],
+                         [{"name": "model.norm.weight", "a": [256], "b": [255]}])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -76,6 +76,8 @@ public struct SHA256: Sendable {
     blocks.add(bytes) { llv_sha256_blocks(&state, $0, $1) }
   }
 
+  public mutating func update(_ text: String) { Array(text.utf8).withUnsafeBytes { update($0) } }
+
   /// 64 hexadecimal digits.
   public func text() -> String {
     var state = state

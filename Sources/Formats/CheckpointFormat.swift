@@ -58,6 +58,14 @@ public struct Checkpoint: Sendable {
     return checkpoint
   }
 
+  /// The tensors of a checkpoint under the names its files have, whatever they mean.
+  public static func rawTensors(_ path: String) throws(Failure) -> [Tensor] {
+    if !isDirectory(path), case let file = try InputFile(path), try CheckpointFormat.detect(file) == .gguf {
+      return try GGUF.Parts(path).tensors
+    }
+    return try openFiles(path).tensors
+  }
+
   private mutating func override(_ path: String) throws(Failure) {
     do throws(Failure) {
       let bytes = try InputFile(path).all(limit: Limits.config, what: "file")

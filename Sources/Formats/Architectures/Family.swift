@@ -3,7 +3,7 @@ import Tensors
 
 /// A model taken back to the checkpoint it came from: which family it is of, what the configuration says, and every tensor
 /// under the name it has in the family's first layout. Where export starts.
-struct Family {
+public struct Family {
   enum Kind {
     case bert(Bert.Numbers)
     case qwen2(Qwen2.Numbers)
@@ -13,12 +13,12 @@ struct Family {
 
   let kind: Kind
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for LLaVE.
-  let tensors: [Tensor]
+  public let tensors: [Tensor]
   let checkpoint: Checkpoint
   let config: JSON
 
   /// - Throws: `unsupported` for a model whose operations were fused, because no other program knows its tensors.
-  init(_ model: Model) throws(Failure) {
+  public init(_ model: Model) throws(Failure) {
     checkpoint = try Checkpoint(model)
     guard let config = try checkpoint.json("config.json") else {
       throw Failure(.unsupported, "the container holds no config.json; import the checkpoint again")
