@@ -73,12 +73,11 @@ LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
       keep_better(&best, refit(p, inverse * splat(levels + 0.4f * (float)(k - 7)), least));
   } else {
     v8 reach = larger(most, -least);
-    // The side with the larger magnitude may use the longer half of the codes: both signs of the step are tried.
-    for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
-      v8 inverse = reciprocal(reach) * splat(-p->low + 0.35f * (float)(k - 5));
-      keep_better(&best, refit(p, inverse, splat(0)));
-      if (p->low != -p->high) keep_better(&best, refit(p, -inverse, splat(0)));
-    }
+    // Where there is a code more on the negative side, the element of the largest magnitude takes it.
+    v8 inverse = reciprocal(reach);
+    if (p->low != -p->high) inverse = choose(most > -least, -inverse, inverse);
+    for (int k = 0; k < LLV_SEARCH_STEPS; k++)
+      keep_better(&best, refit(p, inverse * splat(-p->low + 0.35f * (float)(k - 5)), splat(0)));
   }
   for (int k = 0; k < 2; k++) keep_better(&best, refit(p, reciprocal(best.scale), best.zero));
   return best;

@@ -13,16 +13,19 @@ public struct SampleBuilder: Sendable {
   /// Tokens of one sample at most.
   public let maximumTokens: Int
   private let spelling: Spelling
+  private let profile: ConsumerProfile?
 
   /// - Parameters:
   ///   - tokenizer: nil for a model of pictures alone.
   ///   - maximumTokens: in the place of the model's own limit.
+  ///   - profile: pictures as another program has them; nil for the authors' way.
   public init(
     _ configuration: Configuration, tokenizer: Tokenizer?, maximumTokens: Int? = nil,
-    spelling: Spelling = .verbatim
+    spelling: Spelling = .verbatim, profile: ConsumerProfile? = nil
   ) {
     self.tokenizer = tokenizer
     self.spelling = spelling
+    self.profile = profile
     self.configuration = configuration
     self.maximumTokens = maximumTokens ?? configuration.maximumTokens
     prefix = configuration.template.flatMap { template in tokenizer?.ids(template.before) } ?? []
@@ -108,12 +111,18 @@ public struct SampleBuilder: Sendable {
   private func image(_ path: String) throws(Failure) -> Sample.Picture {
     let layout = AnyRes(try vision())
     let picture = try Picture(path: path)
+    if profile == .llamaCpp {
+      let other = LlamaCppLayout(vision: layout.vision)
+      let views = other.views(picture)
+      return sample(views, other.features(views: views.count), layout.vision)
+    }
     let blend = layout.features(picture.width, picture.height)
     return sample(layout.views(picture), blend, layout.vision)
   }
 
   private func video(_ path: String) throws(Failure) -> Sample.Picture {
     let layout = AnyRes(try vision())
+    if let profile { throw Failure(.unsupported, "\(profile.rawValue) takes no videos", file: path) }
     let frames = try Video.frames(path, layout.vision)
     return sample(frames, layout.videoFeatures(frames: frames.count), layout.vision)
   }

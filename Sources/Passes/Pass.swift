@@ -30,6 +30,17 @@ public struct Pass: Sendable {
     .foldPixels, .foldBias, .foldConstants, .foldNorms, .foldAttentionScale, .padWidths, .fuseProjections, .dropUnused,
   ]
 
+  /// The projector's GELU in the tanh form, as ggml has it.
+  public static let tanhProjector = Pass("tanh-projector") { (model, notes) throws(Failure) in
+    for index in model.graphs.indices where model.graphs[index].name == "projector" {
+      var graph = model.graphs[index].graph
+      for (place, node) in graph.nodes.enumerated() where node.op == .activation(.gelu) {
+        graph.replace(place, with: .init(.activation(.geluTanh), node.inputs))
+      }
+      model.graphs[index].graph = graph
+    }
+  }
+
   /// Leaves out tensors that no graph reads.
   public static let dropUnused = Pass("drop-unused") { (model, notes) in
     let unused = Set(model.unused)

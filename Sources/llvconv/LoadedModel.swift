@@ -22,6 +22,8 @@ struct LoadedModel: Sendable {
     var memory = Embedder.defaultMemory
     var maximumTokens: Int?
     var spelling = Spelling.verbatim
+    /// How another program would feed the model.
+    var profile: ConsumerProfile?
 
     /// What `Command.modelOptions` offers.
     init(_ arguments: Arguments) throws(Failure) {
@@ -30,6 +32,8 @@ struct LoadedModel: Sendable {
       maximumTokens = try arguments.integer("--max-tokens", in: 1...1 << 24)
       spelling =
         try arguments.choice("--spelling", Spelling.allCases.map(\.rawValue)).flatMap(Spelling.init) ?? spelling
+      profile =
+        try arguments.choice("--profile", ConsumerProfile.allCases.map(\.rawValue)).flatMap(ConsumerProfile.init)
     }
   }
 
@@ -46,15 +50,17 @@ struct LoadedModel: Sendable {
           "token id \(tokenizer.vocabulary - 1) has no row: the token table has \(model.configuration.vocabulary)")
       }
       builder = SampleBuilder(
-        model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling)
+        model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling,
+        profile: options.profile)
       var notes: [String] = []
-      try Pass.run([.poolEarly], on: &model, notes: &notes)
+      let passes: [Pass] = options.profile == .llamaCpp ? [.tanhProjector, .poolEarly] : [.poolEarly]
+      try Pass.run(passes, on: &model, notes: &notes)
       embedder = try Embedder(
         model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory)
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }
-      + Array("\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue)".utf8)
+      + Array("\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")".utf8)
   }
 
   /// Checks the name of a prompt before any work.
@@ -176,6 +182,9 @@ struct LoadedModel: Sendable {
 }
 
 extension Command {
+  static let profile = Option(
+    "--profile", "llama.cpp", "feed pictures as this program does with the exported files, which is not as the model was trained")
+
   /// Options of every command that embeds.
   static let modelOptions: [Option] = [
     .init("--memory", "MIB", "weights kept in memory at most; larger models run layer by layer (default 2048)"),

@@ -11,7 +11,7 @@ let embedCommand = Command(
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
     .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
-    .init("--fail-on-error", nil, "stop at the first bad item"), Command.force,
+    .init("--fail-on-error", nil, "stop at the first bad item"), Command.profile, Command.force,
   ] + Command.modelOptions,
   discussion: """
     An item is a line {"id", "text", "images", "video", "instruction"}. Each gives a line {"id", "embedding": [...]} or,

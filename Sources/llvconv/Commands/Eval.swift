@@ -10,6 +10,7 @@ let evalCommand = Command(
   options: [
     .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
     .init("--no-cache", nil, "do not keep or use embeddings"), Command.json,
+    Command.profile,
   ] + Command.modelOptions,
   discussion: """
     A data set has lines {"id", "query": {item}, "candidates": [items or ids]} with the right candidate first (precision@1), or

@@ -15,6 +15,7 @@ let verifyCommand = Command(
     .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
     .init("--report", "R.html", "also write a page with plots"),
+    Command.profile,
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     Command.json, Command.force,
   ] + Command.modelOptions,
@@ -22,6 +23,7 @@ let verifyCommand = Command(
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, rank correlation), and the mixed index, where the
     candidate's queries search the reference's documents. Exit code 0 when every check passes, 1 when one fails.
+    With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
     The reference's embeddings are kept in REF.llv.cache/ and used again while model and data are the same.
     """
 ) { (arguments) throws(Failure) in
@@ -37,20 +39,27 @@ let verifyCommand = Command(
   let data = VerifyData(try Pair.read(dataPath), folder: directory(of: dataPath))
   let referencePath = try arguments.required("--reference")
   let candidate = try LoadedModel(arguments.positionals[0], options)
-  let reference = try LoadedModel(referencePath, options)
+  var own = options
+  own.profile = nil
+  let reference = try LoadedModel(referencePath, own)
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
   let referenceVectors = try data.vectors(reference, "reference", cache: cache)
   let candidateVectors = try data.vectors(candidate, "candidate", cache: nil)
   Progress.clear()
   let report = try FidelityReport(
-    candidate: (fileName(arguments.positionals[0]), candidateVectors),
+    candidate: (
+      fileName(arguments.positionals[0]) + (options.profile.map { " in \($0.rawValue)" } ?? ""), candidateVectors
+    ),
     reference: (fileName(referencePath), referenceVectors),
     data: fileName(dataPath), labels: data.labels, items: data.items.map { ($0.id, $0.item.shown) },
     thresholds: thresholds, threads: options.threads)
   try page?.write(Array(report.html { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") { Output.print(report.json) } else { Output.print(report.text) }
+  if let profile = options.profile {
+    for line in profile.differences { Output.complain("\(profile.rawValue): \(line)") }
+  }
   if let path = arguments["--report"] { Output.complain("report: \(path)") }
   return report.passes ? 0 : 1
 }
