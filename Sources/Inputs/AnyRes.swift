@@ -169,14 +169,9 @@ public struct AnyRes: Sendable {
 }
 
 extension Picture {
-  /// The picture in the middle of a canvas, which is black.
-  func centred(on canvas: Vision.Size, colour: (UInt8, UInt8, UInt8) = (0, 0, 0)) -> Picture {
+  /// The picture in the middle of a black canvas.
+  func centred(on canvas: Vision.Size) -> Picture {
     var result = [UInt8](repeating: 0, count: canvas.width * canvas.height * 3)
-    if colour != (0, 0, 0) {
-      for start in stride(from: 0, to: result.count, by: 3) {
-        (result[start], result[start + 1], result[start + 2]) = colour
-      }
-    }
     let (left, top) = ((canvas.width - width) / 2, (canvas.height - height) / 2)
     for row in 0..<height {
       let to = ((top + row) * canvas.width + left) * 3

@@ -10,7 +10,7 @@ public enum ConsumerProfile: String, Sendable, CaseIterable {
     [
       "a picture that fits one view is that view alone, squashed; larger ones are tiles, then the whole picture last",
       "tiles come one after the other: rows are not joined, padding is not cut away, no newline, no reduction of many tiles",
-      "padding is (122, 116, 104), not black; the projector's GELU is the tanh form",
+      "the projector's GELU is the tanh form",
       "videos are not taken",
     ]
   }
@@ -32,7 +32,8 @@ struct LlamaCppLayout {
       : Bicubic.resize(
         picture, to: min(Int((Float(picture.width) * scale).rounded(.up)), canvas.width),
         min(Int((Float(picture.height) * scale).rounded(.up)), canvas.height))
-    let padded = resized.centred(on: canvas, colour: (122, 116, 104))
+    // Black as in training: its grey (122, 116, 104) is set for models without a grid alone.
+    let padded = resized.centred(on: canvas)
     var views: [Picture] = []
     for y in stride(from: 0, to: canvas.height, by: tile) {
       for x in stride(from: 0, to: canvas.width, by: tile) { views.append(padded.cropped(x, y, tile, tile)) }

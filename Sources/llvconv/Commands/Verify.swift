@@ -36,7 +36,16 @@ let verifyCommand = Command(
   let page = try arguments["--report"].map { (path) throws(Failure) in
     try OutputFile(path, isReplacing: arguments.has("--force"))
   }
-  let data = VerifyData(try Pair.read(dataPath), folder: directory(of: dataPath))
+  var pairs = try Pair.read(dataPath)
+  if let profile = options.profile {
+    let all = pairs.count
+    pairs.removeAll { pair in ([pair.query, pair.positive] + pair.negatives).contains { $0.video != nil } }
+    guard !pairs.isEmpty else { throw Failure(.usage, "every pair has a video, which \(profile.rawValue) does not take") }
+    if pairs.count < all {
+      Output.complain("note: \(all - pairs.count) of \(all) pairs have videos, which \(profile.rawValue) does not take: left out")
+    }
+  }
+  let data = VerifyData(pairs, folder: directory(of: dataPath))
   let referencePath = try arguments.required("--reference")
   let candidate = try LoadedModel(arguments.positionals[0], options)
   var own = options
