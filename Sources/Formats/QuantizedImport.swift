@@ -3,7 +3,7 @@ import Tensors
 
 /// Checkpoints whose linear weights others have quantized: compressed-tensors, GPTQ, AWQ and MLX. Weights become grouped integers
 /// of exactly the same values; what is packed otherwise (act-order, bits that are not four or eight) is refused by name.
-struct QuantizedImport {
+public struct QuantizedImport {
   private enum Method { case compressedTensors, gptq(zeroOffset: Int), awq, mlx }
 
   private let method: Method
@@ -11,7 +11,7 @@ struct QuantizedImport {
   private let tensors: [TensorName: Tensor]
 
   /// The checkpoint with plain names and grouped weights; nil when its configuration speaks of no quantization.
-  static func decoded(_ checkpoint: Checkpoint, config: JSON) throws(Failure) -> Checkpoint? {
+  public static func decoded(_ checkpoint: Checkpoint, config: JSON) throws(Failure) -> Checkpoint? {
     guard let reader = try QuantizedImport(checkpoint, config) else { return nil }
     var result = checkpoint
     result.tensors = []
@@ -109,7 +109,11 @@ struct QuantizedImport {
     guard tensors[TensorName(stem + ".weight_g_idx")] == nil else {
       throw Failure(.unsupported, "groups in activation order (weight_g_idx) are not read")
     }
-    let sides = try part(stem, "weight_shape").load().array(of: Int64.self)
+    let shape = try part(stem, "weight_shape")
+    guard shape.count == 2, shape.encoding == .plain(.I64) else {
+      throw Failure(.malformed, "weight_shape is \(shape.encoding.text) \(shape.shape), two I64 expected")
+    }
+    let sides = try shape.load().array(of: Int64.self)
     guard sides.count == 2, words.shape.count == 2, sides[0] == words.shape[0], sides[1] > 0, sides[1] <= 1 << 31 else {
       throw Failure(.malformed, "weight_shape \(sides) does not fit packed \(words.shape)")
     }
@@ -120,6 +124,9 @@ struct QuantizedImport {
     let scale = try part(stem, "weight_scale")
     let zero = tensors[TensorName(stem + ".weight_zero_point")]
     let form = try Form(stem, rows, columns, bits, scale: scale, isAffine: zero != nil)
+    if let zero, zero.shape != [Checked.ceilDivide(rows * bits, 32), form.layout.groups] {
+      throw Failure(.malformed, "weight_zero_point \(zero.shape) does not fit \(form.layout.groups) groups of \(rows) rows")
+    }
     let (source, half) = (Words(words, bits), 1 << (bits - 1))
     let zeros = zero.map { Words($0, bits) }
     return form.tensor(isScaleExact: zero == nil) { (threads) throws(Failure) in

@@ -25,10 +25,16 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     _ = tokenizer.encode("Hello wörld [CLS] 你好 a\u{301}", maximum: 16)
   case "config", "llave-config": config(bytes)
   case "gguf":
-    withFile(bytes) { path in
-      guard let json = try? GGUF.read(path).keys.tokenizerJSON().bytes() else { return }
-      _ = try? Tokenizer.load { (name) throws(Failure) in name == "tokenizer.json" ? json : nil }
+    withFile(bytes, "f.gguf") { path in
+      guard let file = try? GGUF.read(path) else { return }
+      for tensor in file.tensors.prefix(8) where tensor.count < 1 << 20 { _ = try? tensor.floats() }
+      if let json = try? file.keys.tokenizerJSON().bytes() {
+        _ = try? Tokenizer.load { (name) throws(Failure) in name == "tokenizer.json" ? json : nil }
+      }
+      var notes: [String] = []
+      if let checkpoint = try? Checkpoint.open(path) { _ = try? Import.model(checkpoint, notes: &notes) }
     }
+  case "quantized": quantized(bytes)
   case "picture":
     guard let picture = try? Picture(encoded: bytes), picture.width * picture.height < 1 << 20 else { return 0 }
     let vision = Vision(tile: 18, patch: 4, width: 8, grid: [.init(18, 18), .init(36, 18), .init(18, 36)], maximumViews: 1)
@@ -92,6 +98,21 @@ private func llv(_ bytes: [UInt8]) {
     guard let contents = try? Container.open(path) else { return }
     for tensor in contents.model.tensors.prefix(8) { _ = try? tensor.floats() }
     for file in contents.model.files.prefix(4) { _ = try? contents.model.file(file.name) }
+  }
+}
+
+/// A byte that chooses the method, then a safetensors file.
+private func quantized(_ bytes: [UInt8]) {
+  let configs = [
+    #"{"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"}}"#,
+    #"{"quantization_config":{"quant_method":"gptq","bits":4}}"#, #"{"quantization_config":{"quant_method":"gptq","bits":8}}"#,
+    #"{"quantization_config":{"quant_method":"awq","bits":4}}"#, #"{"quantization":{"bits":4}}"#, #"{"quantization":{"bits":8}}"#,
+  ]
+  guard let first = bytes.first, let config = try? JSON.parse(Array(configs[Int(first) % configs.count].utf8)) else { return }
+  withFile(Array(bytes.dropFirst()), "q.safetensors") { path in
+    guard let checkpoint = try? Checkpoint.open(path), let decoded = try? QuantizedImport.decoded(checkpoint, config: config)
+    else { return }
+    for tensor in decoded.tensors.prefix(8) where tensor.count < 1 << 20 { _ = try? tensor.floats() }
   }
 }
 

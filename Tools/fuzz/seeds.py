@@ -78,6 +78,36 @@ def gguf(keys):
 pieces = [b"a", b"b", b"ab", b"<|endoftext|>"]
 put("gguf", "small", gguf([(b"tokenizer.ggml.model", b"gpt2"), (b"tokenizer.ggml.pre", b"qwen2"), (b"tokenizer.ggml.tokens", pieces),
                            (b"tokenizer.ggml.token_type", [1, 1, 1, 3]), (b"tokenizer.ggml.merges", [b"a b"])]))
+def gguf_file(name):
+    return open("Tests/Goldens/gguf/" + name, "rb").read()
+
+
+for name in ("blocks.gguf", "blocks-big.gguf"):
+    put("gguf", name, gguf_file(name))
+for case in json.load(open("Formats/gguf/cases.json"))["cases"]:
+    data = build(case["bytes"])
+    if len(data) < 4096:
+        put("gguf", "case-" + case["id"], data)
+
+
+def tensors(*entries):
+    header, data = {}, b""
+    for name, dtype, shape, size in entries:
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + size]}
+        data += bytes(i * 37 % 251 for i in range(size))
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+shape = struct.pack("<qq", 4, 16)
+packed = tensors(("a.weight_packed", "I32", [4, 2], 32), ("a.weight_scale", "F16", [4, 2], 16), ("a.weight_shape", "I64", [2], 16))
+put("quantized", "compressed", b"\0" + packed[:-16] + shape)
+put("quantized", "integers", b"\0" + tensors(("a.weight", "I8", [4, 16], 64), ("a.weight_scale", "F32", [4, 1], 16)))
+for method, bits in ((1, 4), (2, 8)):
+    put("quantized", f"gptq{bits}", bytes([method]) + tensors(("a.qweight", "I32", [16 * bits // 32, 8], 64 * bits), ("a.qzeros", "I32", [2, bits // 4], 2 * bits),
+                                                              ("a.scales", "F16", [2, 8], 32)))
+put("quantized", "awq", b"\3" + tensors(("a.qweight", "I32", [16, 1], 64), ("a.qzeros", "I32", [2, 1], 8), ("a.scales", "F16", [2, 8], 32)))
+put("quantized", "mlx", b"\4" + tensors(("a.weight", "U32", [4, 2], 32), ("a.scales", "BF16", [4, 2], 16), ("a.biases", "BF16", [4, 2], 16)))
 put("tokenizer", "small", open("Tests/Goldens/tokenizer.json", "rb").read())
 item = b'{"id":"a","query":{"text":"b","instruction":"c"},"positive":{"images":["x"],"video":"v"},"negatives":[{"text":""}]}'
 put("item", "pair", item)
