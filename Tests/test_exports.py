@@ -146,8 +146,83 @@ class GGUF(Folder):
         self.assertGreater(len(parts), 2)
         run("import", self.path(parts[1]), "-o", self.path("again.llv"))
         self.assertEqual(contents(llv_arrays(self.path("m.llv"))), contents(llv_arrays(self.path("again.llv"))))
+        kept = open(self.path(parts[1]), "rb").read()
+        open(self.path(parts[1]), "wb").write(open(self.path(parts[2]), "rb").read())
+        self.assertIn("split.no", run("import", self.path(parts[0]), "-o", self.path("x.llv"), code=65))
+        open(self.path(parts[1]), "wb").write(kept.replace(b"split.tensors.count\x05\0\0\0", b"split.tensors.count\x04\0\0\0"))
         os.rename(self.path(parts[1]), self.path("elsewhere"))
         self.assertIn(parts[1], run("import", self.path(parts[0]), "-o", self.path("x.llv"), code=66))
+
+
+class GGUFMeaning(Folder):
+    """Keys that say something else than the tensors or each other (cases G86 to G98)."""
+
+    KEYS = {"qwen2.context_length": 64, "qwen2.embedding_length": 32, "qwen2.block_count": 1, "qwen2.feed_forward_length": 64, "qwen2.attention.head_count": 4,
+            "qwen2.attention.head_count_kv": 2, "qwen2.attention.layer_norm_rms_epsilon": 1e-6, "qwen2.rope.freq_base": 1e6, "qwen2.pooling_type": 3,
+            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": ["a", "b", "ab", "<|endoftext|>"],
+            "tokenizer.ggml.token_type": [1, 1, 1, 3], "tokenizer.ggml.merges": ["a b"], "tokenizer.ggml.eos_token_id": 3}
+
+    def write(self, path, keys):
+        from gguf import GGUFWriter, GGUFValueType
+        writer = GGUFWriter(path, "qwen2")
+        for key, value in keys.items():
+            if isinstance(value, tuple):
+                writer.add_key_value(key, value[0], *value[1:])
+            elif isinstance(value, (list, bytes)):
+                writer.add_array(key, value)
+            elif isinstance(value, str):
+                writer.add_string(key, value)
+            elif isinstance(value, bool):
+                writer.add_bool(key, value)
+            elif isinstance(value, float):
+                writer.add_float32(key, value)
+            elif value is not None:
+                writer.add_uint32(key, value)
+        r = np.random.default_rng(1)
+        shapes = {"token_embd.weight": (4, 32), "output_norm.weight": (32,), "blk.0.attn_norm.weight": (32,), "blk.0.ffn_norm.weight": (32,), "blk.0.attn_q.weight": (32, 32),
+                  "blk.0.attn_q.bias": (32,), "blk.0.attn_k.weight": (16, 32), "blk.0.attn_k.bias": (16,), "blk.0.attn_v.weight": (16, 32), "blk.0.attn_v.bias": (16,),
+                  "blk.0.attn_output.weight": (32, 32), "blk.0.ffn_gate.weight": (64, 32), "blk.0.ffn_up.weight": (64, 32), "blk.0.ffn_down.weight": (32, 64)}
+        for name, shape in shapes.items():
+            writer.add_tensor(name, r.standard_normal(shape).astype(np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    def test_what_keys_mean(self):
+        from gguf import GGUFValueType
+        scores = lambda n, kind: ([0] * n, GGUFValueType.ARRAY, kind)
+        rows = [
+            ("valid", {}, 0, ""),
+            ("G86", {"tokenizer.ggml.scores": scores(3, GGUFValueType.FLOAT32)}, 65, "must have equal length"),
+            ("G86 types", {"tokenizer.ggml.token_type": [1, 1, 1]}, 65, "must have equal length"),
+            ("G87", {"tokenizer.ggml.scores": scores(4, GGUFValueType.INT8)}, 65, "float32"),
+            ("G88", {"tokenizer.ggml.eos_token_id": 2 ** 32 - 1, "tokenizer.ggml.add_eos_token": True}, 65, "token id"),
+            ("G90", {"tokenizer.ggml.tokens": ["a", "b", "a", "<|endoftext|>"]}, 65, "the same token twice"),
+            ("G91 none", {"qwen2.block_count": 0}, 65, "block_count"),
+            ("G91 more", {"qwen2.block_count": 513}, 65, "513 layers"),
+            ("G91 absurd", {"qwen2.block_count": 2 ** 32 - 1}, 65, "block_count"),
+            ("G92 none", {"qwen2.attention.head_count": 0}, 65, "head_count"),
+            ("G92 seven", {"qwen2.attention.head_count": 7}, 65, "must divide"),
+            ("G92 keys", {"qwen2.attention.head_count_kv": 0}, 65, "head_count_kv"),
+            ("G93", {"qwen2.attention.head_count": ([4], GGUFValueType.ARRAY, GGUFValueType.INT32)}, 65, "whole number"),
+            ("G94", {"tokenizer.chat_template": "{{ ''.__class__.__mro__ }}"}, 0, ""),
+            ("G98", {"qwen2.embedding_length": 48}, 65, "hidden_size"),
+            ("other model", {"tokenizer.ggml.model": "llama"}, 69, "llama"),
+            ("other cutter", {"tokenizer.ggml.pre": "gpt-4o"}, 69, "gpt-4o"),
+            ("scaled rope", {"qwen2.rope.scaling.type": "yarn"}, 69, "yarn"),
+            ("pooling", {"qwen2.pooling_type": 4}, 69, "pooling_type"),
+            ("missing", {"qwen2.attention.layer_norm_rms_epsilon": None}, 65, "is missing"),
+            ("text for a number", {"qwen2.block_count": "1"}, 65, "whole number"),
+        ]
+        for name, keys, code, word in rows:
+            with self.subTest(name):
+                self.write(self.path("m.gguf"), {**self.KEYS, **keys})
+                told = run("import", self.path("m.gguf"), "-o", self.path("m.llv"), "--force", code=code)
+                self.assertIn(word, told)
+                if code:
+                    self.assertIn("m.gguf", told)
+                    self.assertEqual(told.count("\n"), 1)
 
 
 class Safetensors(Folder):

@@ -37,7 +37,7 @@ public enum Encoding: Sendable, Hashable {
 /// Integers of 8 or 4 bits in groups along the rows (the last dimension) of a tensor.
 ///
 /// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32.
-/// - Codes: symmetric -127…127 or -8…7, two's complement; affine 0…255 or 0…15.
+/// - Codes: symmetric -128…127 (of which we choose -127…127) or -8…7, two's complement; affine 0…255 or 0…15.
 /// - Groups: `groupSize` elements from the start of each row; the last group of a row may be short.
 /// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, of two 4-bit codes the earlier in the low half of the byte; then
 ///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. Scales and zeros start at multiples of 64 bytes.
