@@ -238,6 +238,25 @@ class Safetensors(Folder):
                 for k in before:
                     self.assertEqual((before[k].dtype, before[k].tobytes()), (after[k].dtype, after[k].tobytes()), k)
 
+    def test_layers_that_import_leaves_out_are_no_longer_declared(self):
+        run("import", LLAVE, "-o", self.path("m.llv"))
+        run("export", self.path("m.llv"), "--to", "hf", "--type", "F32", "-o", self.path("hf"))
+        tensors, config = load_file(self.path("hf/model.safetensors")), json.load(open(self.path("hf/config.json")))
+        layers = config["vision_config"]["num_hidden_layers"]
+        # One layer more, whose state is not used, as transformers' conversions of so400m have it.
+        for name in list(tensors):
+            if f"encoder.layers.{layers - 1}." in name:
+                tensors[name.replace(f"layers.{layers - 1}.", f"layers.{layers}.")] = tensors[name]
+        config["vision_config"]["num_hidden_layers"], config["vision_feature_layer"] = layers + 1, -2
+        write(self.path("more"), tensors, config)
+        run("import", self.path("more"), "-o", self.path("more.llv"))
+        run("export", self.path("more.llv"), "--to", "hf", "-o", self.path("again"))
+        run("import", self.path("again"), "-o", self.path("again.llv"))
+        self.assertEqual(contents(llv_arrays(self.path("again.llv"))), contents(llv_arrays(self.path("m.llv"))))
+        run("export", self.path("more.llv"), "--to", "gguf", "-o", self.path("more.gguf"))
+        run("import", self.path("more.gguf"), "--mmproj", self.path("more-mmproj.gguf"), "-o", self.path("gguf.llv"))
+        self.assertEqual(contents(llv_arrays(self.path("gguf.llv"))), contents(llv_arrays(self.path("m.llv"))))
+
     def test_a_directory_is_never_replaced(self):
         run("import", LLAVE, "-o", self.path("m.llv"))
         os.mkdir(self.path("there"))

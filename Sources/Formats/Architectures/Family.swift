@@ -14,8 +14,7 @@ public struct Family {
   let kind: Kind
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for LLaVE.
   public let tensors: [Tensor]
-  let checkpoint: Checkpoint
-  let config: JSON
+  private(set) var checkpoint: Checkpoint
 
   /// - Throws: `unsupported` for a model whose operations were fused, because no other program knows its tensors.
   public init(_ model: Model) throws(Failure) {
@@ -23,7 +22,6 @@ public struct Family {
     guard let config = try checkpoint.json("config.json") else {
       throw Failure(.unsupported, "the container holds no config.json; import the checkpoint again")
     }
-    self.config = config
     if let tensor = checkpoint.tensors.first(where: { $0.name.isFused }) {
       throw Failure(
         .unsupported,
@@ -44,6 +42,7 @@ public struct Family {
       guard let layout = Llave.Layout(shapes) else { throw Failure(.malformed, "the projector's tensors are missing") }
       let facts = try Llave.Facts(checkpoint, config: config, layout, shapes, notes: &notes)
       kind = .llave(facts)
+      if facts.depth < facts.vision.layers { try checkpoint.declare(visionLayers: facts.depth, config) }
       tensors = layout.renamed(checkpoint.tensors, to: .original)
     case "siglip":
       kind = .siglip
@@ -65,6 +64,27 @@ extension Checkpoint {
     self.init(tensors: tensors, weights: [], directory: "", notes: [])
     for file in model.files { made[file.name] = try model.file(file.name) }
     isMade = true
+  }
+}
+
+extension Checkpoint {
+  /// Says in `config.json` that the tower has as many layers as import kept, and that the last one's state is used.
+  fileprivate mutating func declare(visionLayers: Int, _ config: JSON) throws(Failure) {
+    var members: [(String, JSONText)] = []
+    for (key, value) in try config.members() {
+      let name = String(decoding: key, as: UTF8.self)
+      switch name {
+      case "vision_feature_layer": members.append((name, -1))
+      case "vision_config":
+        var tower: [(String, JSONText)] = []
+        for (key, value) in try value.members() where !key.elementsEqual("num_hidden_layers".utf8) {
+          tower.append((String(decoding: key, as: UTF8.self), try JSONText(value)))
+        }
+        members.append((name, .object(tower + [("num_hidden_layers", .int(visionLayers))])))
+      default: members.append((name, try JSONText(value)))
+      }
+    }
+    made["config.json"] = JSONText.object(members).bytes(pretty: true)
   }
 }
 
