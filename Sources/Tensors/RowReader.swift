@@ -55,7 +55,10 @@ public struct RowReader: Sendable {
     try finish(isComplete: true)
   }
 
-  public static func spans(_ rows: Int, _ columns: Int) -> Int { Checked.ceilDivide(rows, step(columns)) }
+  /// How many spans rows are read in; none without columns, when there can be any number of rows.
+  public static func spans(_ rows: Int, _ columns: Int) -> Int {
+    columns > 0 ? Checked.ceilDivide(rows, step(columns)) : 0
+  }
 
   /// Rows of a span: enough to hide the start of a thread, few enough to stay in its cache.
   private static func step(_ columns: Int) -> Int { max(1, (1 << 15) / max(1, columns)) }

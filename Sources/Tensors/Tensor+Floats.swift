@@ -12,6 +12,8 @@ extension Tensor {
     if encoding == .plain(.F32) { return bytes }
     guard let size = Checked.multiply(count, 4) else { throw Failure(.limit, "tensor \(name.quoted) is too large") }
     let result = try Buffer(count: size)
+    // Without columns there can be any number of rows.
+    guard count > 0 else { return result }
     let step = max(1, (1 << 18) / max(1, columns))
     let columns = columns
     try parallel(Checked.ceilDivide(rows, step), threads: threads) { (task) throws(Failure) in
