@@ -1,9 +1,14 @@
 #include "internal.h"
 
 #include <math.h>
+#include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+// Codes lie in pairs, so that one multiply-add instruction takes two products at a time. A group of an odd length has a zero
+// after it.
+LLV_INLINE size_t places_of(size_t n) { return n + n % 2; }
 
 LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int16_t *codes, float *scales,
                                       float *sums) {
@@ -18,9 +23,11 @@ LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t gro
     int32_t sum = 0;
     for (size_t i = 0; i < n; i++) {
       int32_t code = (int32_t)rintf(x[first + i] * inverse);
-      codes[first + i] = (int16_t)code;
+      codes[i] = (int16_t)code;
       sum += code;
     }
+    if (n % 2) codes[n] = 0;
+    codes += places_of(n);
     scales[g] = scale;
     sums[g] = (float)sum * scale;
   }
@@ -29,102 +36,137 @@ LLV_DISPATCH(llv_quantize_row,
              (const float *x, size_t columns, size_t group, int16_t *codes, float *scales, float *sums),
              (x, columns, group, codes, scales, sums))
 
-LLV_INLINE void llv_unpack_codes_body(const void *codes, size_t columns, int bits, int affine, int16_t *target) {
-  const uint8_t *from = codes;
-  if (bits == 8) {
-    for (size_t i = 0; i < columns; i++) target[i] = affine ? from[i] : (int8_t)from[i];
-    return;
-  }
+LLV_INLINE int16_t code_at(const uint8_t *row, size_t i, int bits, int affine) {
+  if (bits == 8) return affine ? (int16_t)row[i] : (int16_t)(int8_t)row[i];
   int flip = affine ? 0 : 8;
-  for (size_t i = 0; i < columns / 2; i++) {
-    target[2 * i] = (int16_t)(((from[i] & 15) ^ flip) - flip);
-    target[2 * i + 1] = (int16_t)(((from[i] >> 4) ^ flip) - flip);
+  return (int16_t)((((row[i / 2] >> i % 2 * 4) & 15) ^ flip) - flip);
+}
+
+LLV_INLINE void llv_pack_panel_body(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group,
+                                    int bits, int affine, int16_t *panel) {
+  for (size_t r = 0; r < LLV_PANEL; r++) {
+    int16_t *to = panel + 2 * r;
+    if (r >= outputs) {
+      for (size_t first = 0; first < columns; first += group)
+        for (size_t i = 0, n = columns - first < group ? columns - first : group; i < places_of(n); i += 2, to += 2 * LLV_PANEL)
+          to[0] = to[1] = 0;
+      continue;
+    }
+    const uint8_t *row = (const uint8_t *)codes + r * row_bytes;
+    for (size_t first = 0; first < columns; first += group) {
+      size_t n = columns - first < group ? columns - first : group, i = 0;
+      for (; i + 2 <= n; i += 2, to += 2 * LLV_PANEL) {
+        to[0] = code_at(row, first + i, bits, affine);
+        to[1] = code_at(row, first + i + 1, bits, affine);
+      }
+      if (i < n) {
+        to[0] = code_at(row, first + i, bits, affine), to[1] = 0;
+        to += 2 * LLV_PANEL;
+      }
+    }
   }
-  if (columns % 2) target[columns - 1] = (int16_t)(((from[columns / 2] & 15) ^ flip) - flip);
-}
-LLV_DISPATCH(llv_unpack_codes, (const void *codes, size_t columns, int bits, int affine, int16_t *target),
-             (codes, columns, bits, affine, target))
-
-// Products of one group run in eight 32-bit lanes, element i in lane i / 2 % 8, as the multiply-add instruction has them.
-// Each lane is scaled and added to eight floats, which are added up in one fixed order at the end.
-
-LLV_INLINE float reduce8(const float *lane) {
-  return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
-static void dot_plain(const int16_t *x, const float *xs, const int16_t *w, const float *ws, size_t columns, size_t group,
-                      float *result) {
-  float total[8] = {0};
+void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                    int16_t *panel) {
+  // One copy for each kind of code, so that its loop has no questions in it.
+  if (bits == 8 && affine) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 8, 1, panel);
+  else if (bits == 8) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 8, 0, panel);
+  else if (affine) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 4, 1, panel);
+  else llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 4, 0, panel);
+}
+
+// What every instruction set computes, in this order: for each group the exact integer sum, as Float32 times the product of
+// the two scales, added; then zero times the scaled sum of the codes of x, added.
+static void panel_plain(const int16_t *x, const float *xs, const float *xsums, const int16_t *panel, const float *ws,
+                        const float *zeros, size_t columns, size_t group, float *result) {
+  for (size_t j = 0; j < LLV_PANEL; j++) result[j] = 0;
   for (size_t g = 0, first = 0; first < columns; g++, first += group) {
-    size_t n = columns - first < group ? columns - first : group;
-    int32_t lane[8] = {0};
-    for (size_t i = 0; i < n; i++) lane[i / 2 % 8] += (int32_t)x[first + i] * w[first + i];
-    float scale = xs[g] * ws[g];
-    for (int j = 0; j < 8; j++) total[j] += (float)lane[j] * scale;
+    size_t n = places_of(columns - first < group ? columns - first : group);
+    int32_t sum[LLV_PANEL] = {0};
+    for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL)
+      for (size_t j = 0; j < LLV_PANEL; j++) sum[j] += (int32_t)x[i] * panel[2 * j] + (int32_t)x[i + 1] * panel[2 * j + 1];
+    x += n;
+    for (size_t j = 0; j < LLV_PANEL; j++) {
+      result[j] += (float)sum[j] * (xs[g] * ws[g * LLV_PANEL + j]);
+      if (zeros) result[j] += zeros[g * LLV_PANEL + j] * xsums[g];
+    }
   }
-  *result = reduce8(total);
 }
 
 #if defined(__x86_64__)
 #define AVX2 __attribute__((target("avx2,fma,f16c")))
 
-// The last n < 16 products of a group, in their lanes.
-AVX2 LLV_INLINE __m256i tail16(const int16_t *x, const int16_t *w, size_t n) {
-  int16_t a[16] = {0}, b[16] = {0};
-  for (size_t i = 0; i < n; i++) a[i] = x[i], b[i] = w[i];
-  return _mm256_madd_epi16(_mm256_loadu_si256((const __m256i *)a), _mm256_loadu_si256((const __m256i *)b));
-}
-
-// Four output rows at once, so that each load of x serves four products.
-AVX2 static void dot4_avx2(const int16_t *x, const float *xs, const int16_t *w, const float *ws, size_t columns,
-                           size_t group, size_t groups, float *result) {
-  __m256 total[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
-  for (size_t g = 0, first = 0; first < columns; g++, first += group) {
-    size_t n = columns - first < group ? columns - first : group, i = 0;
-    __m256i lane[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-    for (; i + 16 <= n; i += 16) {
-      __m256i a = _mm256_loadu_si256((const __m256i *)(x + first + i));
-      for (int r = 0; r < 4; r++) {
-        __m256i b = _mm256_loadu_si256((const __m256i *)(w + r * columns + first + i));
-        lane[r] = _mm256_add_epi32(lane[r], _mm256_madd_epi16(a, b));
-      }
-    }
-    if (i < n)
-      for (int r = 0; r < 4; r++)
-        lane[r] = _mm256_add_epi32(lane[r], tail16(x + first + i, w + r * columns + first + i, n - i));
-    for (int r = 0; r < 4; r++) {
-      __m256 scale = _mm256_set1_ps(xs[g] * ws[r * groups + g]);
-      total[r] = _mm256_add_ps(total[r], _mm256_mul_ps(_mm256_cvtepi32_ps(lane[r]), scale));
-    }
+// ROWS rows of x against the 16 outputs of a panel: 2 ROWS sums in registers, each load of the panel serves all rows.
+#define PANEL_AVX2(ROWS)                                                                                                   \
+  AVX2 static void panel##ROWS##_avx2(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t groups, \
+                                      const int16_t *panel, const float *ws, const float *zeros, size_t columns,           \
+                                      size_t group, float *result) {                                                       \
+    __m256 total[ROWS][2];                                                                                                 \
+    for (int r = 0; r < ROWS; r++) total[r][0] = total[r][1] = _mm256_setzero_ps();                                        \
+    for (size_t g = 0, first = 0; first < columns; g++, first += group) {                                                  \
+      size_t n = places_of(columns - first < group ? columns - first : group);                                             \
+      __m256i sum[ROWS][2];                                                                                                \
+      for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();                                       \
+      for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL) {                                                          \
+        __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 16));   \
+        for (int r = 0; r < ROWS; r++) {                                                                                   \
+          int32_t pair;                                                                                                    \
+          memcpy(&pair, x + r * places + i, 4);                                                                            \
+          __m256i both = _mm256_set1_epi32(pair);                                                                          \
+          sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(both, w0));                                            \
+          sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(both, w1));                                            \
+        }                                                                                                                  \
+      }                                                                                                                    \
+      x += n;                                                                                                              \
+      __m256 s0 = _mm256_loadu_ps(ws + g * LLV_PANEL), s1 = _mm256_loadu_ps(ws + g * LLV_PANEL + 8);                       \
+      for (int r = 0; r < ROWS; r++) {                                                                                     \
+        __m256 scale = _mm256_set1_ps(xs[r * groups + g]);                                                                 \
+        total[r][0] = _mm256_add_ps(total[r][0], _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][0]), _mm256_mul_ps(scale, s0)));  \
+        total[r][1] = _mm256_add_ps(total[r][1], _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][1]), _mm256_mul_ps(scale, s1)));  \
+        if (zeros) {                                                                                                       \
+          __m256 codes = _mm256_set1_ps(xsums[r * groups + g]);                                                            \
+          total[r][0] = _mm256_add_ps(total[r][0], _mm256_mul_ps(_mm256_loadu_ps(zeros + g * LLV_PANEL), codes));          \
+          total[r][1] = _mm256_add_ps(total[r][1], _mm256_mul_ps(_mm256_loadu_ps(zeros + g * LLV_PANEL + 8), codes));      \
+        }                                                                                                                  \
+      }                                                                                                                    \
+    }                                                                                                                      \
+    for (int r = 0; r < ROWS; r++) {                                                                                       \
+      _mm256_storeu_ps(result + r * LLV_PANEL, total[r][0]);                                                               \
+      _mm256_storeu_ps(result + r * LLV_PANEL + 8, total[r][1]);                                                           \
+    }                                                                                                                      \
   }
-  for (int r = 0; r < 4; r++) {
-    float lanes[8];
-    _mm256_storeu_ps(lanes, total[r]);
-    result[r] = reduce8(lanes);
-  }
-}
+PANEL_AVX2(4)
+PANEL_AVX2(1)
 #endif
 
-void llv_gemm_int8(const int16_t *x, const float *xs, const float *xsums, size_t m, const int16_t *w, const float *ws,
-                   const float *zeros, size_t n, size_t columns, size_t group, float *y, size_t stride) {
-  size_t groups = (columns + group - 1) / group;
-  int level = llv_cpu_level();
-  for (size_t i = 0; i < m; i++) {
-    const int16_t *row = x + i * columns;
-    const float *rs = xs + i * groups, *sums = xsums + i * groups;
-    float *out = y + i * stride;
-    size_t j = 0;
+LLV_INLINE void put(float *y, const float *result, const float *bias, size_t n) {
+  if (!bias) {
+    memcpy(y, result, n * sizeof(float));
+    return;
+  }
+  for (size_t j = 0; j < n; j++) y[j] = result[j] + bias[j];
+}
+
+void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t m, const int16_t *panel,
+                   const float *ws, const float *zeros, const float *bias, size_t n, size_t columns, size_t group, float *y,
+                   size_t stride) {
+  size_t groups = (columns + group - 1) / group, i = 0;
+  float result[4 * LLV_PANEL];
 #if defined(__x86_64__)
-    if (level >= 1)
-      for (; j + 4 <= n; j += 4)
-        dot4_avx2(row, rs, w + j * columns, ws + j * groups, columns, group, groups, out + j);
-#endif
-    (void)level;
-    for (; j < n; j++) dot_plain(row, rs, w + j * columns, ws + j * groups, columns, group, out + j);
-    for (j = 0; zeros && j < n; j++) {
-      float sum = 0;
-      for (size_t g = 0; g < groups; g++) sum += zeros[j * groups + g] * sums[g];
-      out[j] += sum;
+  if (llv_cpu_level() >= 1) {
+    for (; i + 4 <= m; i += 4) {
+      panel4_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
+      for (size_t r = 0; r < 4; r++) put(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
     }
+    for (; i < m; i++) {
+      panel1_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
+      put(y + i * stride, result, bias, n);
+    }
+  }
+#endif
+  for (; i < m; i++) {
+    panel_plain(x + i * places, xs + i * groups, xsums + i * groups, panel, ws, zeros, columns, group, result);
+    put(y + i * stride, result, bias, n);
   }
 }

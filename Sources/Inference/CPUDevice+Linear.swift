@@ -1,13 +1,12 @@
 import Bytes
 import CKernels
-import COpenBLAS
 import Tensors
 
 /// `x Wᵀ + b`. Work is cut into blocks of outputs and spans of rows; weights are decoded block by block and never as a
 /// whole.
 extension CPUDevice {
-  private static let outputsPerBlock = 128
-  private static let rowsPerSpan = 480
+  /// Rows that a panel of weights, unpacked once, is multiplied with.
+  private static let rowsPerPanel = 1_024
 
   func linear(_ input: Op.LinearInput, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     let weight = try weight(inputs[1])
@@ -18,7 +17,7 @@ extension CPUDevice {
     let problem = Problem(rows: rows, columns: columns, outputs: outputs, weight: weight, bias: bias)
     try x.withFloats { (x) throws(Failure) in
       try buffer.withFloats { (y) throws(Failure) in
-        if input == .int8, case .grouped(let integers) = weight.tensor.encoding {
+        if input == .int8, let integers = Integers(weight.tensor) {
           try integerProduct(problem, integers, x, y)
         } else {
           try floatProduct(problem, x, y)
@@ -33,10 +32,9 @@ extension CPUDevice {
     let weight: Weight
     let bias: Buffer?
 
-    func addBias(_ y: UnsafeMutablePointer<Float>, _ block: Range<Int>) {
-      bias?.with(Float.self) { bias in
-        for (column, output) in block.enumerated() { y[column] += bias[output] }
-      }
+    /// The bias of a block of outputs, nil when there is none.
+    func bias(_ block: Range<Int>) -> UnsafePointer<Float>? {
+      bias?.with(Float.self) { $0.baseAddress.map { UnsafePointer($0 + block.lowerBound) } } ?? nil
     }
   }
 
@@ -57,40 +55,23 @@ extension CPUDevice {
   // MARK: Float32
 
   private func floatProduct(_ problem: Problem, _ x: FloatPointer, _ y: FloatPointer) throws(Failure) {
-    let (tile, columns) = (SgemmTile.rows, problem.columns)
-    let tensor = problem.weight.tensor
-    try forBlocks(problem, outputs: CPUDevice.outputsPerBlock, rows: CPUDevice.rowsPerSpan) {
-      (block, span) throws(Failure) in
-      let decoded = try Buffer(count: tensor.encoding == .plain(.F32) ? 0 : block.count * columns * 4)
-      let padded = try Buffer(count: tile * columns * 4)  // [tile, columns]: the last rows, then zeros
-      let product = try Buffer(count: tile * block.count * 4)  // [tile, block]
+    let (columns, width, tensor) = (problem.columns, Int(LLV_PANEL), problem.weight.tensor)
+    let isFloat = tensor.encoding == .plain(.F32)
+    try forBlocks(problem, outputs: width, rows: CPUDevice.rowsPerPanel) { (block, span) throws(Failure) in
+      let decoded = try Buffer(count: isFloat ? 0 : block.count * columns * 4)
+      let panel = try Buffer(count: columns * width * 4)  // [columns, width]
       try problem.weight.bytes.withBytes { (bytes) throws(Failure) in
         try decoded.with(Float.self) { (decoded) throws(Failure) in
           var w = bytes.baseAddress.map { ($0 + block.lowerBound * columns * 4).assumingMemoryBound(to: Float.self) }
-          if tensor.encoding != .plain(.F32) {
+          if !isFloat {
             try tensor.decodeRows(block, of: bytes, into: decoded)
             w = UnsafePointer(decoded.baseAddress)
           }
-          try padded.withFloats { (padded) throws(Failure) in
-            try product.withFloats { (product) throws(Failure) in
-              for first in stride(from: span.lowerBound, to: span.upperBound, by: tile) {
-                let count = min(tile, span.upperBound - first)
-                var source = UnsafePointer(x + first * columns)
-                if count < tile {
-                  padded.base.update(from: source, count: count * columns)
-                  (padded + count * columns).update(repeating: 0, count: (tile - count) * columns)
-                  source = UnsafePointer(padded.base)
-                }
-                cblas_sgemm(
-                  CblasRowMajor, CblasNoTrans, CblasTrans, Int32(tile), Int32(block.count), Int32(columns), 1, source,
-                  Int32(columns), w, Int32(columns), 0, product.base, Int32(block.count))
-                for row in 0..<count {
-                  let target = y + ((first + row) * problem.outputs + block.lowerBound)
-                  target.update(from: product + row * block.count, count: block.count)
-                  problem.addBias(target, block)
-                }
-              }
-            }
+          try panel.withFloats { panel in
+            llv_pack_panel_f32(w, block.count, columns, panel.base)
+            llv_gemm_f32(
+              x + span.lowerBound * columns, span.count, columns, panel.base, problem.bias(block), block.count,
+              y + (span.lowerBound * problem.outputs + block.lowerBound), problem.outputs)
           }
         }
       }
@@ -99,20 +80,35 @@ extension CPUDevice {
 
   // MARK: Integers
 
-  /// Activations as 8-bit codes: codes `[rows, columns]` in 16 bits each, scales and scaled sums `[rows, groups]`.
+  /// Activations as 8-bit codes: codes `[rows, places]` in 16 bits each, scales and scaled sums `[rows, groups]`.
   private final class Codes: Sendable {
     let codes, scales, sums: Buffer
 
-    init(rows: Int, columns: Int, groups: Int) throws(Failure) {
-      codes = try Buffer(count: rows * columns * 2)
+    init(rows: Int, places: Int, groups: Int) throws(Failure) {
+      codes = try Buffer(count: rows * places * 2)
       scales = try Buffer(count: rows * groups * 4)
       sums = try Buffer(count: rows * groups * 4)
     }
   }
 
-  private func quantize(_ problem: Problem, _ group: Int, _ groups: Int, _ x: FloatPointer) throws(Failure) -> Codes {
-    let codes = try Codes(rows: problem.rows, columns: problem.columns, groups: groups)
-    let columns = problem.columns
+  /// A weight of grouped integers, and how its rows lie in the kernel: codes in pairs, groups of an odd length filled up.
+  private struct Integers: Sendable {
+    let encoding: GroupedInteger
+    let layout: GroupedInteger.Layout
+    let places: Int
+
+    init?(_ tensor: Tensor) {
+      guard case .grouped(let encoding) = tensor.encoding, let layout = encoding.layout(tensor.shape) else { return nil }
+      self.encoding = encoding
+      self.layout = layout
+      let (size, last) = (encoding.groupSize, layout.columns - (layout.groups - 1) * encoding.groupSize)
+      places = (layout.groups - 1) * (size + size % 2) + last + last % 2
+    }
+  }
+
+  private func quantize(_ problem: Problem, _ integers: Integers, _ x: FloatPointer) throws(Failure) -> Codes {
+    let (columns, groups, places) = (problem.columns, integers.layout.groups, integers.places)
+    let codes = try Codes(rows: problem.rows, places: places, groups: groups)
     try codes.scales.withFloats { (scales) throws(Failure) in
       try codes.sums.withFloats { (sums) throws(Failure) in
         try forRows(problem.rows) { range in
@@ -120,7 +116,8 @@ extension CPUDevice {
             guard let base = all.baseAddress else { return }
             for row in range {
               llv_quantize_row(
-                x + row * columns, columns, group, base + row * columns, scales + row * groups, sums + row * groups)
+                x + row * columns, columns, integers.encoding.groupSize, base + row * places, scales + row * groups,
+                sums + row * groups)
             }
           }
         }
@@ -130,43 +127,39 @@ extension CPUDevice {
   }
 
   private func integerProduct(
-    _ problem: Problem, _ integers: GroupedInteger, _ x: FloatPointer, _ y: FloatPointer
+    _ problem: Problem, _ integers: Integers, _ x: FloatPointer, _ y: FloatPointer
   ) throws(Failure) {
-    guard let layout = integers.layout(problem.weight.tensor.shape) else {
-      throw Failure(.internal, "a weight without layout")
-    }
-    let (columns, groups) = (problem.columns, layout.groups)
-    let activations = try quantize(problem, integers.groupSize, groups, x)
-    try forBlocks(problem, outputs: 16, rows: 256) { (block, span) throws(Failure) in
-      let codes = try Buffer(count: block.count * columns * 2)  // [block, columns]
-      let scales = try Buffer(count: block.count * groups * 4)  // [block, groups]
-      let zeros = try Buffer(count: block.count * groups * 4)
+    let (encoding, layout, places) = (integers.encoding, integers.layout, integers.places)
+    let (columns, groups, width) = (problem.columns, layout.groups, Int(LLV_PANEL))
+    let activations = try quantize(problem, integers, x)
+    try forBlocks(problem, outputs: width, rows: CPUDevice.rowsPerPanel) { (block, span) throws(Failure) in
+      let panel = try Buffer(count: places * width * 2)  // [places / 2, width, 2]
+      let scales = try Buffer(count: groups * width * 4)  // [groups, width]
+      let zeros = try Buffer(count: encoding.isAffine ? groups * width * 4 : 0)
       problem.weight.bytes.withBytes { bytes in
         guard let base = bytes.baseAddress else { return }
-        codes.with(Int16.self) { codes in
-          for (index, output) in block.enumerated() {
-            llv_unpack_codes(
-              base + output * layout.rowBytes, columns, Int32(integers.bits), integers.isAffine ? 1 : 0,
-              codes.baseAddress.map { $0 + index * columns })
-          }
+        panel.with(Int16.self) { panel in
+          llv_pack_panel(
+            base + block.lowerBound * layout.rowBytes, layout.rowBytes, block.count, columns, encoding.groupSize,
+            Int32(encoding.bits), encoding.isAffine ? 1 : 0, panel.baseAddress)
         }
-        let offset = block.lowerBound * groups * integers.scaleType.bits / 8
-        scales.with(Float.self) { integers.decodeScales(base + layout.scalesAt + offset, into: $0) }
-        if integers.isAffine {
-          zeros.with(Float.self) { integers.decodeScales(base + layout.zerosAt + offset, into: $0) }
+        let offset = block.lowerBound * groups * encoding.scaleType.bits / 8
+        encoding.decodeScales(base + layout.scalesAt + offset, of: block.count, groups, across: width, into: scales)
+        if encoding.isAffine {
+          encoding.decodeScales(base + layout.zerosAt + offset, of: block.count, groups, across: width, into: zeros)
         }
       }
       activations.codes.with(Int16.self) { x in
         activations.scales.with(Float.self) { xs in
           activations.sums.with(Float.self) { sums in
-            codes.with(Int16.self) { w in
-              scales.with(Float.self) { ws in
+            panel.with(Int16.self) { panel in
+              scales.with(Float.self) { scales in
                 zeros.with(Float.self) { zeros in
                   let first = span.lowerBound
                   llv_gemm_int8(
-                    x.baseAddress.map { $0 + first * columns }, xs.baseAddress.map { $0 + first * groups },
-                    sums.baseAddress.map { $0 + first * groups }, span.count, w.baseAddress, ws.baseAddress,
-                    integers.isAffine ? zeros.baseAddress : nil, block.count, columns, integers.groupSize,
+                    x.baseAddress.map { $0 + first * places }, places, xs.baseAddress.map { $0 + first * groups },
+                    sums.baseAddress.map { $0 + first * groups }, span.count, panel.baseAddress, scales.baseAddress,
+                    encoding.isAffine ? zeros.baseAddress : nil, problem.bias(block), block.count, columns, encoding.groupSize,
                     y + (first * problem.outputs + block.lowerBound), problem.outputs)
                 }
               }
@@ -174,7 +167,23 @@ extension CPUDevice {
           }
         }
       }
-      for row in span { problem.addBias(y + (row * problem.outputs + block.lowerBound), block) }
+    }
+  }
+}
+
+extension GroupedInteger {
+  /// Scales (or zeros) of some rows, `[rows, groups]`, to Float32 `[groups, width]`; zeros after the rows.
+  fileprivate func decodeScales(
+    _ source: UnsafeRawPointer, of rows: Int, _ groups: Int, across width: Int, into target: Buffer
+  ) {
+    target.clear()
+    target.with(Float.self) { target in
+      withUnsafeTemporaryAllocation(of: Float.self, capacity: groups) { row in
+        for output in 0..<rows {
+          decodeScales(source + output * groups * scaleType.bits / 8, into: row)
+          for group in 0..<groups { target[group * width + output] = row[group] }
+        }
+      }
     }
   }
 }

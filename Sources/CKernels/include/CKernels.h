@@ -107,17 +107,35 @@ void llv_normalize_row(const float *x, size_t count, float *y);
 // y[r] = x . rows[r], rows [count, width]. Products and lane sums in float, the lanes' sum in double.
 void llv_dot_rows(const float *x, const float *rows, size_t count, size_t width, float *y);
 
+// gemm_f32.c --------------------------------------------------------------------------------------------------------
+
+// Outputs that are computed together.
+enum { LLV_PANEL = 16 };
+
+// Up to LLV_PANEL rows [outputs, columns] to a panel [columns, LLV_PANEL]; missing rows are zeros.
+void llv_pack_panel_f32(const float *rows, size_t outputs, size_t columns, float *panel);
+// y[i, j] = x[i] . panel's column j + bias[j] for j < n <= LLV_PANEL. x [m, columns]; bias (may be null) [n]; rows of y are
+// `stride` apart. Fused multiply-adds in the order of the columns, so that every instruction set gives the same bits and a row
+// does not depend on the others.
+void llv_gemm_f32(const float *x, size_t m, size_t columns, const float *panel, const float *bias, size_t n, float *y,
+                  size_t stride);
+
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
-// One row of activations to codes -127…127 (kept in 16 bits): scale = max |x| / 127 for each group, nearest, ties to even.
-// scales, sums: [ceil(columns / group)]; sums are scale * (sum of codes), for affine weights.
+// Codes are kept in 16 bits, group after group, each filled up to an even length with a zero: `places` for a row.
+
+// One row of activations to codes -127…127: scale = max |x| / 127 for each group, nearest, ties to even.
+// codes: [places]. scales, sums: [ceil(columns / group)]; sums are scale * (sum of codes), for affine weights.
 void llv_quantize_row(const float *x, size_t columns, size_t group, int16_t *codes, float *scales, float *sums);
-// Stored codes of one row to 16 bits each.
-void llv_unpack_codes(const void *codes, size_t columns, int bits, int affine, int16_t *target);
-// y[i, j] = sum over groups g of xs[i, g] ws[j, g] (sum of x codes times w codes) + zeros[j, g] xsums[i, g].
-// x [m, columns], w [n, columns] codes of 16 bits; xs, xsums [m, groups]; ws, zeros (may be null) [n, groups].
-// Rows of y are `stride` apart. Integer sums are exact; every instruction set gives the same bits.
-void llv_gemm_int8(const int16_t *x, const float *xs, const float *xsums, size_t m, const int16_t *w, const float *ws,
-                   const float *zeros, size_t n, size_t columns, size_t group, float *y, size_t stride);
+// Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel [places / 2, LLV_PANEL, 2]; missing rows are zeros.
+void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                    int16_t *panel);
+// y[i, j] = sum over groups g of xs[i, g] ws[g, j] (sum of x codes times w codes) + zeros[g, j] xsums[i, g], for j < n <= LLV_PANEL.
+// plus bias[j] at the end. x [m, places]; xs, xsums [m, groups]; panel as above; ws, zeros (may be null) [groups, LLV_PANEL];
+// bias (may be null) [n]. Rows of y are `stride` apart. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order, so that every instruction set
+// gives the same bits and a row does not depend on the others.
+void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t m, const int16_t *panel,
+                   const float *ws, const float *zeros, const float *bias, size_t n, size_t columns, size_t group, float *y,
+                   size_t stride);
 
 #endif
