@@ -1,9 +1,12 @@
 import Glibc
+import Synchronization
 
 /// A block of owned memory, aligned to 64 bytes. Shared by reference; whoever fills it does so before sharing it.
 public final class Buffer: @unchecked Sendable {
   private let base: UnsafeMutableRawPointer
   public let count: Int
+  /// Bytes mapped; may be more than asked for.
+  private let capacity: Int
 
   /// From this size on memory comes from the system and goes back to it: an allocator keeps what it was given back, a piece
   /// for each thread. Huge pages spare most of the page faults.
@@ -13,16 +16,22 @@ public final class Buffer: @unchecked Sendable {
   /// - Throws: `limit` when the memory cannot be had, where Swift's own allocation would end the process.
   public init(count: Int) throws(Failure) {
     var pointer: UnsafeMutableRawPointer?
+    var capacity = count
     if count >= Buffer.mapped {
-      let start = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-      pointer = start == MAP_FAILED ? nil : start
-      if let pointer { madvise(pointer, count, MADV_HUGEPAGE) }
+      (pointer, capacity) = Kept.take(count)
+      if pointer == nil {
+        let start = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        pointer = start == MAP_FAILED ? nil : start
+        capacity = count
+        if let pointer { madvise(pointer, count, MADV_HUGEPAGE) }
+      }
     } else if count < 0 || posix_memalign(&pointer, 64, max(count, 64)) != 0 {
       pointer = nil
     }
     guard let pointer else { throw Failure(.limit, "cannot allocate \(count) bytes of memory") }
     base = pointer
     self.count = count
+    self.capacity = capacity
   }
 
   public convenience init(_ bytes: [UInt8]) throws(Failure) {
@@ -32,7 +41,43 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
-  deinit { if count >= Buffer.mapped { munmap(base, count) } else { free(base) } }
+  deinit { if count >= Buffer.mapped { Kept.give(base, capacity) } else { free(base) } }
+
+  /// Large blocks that were given back lately, for the next that need about as much: the system clears every page that it
+  /// hands out, and a model's values come and go with each operation.
+  private enum Kept {
+    private static let most = 64 << 20
+    private static let blocks = Mutex<[(start: UInt, capacity: Int)]>([])
+
+    static func take(_ count: Int) -> (UnsafeMutableRawPointer?, Int) {
+      blocks.withLock { blocks in
+        guard let place = blocks.firstIndex(where: { $0.capacity >= count && $0.capacity <= count + count / 2 }) else {
+          return (nil, 0)
+        }
+        let block = blocks.remove(at: place)
+        return (UnsafeMutableRawPointer(bitPattern: block.start), block.capacity)
+      }
+    }
+
+    static func give(_ pointer: UnsafeMutableRawPointer, _ capacity: Int) {
+      var out = [(start: UInt(bitPattern: pointer), capacity: capacity)]
+      if capacity <= most {
+        // The newest stay: they are in the cache.
+        out = blocks.withLock { blocks in
+          blocks.insert(out[0], at: 0)
+          var total = 0
+          let kept = blocks.prefix { block in
+            total += block.capacity
+            return total <= most
+          }
+          let rest = Array(blocks.dropFirst(kept.count))
+          blocks = Array(kept)
+          return rest
+        }
+      }
+      for block in out { munmap(UnsafeMutableRawPointer(bitPattern: block.start), block.capacity) }
+    }
+  }
 
   public func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     defer { withExtendedLifetime(self) {} }

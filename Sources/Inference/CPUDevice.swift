@@ -3,7 +3,7 @@ import CKernels
 import COpenBLAS
 import Tensors
 
-/// Runs on the processor: Float32 through OpenBLAS, integers through our own kernels.
+/// Runs on the processor: linear operations through our own kernels, attention's products through OpenBLAS.
 ///
 /// A row of a result depends on that row's own sequence alone: not on the batch, the order, or the number of threads.
 public struct CPUDevice: Device {
