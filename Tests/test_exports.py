@@ -238,6 +238,22 @@ class Safetensors(Folder):
                 for k in before:
                     self.assertEqual((before[k].dtype, before[k].tobytes()), (after[k].dtype, after[k].tobytes()), k)
 
+    def test_shards(self):
+        tensors, _ = qwen2(self.path("m"), 4)
+        run("import", self.path("m"), "-o", self.path("m.llv"))
+        run("export", self.path("m.llv"), "--to", "hf", "--split", "1", "-o", self.path("hf"))
+        index = json.load(open(self.path("hf/model.safetensors.index.json")))
+        self.assertEqual(set(index["weight_map"]), set(tensors))
+        self.assertEqual(index["metadata"]["total_size"], sum(t.nbytes for t in tensors.values()))
+        shards = sorted(set(index["weight_map"].values()))
+        self.assertGreater(len(shards), 2)
+        for shard in shards:
+            for name, value in load_file(self.path("hf/" + shard)).items():
+                self.assertEqual(index["weight_map"][name], shard)
+                self.assertEqual(value.tobytes(), tensors[name].tobytes())
+        run("import", self.path("hf"), "-o", self.path("again.llv"))
+        self.assertEqual(contents(llv_arrays(self.path("m.llv"))), contents(llv_arrays(self.path("again.llv"))))
+
     def test_layers_that_import_leaves_out_are_no_longer_declared(self):
         run("import", LLAVE, "-o", self.path("m.llv"))
         run("export", self.path("m.llv"), "--to", "hf", "--type", "F32", "-o", self.path("hf"))
