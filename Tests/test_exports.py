@@ -276,7 +276,9 @@ class Safetensors(Folder):
     def test_a_directory_is_never_replaced(self):
         run("import", LLAVE, "-o", self.path("m.llv"))
         os.mkdir(self.path("there"))
-        run("export", self.path("m.llv"), "--to", "hf", "-o", self.path("there"), "--force", code=73)
+        run("export", self.path("m.llv"), "--to", "hf", "-o", self.path("there"), code=73)
+        for words in (["hf", "--force"], ["mlx", "--type", "F16"], ["gguf", "--weights", "W4A16"], ["safetensors", "--names", "memory"]):
+            self.assertIn("means nothing", run("export", self.path("m.llv"), "-o", self.path("new"), "--to", *words, code=64))
         self.assertEqual(os.listdir(self.path("there")), [])
         self.assertEqual(sorted(os.listdir(self.root)), ["m.llv", "there"])
 
@@ -396,6 +398,23 @@ class OthersQuantized(Folder):
             tensors = {**self.tensors, self.linear[0][:-6] + "qweight": np.zeros((4, 4), np.int32)}
             write(self.path("bad"), tensors, {**self.config, "quantization_config": config})
             self.assertIn(word, run("import", self.path("bad"), "-o", self.path("bad.llv"), code=69))
+
+
+class HostileQuantized(Folder):
+    def test_sides_that_overflow_are_refused(self):
+        """A side beside an empty one may be any number."""
+        for method in ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, {"quantization_config": {"quant_method": "awq", "bits": 4}},
+                       {"quantization": {"bits": 4}}, {"quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized"}}):
+            for shape in ([2 ** 60, 0], [0, 2 ** 60]):
+                os.makedirs(self.path("q"), exist_ok=True)
+                entry = lambda dtype: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]}
+                header = json.dumps({"a.qweight": entry("I32"), "a.weight": entry("U32"), "a.weight_packed": entry("I32"), "a.qzeros": entry("I32"), "a.scales": entry("F16"),
+                                     "a.biases": entry("F16"), "a.weight_scale": entry("F16"), "a.weight_shape": entry("I64")}).encode()
+                open(self.path("q/model.safetensors"), "wb").write(len(header).to_bytes(8, "little") + header)
+                json.dump({"model_type": "qwen2", **method}, open(self.path("q/config.json"), "w"))
+                told = run("import", self.path("q"), "-o", self.path("q.llv"), code=65)
+                self.assertEqual(told.count("\n"), 1, told)
+                self.assertFalse(os.path.exists(self.path("q.llv")))
 
 
 def unpack(words, bits_):

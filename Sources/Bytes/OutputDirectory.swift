@@ -73,7 +73,8 @@ public final class OutputDirectory {
 
   /// Removes temporary directories whose writer is gone: those that nobody holds a lock on.
   private static func sweep(_ parent: String) {
-    for name in fileNames(in: parent) where name.hasPrefix(".") && name.hasSuffix(".dir") && name.contains(".llvconv-") {
+    for name in fileNames(in: parent) where name.hasPrefix(".") && name.hasSuffix(".dir") && name.contains(".llvconv-")
+    {
       let old = open(parent + name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       guard old >= 0 else { continue }
       if flock(old, LOCK_EX | LOCK_NB) == 0 { removeTree(parent + name) }

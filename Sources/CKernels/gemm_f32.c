@@ -49,14 +49,6 @@ PANEL_AVX2(6)
 PANEL_AVX2(1)
 #endif
 
-LLV_INLINE void put(float *y, const float *result, const float *bias, size_t n) {
-  if (!bias) {
-    memcpy(y, result, n * sizeof(float));
-    return;
-  }
-  for (size_t j = 0; j < n; j++) y[j] = result[j] + bias[j];
-}
-
 void llv_gemm_f32(const float *x, size_t m, size_t columns, const float *panel, const float *bias, size_t n, float *y,
                   size_t stride) {
   size_t i = 0;
@@ -65,16 +57,16 @@ void llv_gemm_f32(const float *x, size_t m, size_t columns, const float *panel, 
   if (llv_cpu_level() >= 1) {
     for (; i + 6 <= m; i += 6) {
       panel6_avx2(x + i * columns, columns, panel, columns, result);
-      for (size_t r = 0; r < 6; r++) put(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
+      for (size_t r = 0; r < 6; r++) llv_put_outputs(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
     }
     for (; i < m; i++) {
       panel1_avx2(x + i * columns, columns, panel, columns, result);
-      put(y + i * stride, result, bias, n);
+      llv_put_outputs(y + i * stride, result, bias, n);
     }
   }
 #endif
   for (; i < m; i++) {
     panel_plain(x + i * columns, panel, columns, result);
-    put(y + i * stride, result, bias, n);
+    llv_put_outputs(y + i * stride, result, bias, n);
   }
 }

@@ -140,14 +140,6 @@ PANEL_AVX2(4)
 PANEL_AVX2(1)
 #endif
 
-LLV_INLINE void put(float *y, const float *result, const float *bias, size_t n) {
-  if (!bias) {
-    memcpy(y, result, n * sizeof(float));
-    return;
-  }
-  for (size_t j = 0; j < n; j++) y[j] = result[j] + bias[j];
-}
-
 void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t m, const int16_t *panel,
                    const float *ws, const float *zeros, const float *bias, size_t n, size_t columns, size_t group, float *y,
                    size_t stride) {
@@ -157,16 +149,16 @@ void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float
   if (llv_cpu_level() >= 1) {
     for (; i + 4 <= m; i += 4) {
       panel4_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
-      for (size_t r = 0; r < 4; r++) put(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
+      for (size_t r = 0; r < 4; r++) llv_put_outputs(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
     }
     for (; i < m; i++) {
       panel1_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
-      put(y + i * stride, result, bias, n);
+      llv_put_outputs(y + i * stride, result, bias, n);
     }
   }
 #endif
   for (; i < m; i++) {
     panel_plain(x + i * places, xs + i * groups, xsums + i * groups, panel, ws, zeros, columns, group, result);
-    put(y + i * stride, result, bias, n);
+    llv_put_outputs(y + i * stride, result, bias, n);
   }
 }

@@ -9,6 +9,11 @@
 
 #define LLV_INLINE static inline __attribute__((always_inline))
 
+// What a product of a panel stores: n outputs of one row, with their bias where there is one.
+LLV_INLINE void llv_put_outputs(float *y, const float *result, const float *bias, size_t n) {
+  for (size_t j = 0; j < n; j++) y[j] = bias ? result[j] + bias[j] : result[j];
+}
+
 // LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled twice.
 #if defined(__x86_64__)
 #define LLV_DISPATCH(name, parameters, arguments)                                              \

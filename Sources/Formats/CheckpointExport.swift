@@ -129,7 +129,7 @@ private struct HuggingFaceLlave {
   }
 
   mutating func convert() throws(Failure) {
-    addIdentityNorm()
+    try addIdentityNorm()
     // A checkpoint that came in transformers' layout has its own configuration and tokens.
     guard facts.layout.isOriginal else { return }
     guard let bytes = files["tokenizer.json"] else {
@@ -147,13 +147,12 @@ private struct HuggingFaceLlave {
   }
 
   /// transformers' tower ends in a norm that these models do not use, and misses its weights when they are not there.
-  private mutating func addIdentityNorm() {
+  private mutating func addIdentityNorm() throws(Failure) {
     guard !tensors.contains(where: { $0.name == TensorName(names.vision + "post_layernorm.weight") }) else { return }
     for (name, value) in [("weight", Float(1)), ("bias", Float(0))] {
       let floats = [Float](repeating: value, count: facts.vision.width)
-      if let tensor = try? Tensor(TensorName(names.vision + "post_layernorm." + name), floats: floats, shape: [floats.count]) {
-        tensors.append(tensor)
-      }
+      let name = TensorName(names.vision + "post_layernorm." + name)
+      tensors.append(try Tensor(name, floats: floats, shape: [floats.count]))
     }
     notes.append("post_layernorm, which no embedding reads and import left out, is written as the identity")
     notes.append("lm_head, which no embedding reads and import left out, is declared tied to the token table")

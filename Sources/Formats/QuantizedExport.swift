@@ -116,7 +116,9 @@ public enum QuantizedLayout: Sendable {
 
     func shape(_ suffix: String) throws(Failure) -> Tensor {
       let buffer = try Buffer(count: 16)
-      buffer.with(Int64.self) { $0[0] = Int64(layout.rows); $0[1] = Int64(layout.columns) }
+      buffer.with(Int64.self) {
+        $0[0] = Int64(layout.rows); $0[1] = Int64(layout.columns)
+      }
       return Tensor(named(suffix), shape: [2], encoding: .plain(.I64), content: .bytes(ByteView(buffer)))
     }
   }
@@ -177,7 +179,9 @@ extension QuantizedLayout {
   }
 
   /// Modules have a prefix or none, as the class that loads them goes.
-  private func pattern(_ module: String) -> String { "re:(.*\\.)?\(module.split(separator: ".").joined(separator: "\\."))$" }
+  private func pattern(_ module: String) -> String {
+    "re:(.*\\.)?\(module.split(separator: ".").joined(separator: "\\."))$"
+  }
 
   private func mlx(
     _ weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)], _ kept: [String]

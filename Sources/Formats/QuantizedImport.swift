@@ -66,7 +66,8 @@ public struct QuantizedImport {
 
   /// Tensors that belong to another one.
   private static let parts = [
-    ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx", ".input_scale", ".qzeros", ".scales", ".g_idx",
+    ".weight_scale", ".weight_zero_point", ".weight_shape", ".weight_g_idx", ".input_scale", ".qzeros", ".scales",
+    ".g_idx",
     ".biases",
   ]
 
@@ -125,7 +126,8 @@ public struct QuantizedImport {
     let zero = tensors[TensorName(stem + ".weight_zero_point")]
     let form = try Form(stem, rows, columns, bits, scale: scale, isAffine: zero != nil)
     if let zero, zero.shape != [Checked.ceilDivide(rows * bits, 32), form.layout.groups] {
-      throw Failure(.malformed, "weight_zero_point \(zero.shape) does not fit \(form.layout.groups) groups of \(rows) rows")
+      throw Failure(
+        .malformed, "weight_zero_point \(zero.shape) does not fit \(form.layout.groups) groups of \(rows) rows")
     }
     let (source, half) = (Words(words, bits), 1 << (bits - 1))
     let zeros = zero.map { Words($0, bits) }
@@ -178,7 +180,9 @@ public struct QuantizedImport {
               for group in 0..<groups {
                 let scale = scales[row * groups + group]
                 part.scales[index * groups + group] = scale
-                if let zeros { part.zeros[index * groups + group] = -Float(Int(zeros[row * groups + group]) + 128) * scale }
+                if let zeros {
+                  part.zeros[index * groups + group] = -Float(Int(zeros[row * groups + group]) + 128) * scale
+                }
               }
             }
           }
@@ -190,41 +194,21 @@ public struct QuantizedImport {
   private func gptq(_ stem: String, _ words: Tensor, zeroOffset: Int) throws(Failure) -> Tensor {
     let bits = try settings.required("bits").integer("bits", in: 1...16)
     guard bits == 4 || bits == 8 else { throw Failure(.unsupported, "GPTQ of \(bits) bits is not read; 4 and 8 are") }
-    let (scale, zero) = (try part(stem, "scales"), try part(stem, "qzeros"))
-    guard words.shape.count == 2, scale.shape.count == 2, scale.shape[1] == words.shape[1] else {
-      throw Failure(.malformed, "qweight \(words.shape) and scales \(scale.shape) do not fit")
-    }
+    try checkMatrix(words)
     let (rows, columns) = (words.shape[1], words.shape[0] * 32 / bits)
-    let form = try Form(stem, rows, columns, bits, transposed: scale)
-    let groups = form.layout.groups
-    guard zero.shape == [groups, Checked.ceilDivide(rows * bits, 32)] else {
-      throw Failure(.malformed, "qzeros \(zero.shape) do not fit \(groups) groups of \(rows) rows")
-    }
+    let columnMajor = try ColumnMajor(
+      try part(stem, "scales"), try part(stem, "qzeros"), stem, rows, columns, bits, zeroOffset: zeroOffset)
     if let order = tensors[TensorName(stem + ".g_idx")] {
       let found = try order.load().array(of: Int32.self)
-      let size = form.integers.groupSize
+      let size = columnMajor.form.integers.groupSize
       guard found.count == columns, found.enumerated().allSatisfy({ Int($1) == $0 / size }) else {
         throw Failure(.unsupported, "groups in activation order (desc_act) are not read")
       }
     }
-    let (source, zeros) = (Words(words, bits), Words(zero, bits))
-    return form.tensor(isScaleExact: false) { (threads) throws(Failure) in
-      let (codes, zeros) = (try source.loaded(threads), try zeros.loaded(threads))
-      let scales = try scale.floats(threads: threads)
-      return { span, part in
-        scales.with(Float.self) { scales in
-          for (index, row) in span.enumerated() {
-            for column in 0..<columns {
-              part.codes[index * columns + column] = UInt8(truncatingIfNeeded: codes.across(column, row))
-            }
-            for group in 0..<groups {
-              let scale = scales[group * rows + row]
-              part.scales[index * groups + group] = scale
-              part.zeros[index * groups + group] = -Float(zeros.along(group, row) + zeroOffset) * scale
-            }
-          }
-        }
-      }
+    return columnMajor.tensor(Words(words, bits)) { codes, row, column in
+      codes.across(column, row)
+    } place: {
+      $0
     }
   }
 
@@ -235,35 +219,21 @@ public struct QuantizedImport {
     guard try settings.required("bits").integer("bits", in: 1...16) == 4 else {
       throw Failure(.unsupported, "AWQ of other than 4 bits is not read")
     }
-    let (scale, zero) = (try part(stem, "scales"), try part(stem, "qzeros"))
-    guard words.shape.count == 2, scale.shape.count == 2, scale.shape[1] == words.shape[1] * 8 else {
-      throw Failure(.malformed, "qweight \(words.shape) and scales \(scale.shape) do not fit")
+    try checkMatrix(words)
+    let columnMajor = try ColumnMajor(
+      try part(stem, "scales"), try part(stem, "qzeros"), stem, words.shape[1] * 8, words.shape[0], 4, zeroOffset: 0)
+    @Sendable func place(_ row: Int) -> Int { row / 8 * 8 + QuantizedImport.awqOrder[row % 8] }
+    return columnMajor.tensor(Words(words, 4)) { codes, row, column in
+      codes.along(column, place(row))
+    } place: {
+      place($0)
     }
-    let (rows, columns) = (words.shape[1] * 8, words.shape[0])
-    let form = try Form(stem, rows, columns, 4, transposed: scale)
-    let groups = form.layout.groups
-    guard zero.shape == [groups, words.shape[1]] else {
-      throw Failure(.malformed, "qzeros \(zero.shape) do not fit \(groups) groups of \(rows) rows")
-    }
-    let (source, zeros) = (Words(words, 4), Words(zero, 4))
-    return form.tensor(isScaleExact: false) { (threads) throws(Failure) in
-      let (codes, zeros) = (try source.loaded(threads), try zeros.loaded(threads))
-      let scales = try scale.floats(threads: threads)
-      return { span, part in
-        scales.with(Float.self) { scales in
-          for (index, row) in span.enumerated() {
-            let place = row / 8 * 8 + QuantizedImport.awqOrder[row % 8]
-            for column in 0..<columns {
-              part.codes[index * columns + column] = UInt8(truncatingIfNeeded: codes.along(column, place))
-            }
-            for group in 0..<groups {
-              let scale = scales[group * rows + row]
-              part.scales[index * groups + group] = scale
-              part.zeros[index * groups + group] = -Float(zeros.along(group, place)) * scale
-            }
-          }
-        }
-      }
+  }
+
+  /// A tensor with elements has sides that numbers of bits can be multiplied with.
+  private func checkMatrix(_ words: Tensor) throws(Failure) {
+    guard words.shape.count == 2, words.count > 0 else {
+      throw Failure(.malformed, "has shape \(words.shape), a matrix of words expected")
     }
   }
 
@@ -276,7 +246,8 @@ public struct QuantizedImport {
       throw mode.failure("MLX mode \(Failure.quoted(try mode.bytes())) is not read; affine is", .unsupported)
     }
     let (scale, bias) = (try part(stem, "scales"), try part(stem, "biases"))
-    guard words.shape.count == 2, bias.shape == scale.shape, bias.encoding == scale.encoding else {
+    try checkMatrix(words)
+    guard bias.shape == scale.shape, bias.encoding == scale.encoding else {
       throw Failure(.malformed, "weight \(words.shape), scales \(scale.shape) and biases \(bias.shape) do not fit")
     }
     let (rows, columns) = (words.shape[0], words.shape[1] * 32 / bits)
@@ -309,7 +280,7 @@ public struct QuantizedImport {
 // MARK: Parts of a quantized weight
 
 /// The grouped tensor that a weight becomes.
-private struct Form {
+private struct Form: Sendable {
   let name: TensorName
   let shape: [Int]
   let integers: GroupedInteger
@@ -364,6 +335,57 @@ private struct Form {
   }
 }
 
+/// GPTQ's and AWQ's way: scales `[groups, rows]`, zeros as packed codes `[groups, rows]`.
+private struct ColumnMajor: Sendable {
+  let form: Form
+  private let rows, columns, zeroOffset: Int
+  private let scale: Tensor
+  private let zeros: Words
+
+  init(
+    _ scale: Tensor, _ zero: Tensor, _ stem: String, _ rows: Int, _ columns: Int, _ bits: Int, zeroOffset: Int
+  ) throws(Failure) {
+    guard scale.shape.count == 2, scale.shape[1] == rows else {
+      throw Failure(.malformed, "scales \(scale.shape) do not fit \(rows) rows")
+    }
+    form = try Form(stem, rows, columns, bits, transposed: scale)
+    guard zero.shape == [form.layout.groups, Checked.ceilDivide(rows * bits, 32)] else {
+      throw Failure(.malformed, "qzeros \(zero.shape) do not fit \(form.layout.groups) groups of \(rows) rows")
+    }
+    (self.rows, self.columns, self.zeroOffset, self.scale, zeros) = (
+      rows, columns, zeroOffset, scale, Words(zero, bits)
+    )
+  }
+
+  /// - Parameters:
+  ///   - code: the code of a row and column.
+  ///   - place: where a row's zero stands among its group's.
+  func tensor(
+    _ source: Words, _ code: @escaping @Sendable (_ codes: Words.Loaded, _ row: Int, _ column: Int) -> Int,
+    place: @escaping @Sendable (_ row: Int) -> Int
+  ) -> Tensor {
+    form.tensor(isScaleExact: false) { (threads) throws(Failure) in
+      let (codes, zeros) = (try source.loaded(threads), try zeros.loaded(threads))
+      let scales = try scale.floats(threads: threads)
+      return { span, part in
+        scales.with(Float.self) { scales in
+          for (index, row) in span.enumerated() {
+            for column in 0..<columns {
+              part.codes[index * columns + column] = UInt8(truncatingIfNeeded: code(codes, row, column))
+            }
+            for group in 0..<form.layout.groups {
+              let scale = scales[group * rows + row]
+              part.scales[index * form.layout.groups + group] = scale
+              part.zeros[index * form.layout.groups + group] =
+                -Float(zeros.along(group, place(row)) + zeroOffset) * scale
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 /// Codes in 32-bit words, earlier ones in lower bits.
 private struct Words: Sendable {
   private let tensor: Tensor
@@ -376,7 +398,8 @@ private struct Words: Sendable {
 
   func loaded(_ threads: Int) throws(Failure) -> Loaded {
     guard case .plain(let type) = tensor.encoding, type.bits == 32 else {
-      throw Failure(.malformed, "is \(tensor.encoding.text); words of 32 bits expected", thing: "tensor \(tensor.name.quoted)")
+      throw Failure(
+        .malformed, "is \(tensor.encoding.text); words of 32 bits expected", thing: "tensor \(tensor.name.quoted)")
     }
     return Loaded(bytes: try tensor.load(threads: threads), width: tensor.columns, bits: bits)
   }

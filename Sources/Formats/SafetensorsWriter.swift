@@ -27,6 +27,9 @@ struct SafetensorsWriter {
       groups[groups.count - 1].append(tensor)
       filled += tensor.byteCount
     }
+    guard groups.count <= Limits.shards else {
+      throw Failure(.usage, "--split would make \(groups.count) files, at most \(Limits.shards)")
+    }
     guard groups.count > 1 else {
       return try write(groups[0], directory.file("model.safetensors"), threads: threads, progress)
     }

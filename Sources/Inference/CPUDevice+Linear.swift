@@ -98,7 +98,9 @@ extension CPUDevice {
     let places: Int
 
     init?(_ tensor: Tensor) {
-      guard case .grouped(let encoding) = tensor.encoding, let layout = encoding.layout(tensor.shape) else { return nil }
+      guard case .grouped(let encoding) = tensor.encoding, let layout = encoding.layout(tensor.shape) else {
+        return nil
+      }
       self.encoding = encoding
       self.layout = layout
       let (size, last) = (encoding.groupSize, layout.columns - (layout.groups - 1) * encoding.groupSize)
@@ -159,7 +161,8 @@ extension CPUDevice {
                   llv_gemm_int8(
                     x.baseAddress.map { $0 + first * places }, places, xs.baseAddress.map { $0 + first * groups },
                     sums.baseAddress.map { $0 + first * groups }, span.count, panel.baseAddress, scales.baseAddress,
-                    encoding.isAffine ? zeros.baseAddress : nil, problem.bias(block), block.count, columns, encoding.groupSize,
+                    encoding.isAffine ? zeros.baseAddress : nil, problem.bias(block), block.count, columns,
+                    encoding.groupSize,
                     y + (first * problem.outputs + block.lowerBound), problem.outputs)
                 }
               }

@@ -83,7 +83,8 @@ public struct SampleBuilder: Sendable {
       if index > 0 {
         let picture =
           index <= item.images.count
-          ? try image(Item.path(item.images[index - 1], in: folder)) : try video(Item.path(item.video ?? "", in: folder))
+          ? try image(Item.path(item.images[index - 1], in: folder))
+          : try video(Item.path(item.video ?? "", in: folder))
         let count = Int32(picture.featureCount)
         sample.ids += (features..<features + count).map { -1 - $0 }
         features += count

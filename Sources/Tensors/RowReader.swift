@@ -70,7 +70,8 @@ extension Tensor {
     switch content {
     case .rows(let open): return try open(threads)
     case .bytes(let view) where encoding.isPlain: return rowReader(view, nil)
-    case .stored(let stored) where encoding.isPlain && stored.codec == .raw: return rowReader(stored.stored, stored.checksum)
+    case .stored(let stored) where encoding.isPlain && stored.codec == .raw:
+      return rowReader(stored.stored, stored.checksum)
     default:
       let all = try floats(threads: threads)
       let columns = columns
@@ -110,7 +111,8 @@ extension Tensor {
       guard isComplete else { return hash.giveUp() }
       guard hash.value() == checksum else {
         throw Failure(
-          .malformed, "checksum does not match: the file is damaged", file: bytes.file?.path, thing: "tensor \(name.quoted)")
+          .malformed, "checksum does not match: the file is damaged", file: bytes.file?.path,
+          thing: "tensor \(name.quoted)")
       }
     }
   }

@@ -60,7 +60,9 @@ struct LoadedModel: Sendable {
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }
-      + Array("\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")".utf8)
+      + Array(
+        "\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
+          .utf8)
   }
 
   /// Checks the name of a prompt before any work.
@@ -183,7 +185,8 @@ struct LoadedModel: Sendable {
 
 extension Command {
   static let profile = Option(
-    "--profile", "llama.cpp", "feed pictures as this program does with the exported files, which is not as the model was trained")
+    "--profile", "llama.cpp",
+    "feed pictures as this program does with the exported files, which is not as the model was trained")
 
   /// Options of every command that embeds.
   static let modelOptions: [Option] = [

@@ -4,8 +4,11 @@ import Glibc
 /// The program: finds the command, runs it, turns a failure into a line and an exit code.
 enum Program {
   static let version = "0.1.0"
-  static let commands = [importCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand, inspectCommand, diffCommand,
-    hashCommand]
+  static let commands = [
+    importCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand, inspectCommand,
+    diffCommand,
+    hashCommand,
+  ]
 
   static func run(_ arguments: [String]) -> Int32 {
     do throws(Failure) {

@@ -6,7 +6,8 @@ import Testing
 struct LayerTests {
   /// Docs/ARCHITECTURE.md draws this table.
   static let mayImport: [String: Set<String>] = [
-    "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"], "Formats": ["Bytes", "Tensors", "CKernels"],
+    "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"],
+    "Formats": ["Bytes", "Tensors", "CKernels"],
     "Passes": ["Bytes", "Tensors", "CKernels"], "CImages": [], "Inputs": ["Bytes", "Tensors", "CImages"],
     "Inference": ["Bytes", "Tensors", "CKernels", "COpenBLAS"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
     "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"],

@@ -125,7 +125,9 @@ struct PictureCommandTests {
     // Two seconds at 25 frames a second: every eighth frame. The short clip is those, cut out another way.
     let (long, short) = (directory.path + "/long.mkv", directory.path + "/short.mkv")
     try ffmpeg(["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
-    try ffmpeg(["-i", long, "-vf", "select=not(mod(n\\,8)),setpts=N/3/TB", "-r", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0", short])
+    try ffmpeg([
+      "-i", long, "-vf", "select=not(mod(n\\,8)),setpts=N/3/TB", "-r", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0", short,
+    ])
     let input = #"{"video":"\#(long)"}"# + "\n" + #"{"video":"\#(short)"}"# + "\n" + #"{"video":"clip.mkv"}"#
     let items = try directory.write("clips.jsonl", input)
     let tokens = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--tokens"])

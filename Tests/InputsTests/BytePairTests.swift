@@ -115,7 +115,8 @@ struct BytePairTests {
       (try $0.required("content").string(), try $0.required("id").integer(in: 0...9_999))
     }
     let decoder: JSONText = [
-      "tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": .object(added.map { (String($0.1), ["content": .string($0.0)]) }),
+      "tokenizer_class": "Qwen2Tokenizer",
+      "added_tokens_decoder": .object(added.map { (String($0.1), ["content": .string($0.0)]) }),
     ]
     let plain: JSONText = .object(added.map { ($0.0, .int($0.1)) })
     for (name, special) in [("tokenizer_config.json", decoder), ("added_tokens.json", plain)] {

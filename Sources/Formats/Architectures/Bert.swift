@@ -85,7 +85,8 @@ enum Bert {
 
   /// What stands in front of every name.
   static func prefix(_ tensors: [Tensor]) -> String {
-    ["", "bert.", "model."].first { prefix in tensors.contains { $0.name == TensorName(prefix + rules[0].pattern) } } ?? ""
+    ["", "bert.", "model."].first { prefix in tensors.contains { $0.name == TensorName(prefix + rules[0].pattern) } }
+      ?? ""
   }
 
   /// The model: the checkpoint's tensors as they are, and the graph over them.

@@ -10,11 +10,15 @@ struct BlockEncoder: Sendable {
   let type: BlockType
 
   /// Types that can be made from weights.
-  static let writable = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"]
+  static let writable = [
+    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+  ]
 
   /// Whether the tensor's values survive bit for bit.
   static func isExact(_ tensor: Tensor, _ type: BlockType) -> Bool {
-    if tensor.encoding == type.encoding { return tensor.encoding.isPlain || ["Q8_0", "Q4_0", "Q4_1"].contains(type.name) }
+    if tensor.encoding == type.encoding {
+      return tensor.encoding.isPlain || ["Q8_0", "Q4_0", "Q4_1"].contains(type.name)
+    }
     return type.name == "F32" && [.plain(.F16), .plain(.BF16)].contains(tensor.encoding)
   }
 
@@ -105,7 +109,8 @@ struct BlockEncoder: Sendable {
       let bad = llv_first_nonfinite(values, count)
       guard bad == count else {
         throw Failure(
-          .malformed, "holds \(values[bad]) at [\(span.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
+          .malformed,
+          "holds \(values[bad]) at [\(span.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
       }
       let blocks = count / type.elements
       let start = span.lowerBound * columns / type.elements * type.bytes

@@ -76,8 +76,10 @@ extension GGUF {
       for tensor in parts.tensors {
         var name = tensor.name.text
         if isSwapped, name.contains(".ffn_") {
-          name = name.split(separator: ".").map { $0 == "ffn_up" ? "ffn_down" : $0 == "ffn_down" ? "ffn_up" : String($0) }
-            .joined(separator: ".")
+          name = name.split(separator: ".").map {
+            $0 == "ffn_up" ? "ffn_down" : $0 == "ffn_down" ? "ffn_up" : String($0)
+          }
+          .joined(separator: ".")
         }
         let layer = name.split(separator: ".").dropFirst(2).first.flatMap { Int($0) }
         if name.hasPrefix("v.blk."), let layer, let layers, layer >= layers { continue }
@@ -109,13 +111,17 @@ extension GGUF {
       }
       for key in ["clip.vision.image_mean", "clip.vision.image_std"] {
         guard let numbers = try keys.reals(key) else { continue }
-        guard numbers == [0.5, 0.5, 0.5] else { throw GGUFKeys.wrong(key, "\(numbers) is not SigLIP's 0.5", .unsupported) }
+        guard numbers == [0.5, 0.5, 0.5] else {
+          throw GGUFKeys.wrong(key, "\(numbers) is not SigLIP's 0.5", .unsupported)
+        }
       }
       if let epsilon = try keys.real("clip.vision.attention.layer_norm_epsilon"), Float(epsilon) != 1e-6 {
-        throw GGUFKeys.wrong("clip.vision.attention.layer_norm_epsilon", "\(epsilon) is not SigLIP's 1e-6", .unsupported)
+        throw GGUFKeys.wrong(
+          "clip.vision.attention.layer_norm_epsilon", "\(epsilon) is not SigLIP's 1e-6", .unsupported)
       }
       if tensors.contains(where: { $0.name == "v.class_embd" }) {
-        throw Failure(.unsupported, "a tower with a class token is CLIP; SigLIP is read", thing: "tensor \"v.class_embd\"")
+        throw Failure(
+          .unsupported, "a tower with a class token is CLIP; SigLIP is read", thing: "tensor \"v.class_embd\"")
       }
     }
 
@@ -174,7 +180,12 @@ extension GGUFKeys {
       ("num_key_value_heads", .int(try integer("qwen2.attention.head_count_kv", in: GGUFKeys.size) ?? heads)),
       ("intermediate_size", try size("qwen2.feed_forward_length")),
       ("max_position_embeddings", try size("qwen2.context_length")),
-      ("rms_norm_eps", .number(shortest(try required("qwen2.attention.layer_norm_rms_epsilon", try real("qwen2.attention.layer_norm_rms_epsilon"))))),
+      (
+        "rms_norm_eps",
+        .number(
+          shortest(
+            try required("qwen2.attention.layer_norm_rms_epsilon", try real("qwen2.attention.layer_norm_rms_epsilon"))))
+      ),
       ("rope_theta", .number(shortest(try real("qwen2.rope.freq_base") ?? 10_000))), ("hidden_act", "silu"),
       ("is_causal", .bool(try bool("qwen2.attention.causal") ?? true)),
     ]

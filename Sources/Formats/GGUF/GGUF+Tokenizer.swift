@@ -43,7 +43,10 @@ extension GGUFKeys {
       "pre_tokenizer": [
         "type": "Sequence",
         "pretokenizers": .array([
-          ["type": "Split", "pattern": ["Regex": .string(GGUFKeys.pattern(number))], "behavior": "Isolated", "invert": false],
+          [
+            "type": "Split", "pattern": ["Regex": .string(GGUFKeys.pattern(number))], "behavior": "Isolated",
+            "invert": false,
+          ],
           ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false],
         ]),
       ],

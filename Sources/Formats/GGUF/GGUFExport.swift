@@ -32,7 +32,7 @@ public struct GGUFExport: Sendable {
     let choice = try TypeChoice(options)
     var notes: [String] = []
     var plans: [GGUFPlan] = []
-    let tokenizer = try GGUFTokenizerKeys(family.checkpoint, model.configuration)
+    let tokenizer = try GGUFTokenizerKeys(family.checkpoint, rows: try GGUFExport.tokenRows(family))
     func plan(_ path: String, _ names: GGUFNames, _ keys: [GGUFKey]) throws(Failure) -> GGUFPlan {
       var entries: [GGUFPlan.Entry] = []
       for tensor in family.tensors {
@@ -68,6 +68,15 @@ public struct GGUFExport: Sendable {
     var parts: [GGUFPlan] = []
     for plan in plans { parts += try plan.split(size: size) }
     self.plans = parts
+  }
+
+  /// Rows of the token table: as many tokens as the vocabulary must have, whatever the configuration says.
+  private static func tokenRows(_ family: Family) throws(Failure) -> Int {
+    let names = ["embeddings.word_embeddings.weight", "model.embed_tokens.weight"].map { TensorName($0) }
+    guard let table = family.tensors.first(where: { names.contains($0.name) }), table.count > 0 else {
+      throw Failure(.unsupported, "the model has no token table, and GGUF no architecture for it")
+    }
+    return table.rows
   }
 
   /// Files in the order written, with the bytes of their data.
@@ -158,7 +167,8 @@ private struct TypeChoice {
     let half = try TypeChoice.find("F16")
     let chosen = fallback ?? half
     notes.append(
-      "\(name): rows of \(tensor.columns) are no multiple of \(asked.elements), \(chosen.name) in the place of \(asked.name)")
+      "\(name): rows of \(tensor.columns) are no multiple of \(asked.elements), \(chosen.name) in the place of \(asked.name)"
+    )
     return chosen
   }
 }
@@ -223,7 +233,8 @@ extension Llave.Facts {
       .init("clip.projector_type", .string("mlp")), .init("clip.use_gelu", .bool(true)),
       .init("clip.vision.image_size", .uint32(vision.tile)), .init("clip.vision.patch_size", .uint32(vision.patch)),
       .init("clip.vision.embedding_length", .uint32(vision.width)),
-      .init("clip.vision.feed_forward_length", .uint32(vision.intermediate)), .init("clip.vision.block_count", .uint32(depth)),
+      .init("clip.vision.feed_forward_length", .uint32(vision.intermediate)),
+      .init("clip.vision.block_count", .uint32(depth)),
       .init("clip.vision.projection_dim", .uint32(text.hidden)),
       .init("clip.vision.attention.head_count", .uint32(vision.heads)),
       .init("clip.vision.attention.layer_norm_epsilon", .float32(vision.epsilon)),

@@ -87,6 +87,9 @@ struct GGUFPlan {
       filled += bytes
     }
     guard groups.count > 1 else { return [self] }
+    guard groups.count <= Limits.shards else {
+      throw Failure(.usage, "--split would make \(groups.count) files, at most \(Limits.shards)")
+    }
     let stem = path.hasSuffix(".gguf") ? String(path.dropLast(5)) : path
     return groups.enumerated().map { number, group in
       let own: [GGUFKey] = [

@@ -5,7 +5,7 @@ import Tensors
 struct GGUFTokenizerKeys {
   private(set) var keys: [GGUFKey] = []
 
-  init(_ checkpoint: Checkpoint, _ configuration: Configuration) throws(Failure) {
+  init(_ checkpoint: Checkpoint, rows: Int) throws(Failure) {
     guard let json = try checkpoint.json("tokenizer.json") else {
       throw Failure(.unsupported, "the container holds no tokenizer.json, which the GGUF keys are made from")
     }
@@ -13,8 +13,8 @@ struct GGUFTokenizerKeys {
       let model = try json.required("model")
       let type = try model.optional("type")?.string("type") ?? (model["merges"] == nil ? "WordPiece" : "BPE")
       switch type {
-      case "BPE": try addBytePair(json, model, rows: configuration.vocabulary)
-      case "WordPiece": try addWordPiece(json, model, rows: configuration.vocabulary)
+      case "BPE": try addBytePair(json, model, rows: rows)
+      case "WordPiece": try addWordPiece(json, model, rows: rows)
       default: throw model.failure("tokenizers of type \(Failure.quoted(type)) have no GGUF keys here", .unsupported)
       }
       if let settings = try checkpoint.json("tokenizer_config.json"), let template = settings.optional("chat_template"),
@@ -89,7 +89,9 @@ struct GGUFTokenizerKeys {
       }
     }
     keys.append(.init("tokenizer.ggml.merges", .strings(merges)))
-    func id(_ names: String...) -> Int? { names.lazy.compactMap { name in tokens.firstIndex { $0.text == name } }.first }
+    func id(_ names: String...) -> Int? {
+      names.lazy.compactMap { name in tokens.firstIndex { $0.text == name } }.first
+    }
     let end = try GGUFTokenizerKeys.endMark(json)
     addSpecial("eos", end.flatMap { id($0) } ?? id("<|im_end|>", "<|endoftext|>") ?? tokens.lastIndex { $0.type == 3 })
     addSpecial("bos", id("<|endoftext|>") ?? tokens.firstIndex { $0.type == 3 })

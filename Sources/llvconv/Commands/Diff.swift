@@ -99,7 +99,8 @@ private struct Comparison {
     for tensor in extra { line("only B  ", tensor, "\(tensor.encoding.text) \(tensor.shape)") }
     for pair in reshaped { line("shape   ", pair.a, "\(pair.a.shape) and \(pair.b.shape)") }
     for row in rows where withEqual || !row.difference.isIdentical {
-      let types = row.a.encoding == row.b.encoding ? row.a.encoding.text : "\(row.a.encoding.text) and \(row.b.encoding.text)"
+      let types =
+        row.a.encoding == row.b.encoding ? row.a.encoding.text : "\(row.a.encoding.text) and \(row.b.encoding.text)"
       let d = row.difference
       let text =
         d.isIdentical

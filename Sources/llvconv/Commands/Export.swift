@@ -10,7 +10,9 @@ let exportCommand = Command(
   options: [
     .init("-o", "PATH", "where to write; appears whole or not at all", isRequired: true),
     .init("--to", "FORMAT", "gguf, hf, safetensors, compressed-tensors, mlx", isRequired: true),
-    .init("--type", "TYPE", "type of the weights (default: as they are): F32 F16 BF16, and for GGUF \(GGUFExport.blockTypes)"),
+    .init(
+      "--type", "TYPE",
+      "type of the weights (default: as they are): F32 F16 BF16, and for GGUF \(GGUFExport.blockTypes)"),
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
     .init(
       "--weights", "CHOICE",
@@ -18,7 +20,8 @@ let exportCommand = Command(
     ),
     .init("--tower", nil, "quantize the vision tower and projector too, which --weights leaves alone"),
     .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),
-    .init("--names", "KIND", "hf: disk (as transformers writes, default) or memory (as its modules are called since 4.52)"),
+    .init(
+      "--names", "KIND", "hf: disk (as transformers writes, default) or memory (as its modules are called since 4.52)"),
     Command.force, Command.threads,
   ],
   discussion: """
@@ -27,6 +30,7 @@ let exportCommand = Command(
     """
 ) { (arguments) throws(Failure) in
   let format = try arguments.required("--to")
+  try refuseIdle(arguments, format)
   let path = try arguments.required("-o")
   let threads = try arguments.threads()
   let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
@@ -60,16 +64,31 @@ let exportCommand = Command(
     try write(try CheckpointExport(model, layout, type: type), path, split, threads)
   case "compressed-tensors", "mlx":
     let kind: QuantizedLayout = format == "mlx" ? .mlx : .compressedTensors
-    if !model.tensors.contains(where: { if case .grouped = $0.encoding { true } else { false } }) || arguments["--weights"] != nil {
+    if !model.tensors.contains(where: { if case .grouped = $0.encoding { true } else { false } })
+      || arguments["--weights"] != nil
+    {
       var notes: [String] = []
       try Pass.run([.quantize(try weightRecipe(arguments, model, kind))], on: &model, notes: &notes)
       for note in notes { Output.complain("note: \(note)") }
     }
     try write(try CheckpointExport(model, .quantized(kind)), path, split, threads)
   default:
-    throw Failure(.usage, "--to \(Failure.quoted(format)) is not written; gguf, hf, safetensors, compressed-tensors and mlx are")
+    throw Failure(
+      .usage, "--to \(Failure.quoted(format)) is not written; gguf, hf, safetensors, compressed-tensors and mlx are")
   }
   return 0
+}
+
+/// Options that mean nothing for a format would be ignored in silence.
+private func refuseIdle(_ arguments: Arguments, _ format: String) throws(Failure) {
+  let formats = [
+    "--type": ["gguf", "hf", "safetensors"], "--table": ["gguf"], "--names": ["hf"],
+    "--weights": ["compressed-tensors", "mlx"], "--tower": ["compressed-tensors", "mlx"], "--force": ["gguf"],
+  ]
+  for (option, meant) in formats.sorted(by: { $0.key < $1.key }) where arguments.has(option) && !meant.contains(format)
+  {
+    throw Failure(.usage, "\(option) means nothing for --to \(format); it does for \(meant.joined(separator: ", "))")
+  }
 }
 
 private func write(_ export: CheckpointExport, _ path: String, _ split: Int?, _ threads: Int) throws(Failure) {

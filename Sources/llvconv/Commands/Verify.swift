@@ -40,9 +40,12 @@ let verifyCommand = Command(
   if let profile = options.profile {
     let all = pairs.count
     pairs.removeAll { pair in ([pair.query, pair.positive] + pair.negatives).contains { $0.video != nil } }
-    guard !pairs.isEmpty else { throw Failure(.usage, "every pair has a video, which \(profile.rawValue) does not take") }
+    guard !pairs.isEmpty else {
+      throw Failure(.usage, "every pair has a video, which \(profile.rawValue) does not take")
+    }
     if pairs.count < all {
-      Output.complain("note: \(all - pairs.count) of \(all) pairs have videos, which \(profile.rawValue) does not take: left out")
+      Output.complain(
+        "note: \(all - pairs.count) of \(all) pairs have videos, which \(profile.rawValue) does not take: left out")
     }
   }
   let data = VerifyData(pairs, folder: directory(of: dataPath))
