@@ -9,8 +9,10 @@ public final class Buffer: @unchecked Sendable {
   private let capacity: Int
 
   /// From this size on memory comes from the system and goes back to it: an allocator keeps what it was given back, a piece
-  /// for each thread. Huge pages spare most of the page faults.
-  private static let mapped = 4 << 20
+  /// for each thread.
+  private static let mapped = 64 << 10
+  /// From this size on huge pages spare most of the page faults.
+  private static let huge = 4 << 20
 
   /// Uninitialised memory of `count` bytes.
   /// - Throws: `limit` when the memory cannot be had, where Swift's own allocation would end the process.
@@ -20,10 +22,10 @@ public final class Buffer: @unchecked Sendable {
     if count >= Buffer.mapped {
       (pointer, capacity) = Kept.take(count)
       if pointer == nil {
-        let start = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        capacity = Kept.rounded(count)
+        let start = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
         pointer = start == MAP_FAILED ? nil : start
-        capacity = count
-        if let pointer { madvise(pointer, count, MADV_HUGEPAGE) }
+        if let pointer, capacity >= Buffer.huge { madvise(pointer, capacity, MADV_HUGEPAGE) }
       }
     } else if count < 0 || posix_memalign(&pointer, 64, max(count, 64)) != 0 {
       pointer = nil
@@ -46,12 +48,18 @@ public final class Buffer: @unchecked Sendable {
   /// Large blocks that were given back lately, for the next that need about as much: the system clears every page that it
   /// hands out, and a model's values come and go with each operation.
   private enum Kept {
+    /// Up to an eighth more, so that blocks of nearly the same size can stand in for each other.
+    static func rounded(_ count: Int) -> Int {
+      let step = max(4096, 1 << (Int.bitWidth - 1 - count.leadingZeroBitCount - 3))
+      return Checked.roundUp(count, to: step) ?? count
+    }
+
     private static let most = 64 << 20
     private static let blocks = Mutex<[(start: UInt, capacity: Int)]>([])
 
     static func take(_ count: Int) -> (UnsafeMutableRawPointer?, Int) {
       blocks.withLock { blocks in
-        guard let place = blocks.firstIndex(where: { $0.capacity >= count && $0.capacity <= count + count / 2 }) else {
+        guard let place = blocks.firstIndex(where: { $0.capacity >= count && $0.capacity <= count + count / 4 }) else {
           return (nil, 0)
         }
         let block = blocks.remove(at: place)
@@ -78,6 +86,9 @@ public final class Buffer: @unchecked Sendable {
       for block in out { munmap(UnsafeMutableRawPointer(bitPattern: block.start), block.capacity) }
     }
   }
+
+  /// The first byte, while this buffer lives.
+  public var start: UnsafeMutableRawPointer { base }
 
   public func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     defer { withExtendedLifetime(self) {} }

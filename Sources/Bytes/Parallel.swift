@@ -14,20 +14,27 @@ public let availableThreads = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 public func parallel(
   _ tasks: Int, threads: Int, _ body: @Sendable (Int) throws(Failure) -> Void
 ) throws(Failure) {
+  try parallel(tasks, threads: threads) { (task, _) throws(Failure) in try body(task) }
+}
+
+/// The same, for bodies that also want to know which thread they run on, `0 ..< threads`: for scratch memory alone.
+public func parallel(
+  _ tasks: Int, threads: Int, _ body: @Sendable (_ task: Int, _ thread: Int) throws(Failure) -> Void
+) throws(Failure) {
   let workers = min(threads, tasks)
   if workers <= 1 {
-    for task in 0..<max(tasks, 0) { try body(task) }
+    for task in 0..<max(tasks, 0) { try body(task, 0) }
     return
   }
   let next = Atomic<Int>(0)
   let first = Mutex<(task: Int, failure: Failure)?>(nil)
   withoutActuallyEscaping(body) { body in
-    DispatchQueue.concurrentPerform(iterations: workers) { _ in
+    DispatchQueue.concurrentPerform(iterations: workers) { thread in
       while true {
         let task = next.wrappingAdd(1, ordering: .relaxed).oldValue
         guard task < tasks, first.withLock({ $0 == nil || task < ($0?.task ?? 0) }) else { return }
         do throws(Failure) {
-          try body(task)
+          try body(task, thread)
         } catch {
           first.withLock { if task < $0?.task ?? .max { $0 = (task, error) } }
         }

@@ -1,14 +1,27 @@
 #include "internal.h"
 
+#if defined(LLV_ARM) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 // The only state in this target: found once, and only ever lowered by tests.
 static int limit = 1000;
 
 static int detect(void) {
-#if defined(__x86_64__)
+#if defined(LLV_EMULATED)
+  return LLV_LEVEL_AVX512_VNNI;
+#elif defined(LLV_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return 1;
-#endif
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni"))
+    return LLV_LEVEL_AVX512_VNNI;
+  return __builtin_cpu_supports("avxvnni") ? LLV_LEVEL_AVX_VNNI : LLV_LEVEL_AVX2;
+#elif defined(LLV_ARM) && defined(__linux__)
+  return getauxval(AT_HWCAP) & (1 << 20) ? LLV_LEVEL_DOT_PRODUCT : 0;  // HWCAP_ASIMDDP
+#else
   return 0;
+#endif
 }
 
 int llv_cpu_level(void) {
@@ -23,3 +36,12 @@ int llv_cpu_level(void) {
 }
 
 void llv_cpu_limit(int level) { __atomic_store_n(&limit, level, __ATOMIC_RELAXED); }
+
+const char *llv_cpu_name(void) {
+#if defined(LLV_ARM)
+  static const char *const names[] = {"plain C", "NEON dot products"};
+#else
+  static const char *const names[] = {"plain C", "AVX2", "AVX-VNNI", "AVX-512 VNNI"};
+#endif
+  return names[llv_cpu_level()];
+}

@@ -1,72 +1,81 @@
 #include "internal.h"
 
 #include <math.h>
-#include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-LLV_INLINE void llv_pack_panel_f32_body(const float *rows, size_t outputs, size_t columns, float *panel) {
+LLV_INLINE void llv_pack_panel_f32_body(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel) {
   // Blocks of columns, so that what is read and what is written stay in the cache.
   for (size_t first = 0; first < columns; first += 64) {
     size_t last = first + 64 < columns ? first + 64 : columns;
     for (size_t r = 0; r < LLV_PANEL; r++)
-      for (size_t i = first; i < last; i++) panel[i * LLV_PANEL + r] = r < outputs ? rows[r * columns + i] : 0;
+      for (size_t i = first; i < last; i++) panel[i * LLV_PANEL + r] = r < outputs ? rows[r * stride + i] : 0;
   }
 }
-LLV_DISPATCH(llv_pack_panel_f32, (const float *rows, size_t outputs, size_t columns, float *panel),
-             (rows, outputs, columns, panel))
+LLV_DISPATCH(llv_pack_panel_f32, (const float *rows, size_t stride, size_t outputs, size_t columns, float *panel),
+             (rows, stride, outputs, columns, panel))
 
-// What every instruction set computes: products added in the order of the columns, each with one rounding, then the bias.
-static void panel_plain(const float *x, const float *panel, size_t columns, float *result) {
-  for (size_t j = 0; j < LLV_PANEL; j++) result[j] = 0;
-  for (size_t i = 0; i < columns; i++, panel += LLV_PANEL)
-    for (size_t j = 0; j < LLV_PANEL; j++) result[j] = fmaf(x[i], panel[j], result[j]);
+void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel) {
+  const uint16_t *from = rows;
+  uint16_t *to = panel;
+  for (size_t first = 0; first < columns; first += 64) {
+    size_t last = first + 64 < columns ? first + 64 : columns;
+    for (size_t r = 0; r < LLV_PANEL; r++)
+      for (size_t i = first; i < last; i++) to[i * LLV_PANEL + r] = r < outputs ? from[r * columns + i] : 0;
+  }
 }
 
-#if defined(__x86_64__)
-#define AVX2 __attribute__((target("avx2,fma,f16c")))
+#pragma clang diagnostic ignored "-Wpsabi"
+typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
-// ROWS rows of x against the 16 outputs of a panel: 2 ROWS sums in registers, each load of the panel serves all rows.
-#define PANEL_AVX2(ROWS)                                                                                             \
-  AVX2 static void panel##ROWS##_avx2(const float *x, size_t stride, const float *panel, size_t columns, float *result) { \
-    __m256 sum[ROWS][2];                                                                                             \
-    for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = _mm256_setzero_ps();                                      \
-    for (size_t i = 0; i < columns; i++, panel += LLV_PANEL) {                                                       \
-      __m256 w0 = _mm256_loadu_ps(panel), w1 = _mm256_loadu_ps(panel + 8);                                           \
-      for (int r = 0; r < ROWS; r++) {                                                                               \
-        __m256 both = _mm256_broadcast_ss(x + (size_t)r * stride + i);                                               \
-        sum[r][0] = _mm256_fmadd_ps(both, w0, sum[r][0]);                                                            \
-        sum[r][1] = _mm256_fmadd_ps(both, w1, sum[r][1]);                                                            \
-      }                                                                                                              \
-    }                                                                                                                \
-    for (int r = 0; r < ROWS; r++) {                                                                                 \
-      _mm256_storeu_ps(result + r * LLV_PANEL, sum[r][0]);                                                           \
-      _mm256_storeu_ps(result + r * LLV_PANEL + 8, sum[r][1]);                                                       \
-    }                                                                                                                \
+// Rows of x against the outputs of a panel, sums in registers: each load of the panel serves all rows. What every instruction
+// set computes: products added in the order of the columns, each with one rounding, to nothing or to what is in y.
+LLV_INLINE void tile(const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, int adds, float *y,
+                     size_t y_stride) {
+  v16 sum[12];
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) {
+    sum[r] = 0;
+    if (adds) sum[r] = *(const v16 *)(y + r * y_stride);
   }
-PANEL_AVX2(6)
-PANEL_AVX2(1)
-#endif
+  for (size_t i = 0; i < columns; i++, panel += LLV_PANEL) {
+    v16 w = *(const v16 *)panel;
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) sum[r] = __builtin_elementwise_fma((v16)x[r * stride + i], w, sum[r]);
+  }
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) *(v16 *)(y + r * y_stride) = sum[r];
+}
 
-void llv_gemm_f32(const float *x, size_t m, size_t columns, const float *panel, const float *bias, size_t n, float *y,
-                  size_t stride) {
-  size_t i = 0;
-  float result[6 * LLV_PANEL];
-#if defined(__x86_64__)
-  if (llv_cpu_level() >= 1) {
-    for (; i + 6 <= m; i += 6) {
-      panel6_avx2(x + i * columns, columns, panel, columns, result);
-      for (size_t r = 0; r < 6; r++) llv_put_outputs(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
-    }
-    for (; i < m; i++) {
-      panel1_avx2(x + i * columns, columns, panel, columns, result);
-      llv_put_outputs(y + i * stride, result, bias, n);
-    }
+#define LLV_ROWS(NAME, TARGET, MOST)                                                                                  \
+  TARGET static void NAME(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds,     \
+                          float *y, size_t y_stride) {                                                                \
+    size_t i = 0;                                                                                                     \
+    for (; i + MOST <= m; i += MOST) tile(MOST, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride); \
+    for (; i + 3 <= m; i += 3) tile(3, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);    \
+    for (; i < m; i++) tile(1, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);            \
   }
+
+#if defined(LLV_X86)
+LLV_ROWS(rows_avx2, LLV_AVX2, 6)
+LLV_ROWS(rows_avx512, LLV_AVX512, 12)
 #endif
-  for (; i < m; i++) {
-    panel_plain(x + i * columns, panel, columns, result);
-    llv_put_outputs(y + i * stride, result, bias, n);
+LLV_ROWS(rows_plain, , 6)
+
+void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,
+                      size_t y_stride) {
+#if defined(LLV_X86)
+  int level = llv_cpu_level();
+  if (level >= LLV_LEVEL_AVX512_VNNI) return rows_avx512(x, stride, m, columns, panel, adds, y, y_stride);
+  if (level >= LLV_LEVEL_AVX2) return rows_avx2(x, stride, m, columns, panel, adds, y, y_stride);
+#endif
+  rows_plain(x, stride, m, columns, panel, adds, y, y_stride);
+}
+
+void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out) {
+  enum { ROWS = 48 };  // whose results stay in the nearest cache until they are finished
+  float result[ROWS * LLV_PANEL];
+  for (size_t i = 0; i < m; i += ROWS) {
+    size_t rows = m - i < ROWS ? m - i : ROWS;
+    llv_products_f32(x + i * stride, stride, rows, columns, panel, 0, result, LLV_PANEL);
+    llv_finish(result, i, rows, out);
   }
 }

@@ -2,163 +2,481 @@
 
 #include <math.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
+
+// Groups are filled up to fours: a dot-product instruction takes four codes at a time.
+LLV_INLINE size_t places_of(size_t n) { return (n + 3) / 4 * 4; }
+LLV_INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+// 8-bit codes with 8-bit codes: AVX2 has no exact product of bytes (vpmaddubsw saturates), so both sides are widened to 16 bits.
+int llv_code_bytes(int bits) {
+#if defined(LLV_X86)
+  return llv_cpu_level() == LLV_LEVEL_AVX2 && bits == 8 ? 2 : 1;
+#else
+  (void)bits;
+  return 1;
 #endif
+}
 
-// Codes lie in pairs, so that one multiply-add instruction takes two products at a time. A group of an odd length has a zero
-// after it.
-LLV_INLINE size_t places_of(size_t n) { return n + n % 2; }
+size_t llv_places(size_t columns, size_t group) {
+  size_t whole = columns / group, rest = columns % group;
+  return whole * places_of(group) + places_of(rest);
+}
 
-LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int16_t *codes, float *scales,
-                                      float *sums) {
-  for (size_t g = 0, first = 0; first < columns; g++, first += group) {
-    size_t n = columns - first < group ? columns - first : group;
-    float most = 0;
-    for (size_t i = 0; i < n; i++) {
-      float v = fabsf(x[first + i]);
-      most = v > most ? v : most;
+// MARK: Activations
+
+// The largest magnitude, in lanes so that the loop is one of vectors.
+LLV_INLINE float largest(const float *x, size_t n) {
+  float lane[LLV_PANEL] = {0}, most = 0;
+  size_t i = 0;
+  for (; i + LLV_PANEL <= n; i += LLV_PANEL)
+    for (size_t j = 0; j < LLV_PANEL; j++) {
+      float v = fabsf(x[i + j]);
+      lane[j] = v > lane[j] ? v : lane[j];
     }
+  for (; i < n; i++) {
+    float v = fabsf(x[i]);
+    most = v > most ? v : most;
+  }
+  for (size_t j = 0; j < LLV_PANEL; j++) most = lane[j] > most ? lane[j] : most;
+  return most;
+}
+
+LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int width, int offset, void *codes,
+                                      float *scales, int32_t *starts, float *sums) {
+  int16_t *words = codes;
+  int8_t *bytes = codes;
+  for (size_t g = 0, first = 0, place = 0; first < columns; g++, first += group) {
+    size_t n = least(columns - first, group);
+    float most = largest(x + first, n);
     float scale = most / 127.0f, inverse = scale > 0 ? 127.0f / most : 0;
     int32_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-      int32_t code = (int32_t)rintf(x[first + i] * inverse);
-      codes[i] = (int16_t)code;
-      sum += code;
+    if (width == 2)
+      for (size_t i = 0; i < n; i++) {
+        int32_t code = (int32_t)rintf(x[first + i] * inverse);
+        words[place + i] = (int16_t)code;
+        sum += code;
+      }
+    else
+      for (size_t i = 0; i < n; i++) {
+        int32_t code = (int32_t)rintf(x[first + i] * inverse);
+        bytes[place + i] = (int8_t)code;
+        sum += code;
+      }
+    for (size_t i = n; i < places_of(n); i++) {
+      if (width == 2) words[place + i] = 0;
+      else bytes[place + i] = 0;
     }
-    if (n % 2) codes[n] = 0;
-    codes += places_of(n);
+    place += places_of(n);
     scales[g] = scale;
+    starts[g] = -offset * sum;
     sums[g] = (float)sum * scale;
   }
 }
 LLV_DISPATCH(llv_quantize_row,
-             (const float *x, size_t columns, size_t group, int16_t *codes, float *scales, float *sums),
-             (x, columns, group, codes, scales, sums))
+             (const float *x, size_t columns, size_t group, int width, int offset, void *codes, float *scales,
+              int32_t *starts, float *sums),
+             (x, columns, group, width, offset, codes, scales, starts, sums))
 
-LLV_INLINE int16_t code_at(const uint8_t *row, size_t i, int bits, int affine) {
-  if (bits == 8) return affine ? (int16_t)row[i] : (int16_t)(int8_t)row[i];
-  int flip = affine ? 0 : 8;
-  return (int16_t)((((row[i / 2] >> i % 2 * 4) & 15) ^ flip) - flip);
+// MARK: Weights
+
+LLV_INLINE uint8_t code_at(const uint8_t *row, size_t i, int bits, int affine) {
+  if (bits == 8) return affine ? row[i] : row[i] ^ 0x80;
+  return ((row[i / 2] >> i % 2 * 4) & 15) ^ (affine ? 0 : 8);
 }
 
-LLV_INLINE void llv_pack_panel_body(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group,
-                                    int bits, int affine, int16_t *panel) {
-  for (size_t r = 0; r < LLV_PANEL; r++) {
-    int16_t *to = panel + 2 * r;
-    if (r >= outputs) {
-      for (size_t first = 0; first < columns; first += group)
-        for (size_t i = 0, n = columns - first < group ? columns - first : group; i < places_of(n); i += 2, to += 2 * LLV_PANEL)
-          to[0] = to[1] = 0;
-      continue;
-    }
-    const uint8_t *row = (const uint8_t *)codes + r * row_bytes;
-    for (size_t first = 0; first < columns; first += group) {
-      size_t n = columns - first < group ? columns - first : group, i = 0;
-      for (; i + 2 <= n; i += 2, to += 2 * LLV_PANEL) {
-        to[0] = code_at(row, first + i, bits, affine);
-        to[1] = code_at(row, first + i + 1, bits, affine);
+LLV_INLINE uint32_t load32(const uint8_t *from) {
+  uint32_t word;
+  memcpy(&word, from, 4);
+  return word;
+}
+
+// Where groups are not filled up, whole words are moved: four codes of 8 bits, eight of 4.
+static void pack_words(const uint8_t *codes, size_t row_bytes, size_t outputs, size_t columns, int bits, int affine,
+                       uint8_t *panel) {
+  uint32_t flip = affine ? 0 : bits == 8 ? 0x80808080u : 0x08080808u;
+  for (size_t r = 0; r < outputs; r++) {
+    const uint8_t *row = codes + r * row_bytes;
+    uint8_t *to = panel + 4 * r;
+    for (size_t i = 0; i < columns; i += bits == 8 ? 4 : 8, row += 4, to += 4 * LLV_PANEL) {
+      uint32_t word = load32(row);
+      if (bits == 4) {
+        // Code i in the low half of byte i and code i + 4 in its high half.
+        uint32_t low = word & 0xFFFF, high = word >> 16;
+        low = (low | low << 8) & 0x00FF00FF, low = (low | low << 4) & 0x0F0F0F0F;
+        high = (high | high << 8) & 0x00FF00FF, high = (high | high << 4) & 0x0F0F0F0F;
+        word = (low ^ flip) | (high ^ flip) << 4;
+      } else {
+        word ^= flip;
       }
-      if (i < n) {
-        to[0] = code_at(row, first + i, bits, affine), to[1] = 0;
-        to += 2 * LLV_PANEL;
-      }
+      memcpy(to, &word, 4);
     }
   }
 }
 
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                    int16_t *panel) {
-  // One copy for each kind of code, so that its loop has no questions in it.
-  if (bits == 8 && affine) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 8, 1, panel);
-  else if (bits == 8) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 8, 0, panel);
-  else if (affine) llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 4, 1, panel);
-  else llv_pack_panel_body(codes, row_bytes, outputs, columns, group, 4, 0, panel);
+                    uint8_t *panel) {
+  memset(panel, 0, llv_panel_bytes(columns, group, bits));
+  if (columns % 8 == 0 && group % 8 == 0) return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
+  for (size_t r = 0; r < outputs; r++) {
+    const uint8_t *row = (const uint8_t *)codes + r * row_bytes;
+    for (size_t first = 0, place = 0; first < columns; first += group) {
+      size_t n = least(columns - first, group);
+      for (size_t i = 0; i < n; i++) {
+        size_t at = place + i, block = at / 4;
+        uint8_t code = code_at(row, first + i, bits, affine);
+        if (bits == 8) panel[block * 4 * LLV_PANEL + 4 * r + at % 4] = code;
+        else panel[block / 2 * 4 * LLV_PANEL + 4 * r + at % 4] |= code << block % 2 * 4;
+      }
+      place += places_of(n);
+    }
+  }
 }
 
-// What every instruction set computes, in this order: for each group the exact integer sum, as Float32 times the product of
-// the two scales, added; then zero times the scaled sum of the codes of x, added.
-static void panel_plain(const int16_t *x, const float *xs, const float *xsums, const int16_t *panel, const float *ws,
-                        const float *zeros, size_t columns, size_t group, float *result) {
-  for (size_t j = 0; j < LLV_PANEL; j++) result[j] = 0;
-  for (size_t g = 0, first = 0; first < columns; g++, first += group) {
-    size_t n = places_of(columns - first < group ? columns - first : group);
-    int32_t sum[LLV_PANEL] = {0};
-    for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL)
-      for (size_t j = 0; j < LLV_PANEL; j++) sum[j] += (int32_t)x[i] * panel[2 * j] + (int32_t)x[i + 1] * panel[2 * j + 1];
+size_t llv_panel_bytes(size_t columns, size_t group, int bits) {
+  size_t blocks = llv_places(columns, group) / 4;
+  return (bits == 8 ? blocks : (blocks + 1) / 2) * 4 * LLV_PANEL;
+}
+
+// A panel of 4-bit codes to one byte each.
+LLV_INLINE void llv_spread_nibbles_body(const uint8_t *panel, size_t places, uint8_t *target) {
+  size_t blocks = places / 4, size = 4 * LLV_PANEL;
+  for (size_t block = 0; block < blocks; block += 2, panel += size, target += 2 * size) {
+    for (size_t i = 0; i < size; i++) target[i] = panel[i] & 15;
+    if (block + 1 < blocks)
+      for (size_t i = 0; i < size; i++) target[size + i] = panel[i] >> 4;
+  }
+}
+
+// A panel of bytes [places / 4, LLV_PANEL, 4] to words [places / 2, LLV_PANEL, 2], so that one multiply-add takes two.
+LLV_INLINE void llv_spread_bytes_body(const uint8_t *panel, size_t places, int16_t *target) {
+  uint32_t *to = (uint32_t *)target;
+  for (size_t block = 0; block < places / 4; block++, panel += 4 * LLV_PANEL, to += 2 * LLV_PANEL)
+    for (size_t i = 0; i < LLV_PANEL; i++) {
+      uint32_t word = load32(panel + 4 * i);
+      to[i] = (word & 0xFF) | (word & 0xFF00) << 8;
+      to[LLV_PANEL + i] = (word >> 16 & 0xFF) | (word >> 24) << 16;
+    }
+}
+LLV_DISPATCH(llv_spread_nibbles, (const uint8_t *panel, size_t places, uint8_t *target), (panel, places, target))
+LLV_DISPATCH(llv_spread_bytes, (const uint8_t *panel, size_t places, int16_t *target), (panel, places, target))
+
+void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
+  const uint8_t *codes = panel->codes;
+  if (panel->bits == 4) llv_spread_nibbles(codes, llv_places(panel->columns, panel->group), working), codes = working;
+  for (size_t g = 0, first = 0; first < panel->columns; g++, first += panel->group) {
+    size_t n = least(panel->columns - first, panel->group);
+    const float *scales = panel->scales + g * LLV_PANEL, *zeros = panel->zeros ? panel->zeros + g * LLV_PANEL : 0;
+    for (size_t i = 0; i < n; i++, target += LLV_PANEL)
+      for (size_t j = 0; j < LLV_PANEL; j++) {
+        float v = (float)((int)codes[i / 4 * 4 * LLV_PANEL + 4 * j + i % 4] - panel->offset) * scales[j];
+        target[j] = zeros ? v + zeros[j] : v;
+      }
+    codes += places_of(n) * LLV_PANEL;
+  }
+}
+
+// MARK: Products
+
+// Everything that a tile of rows needs. Codes of the panel are those of the kernel: words or bytes.
+typedef struct {
+  const void *x, *panel;
+  const float *xs, *sums;
+  const int32_t *starts;
+  size_t places, groups;  // of a row of x
+  const float *ws, *zeros;
+  size_t columns, group;
+} product;
+
+// What every instruction set computes for one row and each group, in this order: the exact integer sum, as Float32, times
+// the product of the two scales, added to the total; zero times the scaled sum of the codes of x, added. Both additions are
+// fused with their products.
+static void row_plain(const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  for (size_t j = 0; j < LLV_PANEL; j++) total[j] = 0;
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    int32_t sum[LLV_PANEL];
+    for (size_t j = 0; j < LLV_PANEL; j++) sum[j] = p->starts[row * p->groups + g];
+    for (size_t i = 0; i < n; i += 4, panel += 4 * LLV_PANEL)
+      for (size_t j = 0; j < LLV_PANEL; j++)
+        for (size_t k = 0; k < 4; k++) sum[j] += (int32_t)x[i + k] * panel[4 * j + k];
     x += n;
+    float scale = p->xs[row * p->groups + g];
     for (size_t j = 0; j < LLV_PANEL; j++) {
-      result[j] += (float)sum[j] * (xs[g] * ws[g * LLV_PANEL + j]);
-      if (zeros) result[j] += zeros[g * LLV_PANEL + j] * xsums[g];
+      total[j] = fmaf((float)sum[j], scale * p->ws[g * LLV_PANEL + j], total[j]);
+      if (p->zeros) total[j] = fmaf(p->zeros[g * LLV_PANEL + j], p->sums[row * p->groups + g], total[j]);
     }
   }
 }
 
-#if defined(__x86_64__)
-#define AVX2 __attribute__((target("avx2,fma,f16c")))
-
-// ROWS rows of x against the 16 outputs of a panel: 2 ROWS sums in registers, each load of the panel serves all rows.
-#define PANEL_AVX2(ROWS)                                                                                                   \
-  AVX2 static void panel##ROWS##_avx2(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t groups, \
-                                      const int16_t *panel, const float *ws, const float *zeros, size_t columns,           \
-                                      size_t group, float *result) {                                                       \
-    __m256 total[ROWS][2];                                                                                                 \
-    for (int r = 0; r < ROWS; r++) total[r][0] = total[r][1] = _mm256_setzero_ps();                                        \
-    for (size_t g = 0, first = 0; first < columns; g++, first += group) {                                                  \
-      size_t n = places_of(columns - first < group ? columns - first : group);                                             \
-      __m256i sum[ROWS][2];                                                                                                \
-      for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();                                       \
-      for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL) {                                                          \
-        __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 16));   \
-        for (int r = 0; r < ROWS; r++) {                                                                                   \
-          int32_t pair;                                                                                                    \
-          memcpy(&pair, x + r * places + i, 4);                                                                            \
-          __m256i both = _mm256_set1_epi32(pair);                                                                          \
-          sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(both, w0));                                            \
-          sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(both, w1));                                            \
-        }                                                                                                                  \
-      }                                                                                                                    \
-      x += n;                                                                                                              \
-      __m256 s0 = _mm256_loadu_ps(ws + g * LLV_PANEL), s1 = _mm256_loadu_ps(ws + g * LLV_PANEL + 8);                       \
-      for (int r = 0; r < ROWS; r++) {                                                                                     \
-        __m256 scale = _mm256_set1_ps(xs[r * groups + g]);                                                                 \
-        total[r][0] = _mm256_add_ps(total[r][0], _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][0]), _mm256_mul_ps(scale, s0)));  \
-        total[r][1] = _mm256_add_ps(total[r][1], _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][1]), _mm256_mul_ps(scale, s1)));  \
-        if (zeros) {                                                                                                       \
-          __m256 codes = _mm256_set1_ps(xsums[r * groups + g]);                                                            \
-          total[r][0] = _mm256_add_ps(total[r][0], _mm256_mul_ps(_mm256_loadu_ps(zeros + g * LLV_PANEL), codes));          \
-          total[r][1] = _mm256_add_ps(total[r][1], _mm256_mul_ps(_mm256_loadu_ps(zeros + g * LLV_PANEL + 8), codes));      \
-        }                                                                                                                  \
-      }                                                                                                                    \
-    }                                                                                                                      \
-    for (int r = 0; r < ROWS; r++) {                                                                                       \
-      _mm256_storeu_ps(result + r * LLV_PANEL, total[r][0]);                                                               \
-      _mm256_storeu_ps(result + r * LLV_PANEL + 8, total[r][1]);                                                           \
-    }                                                                                                                      \
+// Tiles of 1 to MOST rows, with and without zeros, each a copy with its loops unrolled and its questions answered.
+#define LLV_TILES(NAME, TARGET, MOST)                                                                       \
+  TARGET LLV_INLINE void NAME##_any(const int affine, const product *given, size_t m, const llv_output *out) { \
+    const product copy = *given, *p = &copy;                                                                \
+    float total[MOST * LLV_PANEL];                                                                          \
+    size_t i = 0;                                                                                           \
+    for (; i + MOST <= m; i += MOST) NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, out); \
+    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, out);           \
+    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, out);           \
+    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, out);                   \
+  }                                                                                                         \
+  TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                              \
+    if (p->zeros) NAME##_any(1, p, m, out);                                                                 \
+    else NAME##_any(0, p, m, out);                                                                          \
   }
-PANEL_AVX2(4)
-PANEL_AVX2(1)
+
+#if defined(LLV_X86)
+// Adds a group's exact sums, two vectors of eight outputs, to the totals in memory.
+LLV_AVX2 LLV_INLINE void add_group_avx2(const int affine, const product *p, size_t row, size_t g, __m256i low, __m256i high, float *total) {
+  __m256 scale = _mm256_set1_ps(p->xs[row * p->groups + g]);
+  __m256 a = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(scale, _mm256_loadu_ps(p->ws + g * LLV_PANEL)),
+                             _mm256_loadu_ps(total));
+  __m256 b = _mm256_fmadd_ps(_mm256_cvtepi32_ps(high), _mm256_mul_ps(scale, _mm256_loadu_ps(p->ws + g * LLV_PANEL + 8)),
+                             _mm256_loadu_ps(total + 8));
+  if (affine) {
+    __m256 scaled = _mm256_set1_ps(p->sums[row * p->groups + g]);
+    a = _mm256_fmadd_ps(_mm256_loadu_ps(p->zeros + g * LLV_PANEL), scaled, a);
+    b = _mm256_fmadd_ps(_mm256_loadu_ps(p->zeros + g * LLV_PANEL + 8), scaled, b);
+  }
+  _mm256_storeu_ps(total, a);
+  _mm256_storeu_ps(total + 8, b);
+}
+
+LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
+  int32_t four;
+  memcpy(&four, x, 4);
+  return _mm256_set1_epi32(four);
+}
+
+// Words: two codes of 16 bits a multiply-add, exact in 32 bits.
+LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int16_t *x = (const int16_t *)p->x + row * p->places, *panel = p->panel;
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    __m256i sum[6][2];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++)
+      sum[r][0] = sum[r][1] = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+    for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL) {
+      __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + LLV_PANEL));
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        __m256i two = four_codes_avx2(x + r * p->places + i);
+        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(two, w0));
+        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(two, w1));
+      }
+    }
+    x += n;
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+  }
+}
+LLV_TILES(words_avx2, LLV_AVX2, 6)
+
+// 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16 bits.
+LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
+                                        __m256i part[4][2]) {
+  __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 32));
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) {
+    __m256i four = four_codes_avx2(x + r * places);
+    part[r][0] = _mm256_add_epi16(part[r][0], _mm256_maddubs_epi16(w0, four));
+    part[r][1] = _mm256_add_epi16(part[r][1], _mm256_maddubs_epi16(w1, four));
+  }
+}
+
+LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  const __m256i ones = _mm256_set1_epi16(1);
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    __m256i sum[4][2], part[4][2];
+    if (n == 32) {
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) part[r][0] = part[r][1] = _mm256_setzero_si256();
+      // Unrolled, the compiler orders the additions anew and runs out of registers.
+#pragma clang loop unroll(disable)
+      for (size_t i = 0; i < 32; i += 4) add_codes_avx2(rows, x + i, p->places, panel + i * LLV_PANEL, part);
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        __m256i low = _mm256_madd_epi16(part[r][0], ones), high = _mm256_madd_epi16(part[r][1], ones);
+        if (!affine) {
+          __m256i start = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+          low = _mm256_add_epi32(low, start), high = _mm256_add_epi32(high, start);
+        }
+        add_group_avx2(affine, p, row + r, g, low, high, total + r * LLV_PANEL);
+      }
+    } else {
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++)
+        sum[r][0] = sum[r][1] = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+      for (size_t start = 0; start < n; start += 32) {
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < rows; r++) part[r][0] = part[r][1] = _mm256_setzero_si256();
+        for (size_t i = start; i < least(start + 32, n); i += 4)
+          add_codes_avx2(rows, x + i, p->places, panel + i * LLV_PANEL, part);
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < rows; r++) {
+          sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(part[r][0], ones));
+          sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(part[r][1], ones));
+        }
+      }
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+    }
+    x += n;
+    panel += n * LLV_PANEL;
+  }
+}
+LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
+
+// Bytes with the dot-product instruction, 8 outputs a vector.
+#if defined(LLV_EMULATED)
+#define DPBUSD_256(sum, w, x) _mm256_dpbusd_epi32(sum, w, x)
+#else
+#define DPBUSD_256(sum, w, x) _mm256_dpbusd_avx_epi32(sum, w, x)
+#endif
+#define LLV_AVX_VNNI LLV_TARGET("avxvnni,avx2,fma,f16c")
+
+LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    __m256i sum[6][2];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++)
+      sum[r][0] = sum[r][1] = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+    for (size_t i = 0; i < n; i += 4, panel += 4 * LLV_PANEL) {
+      __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 32));
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        __m256i four = four_codes_avx2(x + r * p->places + i);
+        sum[r][0] = DPBUSD_256(sum[r][0], w0, four);
+        sum[r][1] = DPBUSD_256(sum[r][1], w1, four);
+      }
+    }
+    x += n;
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+  }
+}
+LLV_TILES(bytes_avx_vnni, LLV_AVX_VNNI, 6)
+
+// The same, 16 outputs a vector; codes of x come from memory as part of the instruction.
+LLV_AVX512 LLV_INLINE void bytes_avx512_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  __m512 all[12];
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) all[r] = _mm512_setzero_ps();
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    __m512i sum[12];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) sum[r] = _mm512_set1_epi32(p->starts[(row + r) * p->groups + g]);
+    for (size_t i = 0; i < n; i += 4, panel += 4 * LLV_PANEL) {
+      __m512i codes = _mm512_loadu_si512(panel);
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        int32_t four;
+        memcpy(&four, x + r * p->places + i, 4);
+        sum[r] = _mm512_dpbusd_epi32(sum[r], codes, _mm512_set1_epi32(four));
+      }
+    }
+    x += n;
+    __m512 scales = _mm512_loadu_ps(p->ws + g * LLV_PANEL);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      float xs = p->xs[(row + r) * p->groups + g];
+      all[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r]), _mm512_mul_ps(_mm512_set1_ps(xs), scales), all[r]);
+      if (affine)
+        all[r] = _mm512_fmadd_ps(_mm512_loadu_ps(p->zeros + g * LLV_PANEL),
+                                 _mm512_set1_ps(p->sums[(row + r) * p->groups + g]), all[r]);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(total + r * LLV_PANEL, all[r]);
+}
+LLV_TILES(bytes_avx512, LLV_AVX512, 12)
 #endif
 
-void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t m, const int16_t *panel,
-                   const float *ws, const float *zeros, const float *bias, size_t n, size_t columns, size_t group, float *y,
-                   size_t stride) {
-  size_t groups = (columns + group - 1) / group, i = 0;
-  float result[4 * LLV_PANEL];
-#if defined(__x86_64__)
-  if (llv_cpu_level() >= 1) {
-    for (; i + 4 <= m; i += 4) {
-      panel4_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
-      for (size_t r = 0; r < 4; r++) llv_put_outputs(y + (i + r) * stride, result + r * LLV_PANEL, bias, n);
+#if defined(LLV_ARM)
+#define LLV_DOT __attribute__((target("dotprod")))
+
+// Signed bytes with the dot-product instruction, 4 outputs a vector: 128 less than the panel's codes, which 128 times the sum of
+// the codes of x makes up for; that sum comes from the same instruction.
+LLV_DOT LLV_INLINE void bytes_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  const uint8x16_t flip = vdupq_n_u8(0x80);
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    int32x4_t sum[4][4], all[4];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      all[r] = vdupq_n_s32(0);
+      for (int j = 0; j < 4; j++) sum[r][j] = vdupq_n_s32(p->starts[(row + r) * p->groups + g]);
     }
-    for (; i < m; i++) {
-      panel1_avx2(x + i * places, places, xs + i * groups, xsums + i * groups, groups, panel, ws, zeros, columns, group, result);
-      llv_put_outputs(y + i * stride, result, bias, n);
+    for (size_t i = 0; i < n; i += 4, panel += 4 * LLV_PANEL) {
+      int8x16_t codes[4];
+      for (int j = 0; j < 4; j++) codes[j] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(panel + 16 * j), flip));
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        int32_t four;
+        memcpy(&four, x + r * p->places + i, 4);
+        int8x16_t both = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        all[r] = vdotq_s32(all[r], vdupq_n_s8(1), both);
+        for (int j = 0; j < 4; j++) sum[r][j] = vdotq_s32(sum[r][j], codes[j], both);
+      }
+    }
+    x += n;
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      float xs = p->xs[(row + r) * p->groups + g], scaled = p->sums[(row + r) * p->groups + g];
+      int32x4_t excess = vshlq_n_s32(all[r], 7);
+      for (int j = 0; j < 4; j++) {
+        float *to = total + r * LLV_PANEL + 4 * j;
+        float32x4_t scale = vmulq_n_f32(vld1q_f32(p->ws + g * LLV_PANEL + 4 * j), xs);
+        float32x4_t all = vfmaq_f32(vld1q_f32(to), vcvtq_f32_s32(vaddq_s32(sum[r][j], excess)), scale);
+        if (affine) all = vfmaq_n_f32(all, vld1q_f32(p->zeros + g * LLV_PANEL + 4 * j), scaled);
+        vst1q_f32(to, all);
+      }
     }
   }
+}
+LLV_TILES(bytes_neon, LLV_DOT, 4)
 #endif
-  for (; i < m; i++) {
-    panel_plain(x + i * places, xs + i * groups, xsums + i * groups, panel, ws, zeros, columns, group, result);
-    llv_put_outputs(y + i * stride, result, bias, n);
+
+static void products_plain(const product *p, size_t m, const llv_output *out) {
+  float total[LLV_PANEL];
+  for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, out);
+}
+
+void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out) {
+  size_t places = llv_places(panel->columns, panel->group);
+  product p = {.x = x->codes, .panel = panel->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
+               .groups = (panel->columns + panel->group - 1) / panel->group, .ws = panel->scales, .zeros = panel->zeros,
+               .columns = panel->columns, .group = panel->group};
+  int level = llv_cpu_level();
+  if (panel->bits == 4) llv_spread_nibbles(panel->codes, places, working), p.panel = working;
+#if defined(LLV_X86)
+  if (level >= LLV_LEVEL_AVX512_VNNI) return bytes_avx512(&p, m, out);
+  if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(&p, m, out);
+  if (level == LLV_LEVEL_AVX2 && panel->bits == 4) return nibbles_avx2(&p, m, out);
+  if (level == LLV_LEVEL_AVX2) {
+    llv_spread_bytes(panel->codes, places, working), p.panel = working;
+    return words_avx2(&p, m, out);
   }
+#elif defined(LLV_ARM)
+  if (level >= LLV_LEVEL_DOT_PRODUCT) return bytes_neon(&p, m, out);
+#endif
+  (void)level;
+  products_plain(&p, m, out);
 }

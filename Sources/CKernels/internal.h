@@ -9,19 +9,44 @@
 
 #define LLV_INLINE static inline __attribute__((always_inline))
 
-// What a product of a panel stores: n outputs of one row, with their bias where there is one.
-LLV_INLINE void llv_put_outputs(float *y, const float *result, const float *bias, size_t n) {
-  for (size_t j = 0; j < n; j++) y[j] = bias ? result[j] + bias[j] : result[j];
-}
+// LLV_EMULATED: instructions that the processor at hand lacks, by SIMDe (Tools/test-kernels).
+#if defined(LLV_EMULATED)
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
+#include <simde/x86/fma.h>
+#define LLV_X86 1
+#define LLV_TARGET(features)
+#elif defined(__x86_64__)
+#include <immintrin.h>
+#define LLV_X86 1
+#define LLV_TARGET(features) __attribute__((target(features)))
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define LLV_ARM 1
+#endif
+
+#define LLV_AVX2 LLV_TARGET("avx2,fma,f16c")
+#define LLV_AVX512 LLV_TARGET("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
+
+// Levels of `llv_cpu_level`.
+enum { LLV_LEVEL_AVX2 = 1, LLV_LEVEL_AVX_VNNI = 2, LLV_LEVEL_AVX512_VNNI = 3, LLV_LEVEL_DOT_PRODUCT = 1 };
+
+// Rows [rows, LLV_PANEL] of a panel's product through what `out` asks for; `first` is the first row's place in y.
+void llv_finish(float *result, size_t first, size_t rows, const llv_output *out);
+
+// y[i] = x[i] panel, or where `adds` y[i] + x[i] panel, for m rows and all columns of a panel.
+void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,
+                      size_t y_stride);
 
 // LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled twice.
-#if defined(__x86_64__)
-#define LLV_DISPATCH(name, parameters, arguments)                                              \
-  __attribute__((target("avx2,fma,f16c"))) static void name##_avx2 parameters { name##_body arguments; } \
-  static void name##_plain parameters { name##_body arguments; }                               \
-  void name parameters {                                                                       \
-    if (llv_cpu_level() >= 1) name##_avx2 arguments;                                           \
-    else name##_plain arguments;                                                               \
+#if defined(LLV_X86)
+#define LLV_DISPATCH(name, parameters, arguments)             \
+  LLV_AVX2 static void name##_avx2 parameters { name##_body arguments; } \
+  static void name##_plain parameters { name##_body arguments; }         \
+  void name parameters {                                      \
+    if (llv_cpu_level() >= LLV_LEVEL_AVX2) name##_avx2 arguments;        \
+    else name##_plain arguments;                              \
   }
 #else
 #define LLV_DISPATCH(name, parameters, arguments) \

@@ -1,28 +1,4 @@
-#include "internal.h"
-
-#include <math.h>
-#include <string.h>
-
-LLV_INLINE float clampf(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
-
-// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Below -87.3, where the result would
-// not be a normal number, it is 0.
-LLV_INLINE float exp_fast(float given) {
-  float x = clampf(given, -87.3f, 88.3f);
-  float n = rintf(x * 1.44269504088896341f);
-  float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  int32_t bits = ((int32_t)n + 127) << 23;
-  float power;
-  memcpy(&power, &bits, 4);
-  return given < -87.3f ? 0 : p * power;
-}
+#include "exp.h"
 
 // erf(x) = x P(x²) / Q(x²), the rational approximation of Eigen's float version; beyond ±4 it is ±1 in float.
 LLV_INLINE float erf_fast(float x) {
@@ -48,29 +24,40 @@ LLV_INLINE float tanh_fast(float x) {
   return copysignf((1.0f - e) / (1.0f + e), x);
 }
 
-LLV_INLINE void llv_gelu_body(float *x, size_t count) {
+LLV_INLINE void gelu_all(float *x, size_t count) {
   for (size_t i = 0; i < count; i++) x[i] = 0.5f * x[i] * (1.0f + erf_fast(x[i] * 0.70710678118654752f));
 }
 
-LLV_INLINE void llv_gelu_tanh_body(float *x, size_t count) {
+LLV_INLINE void gelu_tanh_all(float *x, size_t count) {
   for (size_t i = 0; i < count; i++) {
     float v = x[i];
     x[i] = 0.5f * v * (1.0f + tanh_fast(0.79788456080286536f * (v + 0.044715f * v * v * v)));
   }
 }
 
-LLV_INLINE void llv_silu_body(float *x, size_t count) {
+LLV_INLINE void silu_all(float *x, size_t count) {
   for (size_t i = 0; i < count; i++) x[i] = x[i] / (1.0f + exp_fast(-x[i]));
 }
 
-LLV_INLINE void llv_tanh_body(float *x, size_t count) {
+LLV_INLINE void tanh_all(float *x, size_t count) {
   for (size_t i = 0; i < count; i++) x[i] = tanh_fast(x[i]);
 }
 
-LLV_DISPATCH(llv_gelu, (float *x, size_t count), (x, count))
-LLV_DISPATCH(llv_gelu_tanh, (float *x, size_t count), (x, count))
-LLV_DISPATCH(llv_silu, (float *x, size_t count), (x, count))
-LLV_DISPATCH(llv_tanh, (float *x, size_t count), (x, count))
+
+LLV_INLINE void relu_all(float *x, size_t count) {
+  for (size_t i = 0; i < count; i++) x[i] = x[i] < 0 ? 0 : x[i];
+}
+
+LLV_INLINE void llv_activate_body(int kind, float *x, size_t count) {
+  switch (kind) {
+    case LLV_GELU: return gelu_all(x, count);
+    case LLV_GELU_TANH: return gelu_tanh_all(x, count);
+    case LLV_SILU: return silu_all(x, count);
+    case LLV_TANH: return tanh_all(x, count);
+    case LLV_RELU: return relu_all(x, count);
+  }
+}
+LLV_DISPATCH(llv_activate, (int kind, float *x, size_t count), (kind, x, count))
 
 // Sums run in eight lanes that are added in one fixed order, so that no instruction set changes a bit.
 enum { LANES = 8 };
@@ -78,25 +65,6 @@ enum { LANES = 8 };
 LLV_INLINE double lane_sum(const double *lane) {
   return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
-
-LLV_INLINE void llv_softmax_body(float *x, size_t count) {
-  float most = -INFINITY;
-  for (size_t i = 0; i < count; i++) most = x[i] > most ? x[i] : most;
-  double lane[LANES] = {0};
-  size_t i = 0;
-  for (; i + LANES <= count; i += LANES)
-    for (int j = 0; j < LANES; j++) {
-      x[i + j] = exp_fast(x[i + j] - most);
-      lane[j] += x[i + j];
-    }
-  for (int j = 0; i < count; i++, j++) {
-    x[i] = exp_fast(x[i] - most);
-    lane[j] += x[i];
-  }
-  float factor = (float)(1.0 / lane_sum(lane));
-  for (i = 0; i < count; i++) x[i] *= factor;
-}
-LLV_DISPATCH(llv_softmax, (float *x, size_t count), (x, count))
 
 LLV_INLINE double sum_of(const float *x, size_t count) {
   double lane[LANES] = {0};

@@ -1,148 +1,124 @@
 import Bytes
 import CKernels
-import COpenBLAS
 import Glibc
 import Tensors
 
 extension CPUDevice {
-  /// Queries of one head that are scored together: few enough for their scores to stay in the cache.
-  private static let queriesPerBlock = 64
-
-  /// Rows of one sequence: its own, after those of the prefix that all sequences share.
+  /// Rows of one sequence that ask, and what they see: the prefix that all sequences share, then the sequence's own keys.
   private struct Span: Sendable {
-    let prefix: Int
-    let keys: Range<Int>
-    let queries: Range<Int>
-    /// Whether a query sees only keys up to its own place.
+    var queries: Range<Int>
+    var parts: [Int]
+    /// Whether a query sees keys of the last part only up to its own place.
     let isCausal: Bool
   }
 
-  /// Each sequence and head is a task of its own, with products whose sizes depend on that sequence and the prefix alone.
+  /// A stretch of keys and values, repacked for every head that has its own: where it starts in the packed arrays.
+  private struct Part: Sendable {
+    let tokens: Range<Int>
+    let keysAt, valuesAt: Int
+  }
+
+  /// Keys and values are repacked once; then each block of queries of a head is a task of its own, whose sizes depend on its
+  /// sequence and the prefix alone.
   func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     let starts = try indices(inputs[3])
-    let (q, k, v) = (try value(inputs[0]), try value(inputs[1]), try value(inputs[2]))
-    let (width, shared) = (inputs[0].columns, inputs[1].columns)
-    let spans = CPUDevice.spans(attention, starts, queries: inputs[0].rows, tokens: inputs[1].rows)
-    let isForAll = inputs[0].rows == 1
-    let (result, buffer) = try make(inputs[0].rows == inputs[1].rows ? inputs[0].rows : starts.count - 1, width)
-    try q.withFloats { (q) throws(Failure) in
-      try k.withFloats { (k) throws(Failure) in
-        try v.withFloats { (v) throws(Failure) in
-          try buffer.withFloats { (out) throws(Failure) in
-            try parallel(spans.count * attention.heads, threads: threads) { (task) throws(Failure) in
-              let (span, head) = (spans[task / attention.heads], task % attention.heads)
-              let column = head * attention.headWidth
-              let sharedColumn = head / (attention.heads / attention.keyValueHeads) * attention.headWidth
-              let pointers = Pointers(
-                q: q + ((isForAll ? 0 : span.queries.lowerBound) * width + column), k: k + sharedColumn,
-                v: v + sharedColumn, out: out + (span.queries.lowerBound * width + column), width: width, shared: shared
-              )
-              try CPUDevice.head(attention, span, pointers)
-            }
-          }
+    let (q, k, v) = (try values(inputs[0]), try values(inputs[1]), try values(inputs[2]))
+    let (d, heads, shared) = (attention.headWidth, attention.heads, attention.keyValueHeads)
+    let panel = Int(LLV_PANEL)
+    let width = Checked.ceilDivide(d, panel) * panel
+    let isSelf = inputs[0].rows == inputs[1].rows
+    let isForAll = inputs[0].rows == 1 && !isSelf
+    let (result, out) = try result(isSelf ? inputs[0].rows : starts.count - 1, inputs[0].columns, nil)
+
+    var parts: [Part] = []
+    var (keysEnd, valuesEnd) = (0, 0)
+    for tokens in (starts[0] > 0 ? [0..<starts[0]] : []) + zip(starts, starts.dropFirst()).map({ $0..<$1 }) {
+      parts.append(Part(tokens: tokens, keysAt: keysEnd, valuesAt: valuesEnd))
+      keysEnd += Checked.ceilDivide(tokens.count, panel) * panel * d * shared
+      valuesEnd += tokens.count * width * shared
+    }
+    let (keys, packed) = (try Buffer(count: keysEnd * 4), try Buffer(count: valuesEnd * 4))
+    let all = parts
+    try parallel(parts.count * shared, threads: threads) { task in
+      let (part, head) = (all[task / shared], task % shared)
+      let tokens = part.tokens
+      let to = keys.floats + CPUDevice.keys(part, head, d)
+      for first in stride(from: 0, to: tokens.count, by: panel) {
+        llv_pack_panel_f32(
+          k[tokens.lowerBound + first] + head * d, k.stride, min(panel, tokens.count - first), d, to + first * d)
+      }
+      var at = packed.floats + (part.valuesAt + head * tokens.count * width)
+      for column in stride(from: 0, to: d, by: panel) {
+        for token in tokens {
+          at.update(from: v[token] + (head * d + column), count: min(panel, d - column))
+          if column + panel > d { (at + (d - column)).update(repeating: 0, count: column + panel - d) }
+          at += panel
         }
       }
     }
+
+    // Blocks of queries.
+    let prefixes = parts.count - (starts.count - 1)
+    var blocks: [(span: Span, first: Int)] = []
+    for index in parts.indices where isSelf || index >= prefixes {
+      let (tokens, sequence) = (parts[index].tokens, index - prefixes)
+      let span = Span(
+        queries: isSelf ? tokens : sequence..<sequence + 1,
+        parts: prefixes > 0 && index > 0 ? [0, index] : [index], isCausal: isSelf && attention.isCausal)
+      for first in stride(from: 0, to: span.queries.count, by: Int(LLV_ATTENTION_QUERIES)) { blocks.append((span, first)) }
+    }
+    let tasks = blocks
+    let scratch = try Scratch([llv_attention_scratch(d) * 4], threads: threads)
+    try parallel(tasks.count * heads, threads: threads) { task, thread in
+      let ((span, first), head) = (tasks[task / heads], task % heads)
+      let own = head / (heads / shared)
+      let row = span.queries.lowerBound + first
+      let seen = span.parts.map { index in
+        let part = all[index]
+        return llv_attention_keys(
+          keys: UnsafePointer(keys.floats + CPUDevice.keys(part, own, d)),
+          values: UnsafePointer(packed.floats + (part.valuesAt + own * part.tokens.count * width)),
+          count: part.tokens.count)
+      }
+      llv_attention(
+        seen, seen.count, q[isForAll ? 0 : row] + head * d, q.stride,
+        min(Int(LLV_ATTENTION_QUERIES), span.queries.count - first), d, Float(attention.scale), span.isCausal ? 1 : 0,
+        first + 1, scratch.floats(0, thread), out[row] + head * d, out.stride)
+    }
+    withExtendedLifetime((keys, packed, scratch)) {}
     return result
   }
 
-  private static func spans(_ attention: Op.Attention, _ starts: [Int], queries: Int, tokens: Int) -> [Span] {
-    let prefix = starts[0]
-    let sequences = zip(starts, starts.dropFirst()).enumerated()
-    guard queries == tokens else {
-      // One query for each sequence sees all of it.
-      return sequences.map { Span(prefix: prefix, keys: $1.0..<$1.1, queries: $0..<$0 + 1, isCausal: false) }
-    }
-    let first = prefix > 0 ? [Span(prefix: 0, keys: 0..<prefix, queries: 0..<prefix, isCausal: attention.isCausal)] : []
-    return first
-      + sequences.map { Span(prefix: prefix, keys: $1.0..<$1.1, queries: $1.0..<$1.1, isCausal: attention.isCausal) }
-  }
-
-  /// Where one head's columns of the first row are; q and out in rows `width` apart, k and v in rows `shared` apart.
-  private struct Pointers {
-    let q, k, v, out: UnsafeMutablePointer<Float>
-    let width, shared: Int
-  }
-
-  /// One head of one sequence, a block of queries after the other.
-  private static func head(_ attention: Op.Attention, _ span: Span, _ at: Pointers) throws(Failure) {
-    let (d, width, shared) = (Int32(attention.headWidth), Int32(at.width), Int32(at.shared))
-    let prefix = span.prefix
-    let line = prefix + span.keys.count  // a row of scores: the prefix's, then the sequence's own
-    let scores = try Buffer(count: min(queriesPerBlock, span.queries.count) * line * 4)
-    let (k, v) = (at.k + span.keys.lowerBound * at.shared, at.v + span.keys.lowerBound * at.shared)
-    try scores.withFloats { (scores) throws(Failure) in
-      for first in stride(from: 0, to: span.queries.count, by: queriesPerBlock) {
-        let count = min(queriesPerBlock, span.queries.count - first)
-        let seen = span.isCausal ? first + count : span.keys.count
-        let (m, n) = (Int32(count), Int32(seen))
-        let (q, out) = (at.q + first * at.width, at.out + first * at.width)
-        if prefix > 0 {
-          cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasTrans, m, Int32(prefix), d, Float(attention.scale), q, width, at.k,
-            shared,
-            0, scores.base, Int32(line))
-        }
-        cblas_sgemm(
-          CblasRowMajor, CblasNoTrans, CblasTrans, m, n, d, Float(attention.scale), q, width, k, shared, 0,
-          scores + prefix, Int32(line))
-        for row in 0..<count {
-          let own = span.isCausal ? first + row + 1 : seen
-          llv_softmax(scores + row * line, prefix + own)
-          (scores + (row * line + prefix + own)).update(repeating: 0, count: seen - own)
-        }
-        if prefix > 0 {
-          cblas_sgemm(
-            CblasRowMajor, CblasNoTrans, CblasNoTrans, m, d, Int32(prefix), 1, scores.base, Int32(line), at.v, shared,
-            0,
-            out, width)
-        }
-        cblas_sgemm(
-          CblasRowMajor, CblasNoTrans, CblasNoTrans, m, d, n, 1, scores + prefix, Int32(line), v, shared,
-          prefix > 0 ? 1 : 0, out, width)
-      }
-    }
+  /// Where the packed keys of a head start.
+  private static func keys(_ part: Part, _ head: Int, _ d: Int) -> Int {
+    part.keysAt + head * Checked.ceilDivide(part.tokens.count, Int(LLV_PANEL)) * Int(LLV_PANEL) * d
   }
 
   /// Turns pairs of columns by the angle of the row's position. Frequencies and angles are Float32, as the models were
   /// trained; their sines and cosines are exact to Float32.
-  func rope(_ x: DeviceBuffer, _ positions: DeviceBuffer, theta: Double, headWidth: Int) throws(Failure) -> DeviceBuffer
-  {
+  func rope(
+    _ x: DeviceBuffer, _ positions: DeviceBuffer, theta: Double, headWidth: Int, _ target: DeviceBuffer?
+  ) throws(Failure) -> DeviceBuffer {
     let places = try indices(positions)
-    let source = try value(x)
+    let from = try values(x)
     let half = headWidth / 2
-    let frequencies = CPUDevice.frequencies(theta: theta, headWidth: headWidth)
-    let (result, buffer) = try make(x.rows, x.columns)
+    let turns = try turns.table(theta: theta, headWidth: headWidth, positions: (places.max() ?? 0) + 1)
+    let (result, to) = try result(x.rows, x.columns, target)
     let width = x.columns
-    try source.withFloats { (from) throws(Failure) in
-      try buffer.withFloats { (to) throws(Failure) in
-        try forRows(x.rows) { (range) throws(Failure) in
-          let turns = try Buffer(count: headWidth * 4)  // [cosines half, sines half]
-          turns.with(Float.self) { turns in
-            for row in range {
-              for i in 0..<half {
-                let angle = Double(Float(places[row]) * frequencies[i])
-                turns[i] = Float(cos(angle))
-                turns[half + i] = Float(sin(angle))
-              }
-              for head in stride(from: 0, to: width, by: headWidth) {
-                let (p, q) = (from + (row * width + head), to + (row * width + head))
-                for i in 0..<half {
-                  let (a, b) = (p[i], p[i + half])
-                  q[i] = a * turns[i] - b * turns[half + i]
-                  q[i + half] = b * turns[i] + a * turns[half + i]
-                }
-              }
-            }
+    try forRows(x.rows) { range in
+      for row in range {
+        let turn = turns.floats + places[row] * headWidth
+        for head in stride(from: 0, to: width, by: headWidth) {
+          let (p, q) = (from[row] + head, to[row] + head)
+          for i in 0..<half {
+            let (a, b) = (p[i], p[i + half])
+            q[i] = a * turn[i] - b * turn[half + i]
+            q[i + half] = b * turn[i] + a * turn[half + i]
           }
         }
       }
     }
+    withExtendedLifetime(turns) {}
     return result
-  }
-
-  /// `1 / theta^(2i / headWidth)` in Float32.
-  private static func frequencies(theta: Double, headWidth: Int) -> [Float] {
-    (0..<headWidth / 2).map { 1 / powf(Float(theta), Float(2 * $0) / Float(headWidth)) }
   }
 }

@@ -1,29 +1,41 @@
 import Bytes
 import CKernels
-import COpenBLAS
+import Synchronization
 import Tensors
 
-/// Runs on the processor: linear operations through our own kernels, attention's products through OpenBLAS.
+/// Runs on the processor, through our own kernels.
 ///
 /// A row of a result depends on that row's own sequence alone: not on the batch, the order, or the number of threads.
-public struct CPUDevice: Device {
+public struct CPUDevice: RowDevice {
   public let name = "cpu"
   let threads: Int
+  let turns = RotaryTurns()
+  /// What lies between two linear operations then stays in the caches.
+  public let rowsAtATime: Int
 
-  public init(threads: Int = availableThreads) {
+  /// - Parameter rowsAtATime: no result depends on it.
+  public init(threads: Int = availableThreads, rowsAtATime: Int = 512) {
     self.threads = max(1, threads)
-    // Threads are started by `parallel` alone.
-    openblas_set_num_threads(1)
+    self.rowsAtATime = rowsAtATime
   }
 
-  /// Activations, in Float32 `[rows, columns]`.
+  /// Activations, in Float32: rows of a buffer, which need not be dense.
   final class Value: Sendable {
     let buffer: Buffer
-    init(_ buffer: Buffer) { self.buffer = buffer }
+    /// Elements before the first row, and from one row to the next.
+    let first, stride: Int
+    /// The same as 8-bit codes, once some operation asked for them.
+    let codes = Mutex<[Codes.Form: Codes]>([:])
+
+    init(_ buffer: Buffer, first: Int = 0, stride: Int) {
+      self.buffer = buffer
+      self.first = first
+      self.stride = stride
+    }
   }
 
-  /// A weight or an index array, in its own encoding.
-  final class Weight: Sendable {
+  /// A table or an index array, in its own encoding.
+  final class Table: Sendable {
     let tensor: Tensor
     let bytes: Buffer
 
@@ -33,81 +45,130 @@ public struct CPUDevice: Device {
     }
   }
 
-  public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer {
+  public func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer {
     let tensor = tensor.matrix
-    let bytes = try tensor.load(threads: threads)
     let isVector = tensor.shape.count <= 1
+    if isLinear, !isVector {
+      return DeviceBuffer(
+        rows: tensor.rows, columns: tensor.columns, storage: try Panels(tensor, threads: threads))
+    }
+    let bytes = try tensor.load(threads: threads)
     if tensor.encoding == .plain(.U8) { return try pixels(tensor, bytes) }
     // Gains and biases are few and used often: kept as floats.
     if isVector, case .plain(let type) = tensor.encoding, type.isWeight {
-      return DeviceBuffer(rows: 1, columns: tensor.columns, storage: Value(try tensor.floats(threads: threads)))
+      return DeviceBuffer(
+        rows: 1, columns: tensor.columns,
+        storage: Value(try tensor.floats(threads: threads), stride: tensor.columns))
     }
     return DeviceBuffer(
       rows: isVector ? tensor.count : tensor.rows, columns: isVector ? 1 : tensor.columns,
-      storage: Weight(tensor, bytes))
+      storage: Table(tensor, bytes))
   }
 
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
-    try value(buffer).array(of: Float.self)
+    let rows = try values(buffer)
+    return withExtendedLifetime(buffer) {
+      Array(unsafeUninitializedCapacity: buffer.rows * buffer.columns) { target, count in
+        for row in 0..<buffer.rows {
+          (target.baseAddress.map { $0 + row * buffer.columns })?.initialize(from: rows[row], count: buffer.columns)
+        }
+        count = buffer.rows * buffer.columns
+      }
+    }
   }
 
-  public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
-    switch op {
-    case .embedding: try embedding(inputs)
+  public func run(
+    _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]
+  ) throws(Failure) -> DeviceBuffer {
+    try run(op, inputs, then: steps, into: nil)
+  }
+
+  public func run(
+    _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep], into target: DeviceBuffer?
+  ) throws(Failure) -> DeviceBuffer {
+    if case .linear(let input) = op { return try linear(input, inputs, steps, target) }
+    guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
+    return switch op {
+    case .embedding: try embedding(inputs, target)
     case .row(let index): try row(index, of: inputs[0])
-    case .linear(let input): try linear(input, inputs)
-    case .add: try add(inputs[0], inputs[1])
-    case .multiply: try multiply(inputs[0], inputs[1])
-    case .rescale(let rescale): try self.rescale(inputs[0], rescale)
-    case .rope(let theta, let width): try rope(inputs[0], inputs[1], theta: theta, headWidth: width)
+    case .linear(let input): try linear(input, inputs, steps, target)
+    case .add: try combine(inputs[0], inputs[1], target) { $0 + $1 }
+    case .multiply: try combine(inputs[0], inputs[1], target) { $0 * $1 }
+    case .rescale(let rescale): try self.rescale(inputs[0], rescale, target)
+    case .rope(let theta, let width): try rope(inputs[0], inputs[1], theta: theta, headWidth: width, target)
     case .interpolate: try interpolate(inputs)
-    case .norm(let kind, let epsilon): try norm(kind, epsilon, inputs)
-    case .activation(let kind): try activation(kind, inputs[0])
-    case .slice(let offset, let count): try slice(inputs[0], offset, count)
+    case .norm(let kind, let epsilon): try norm(kind, epsilon, inputs, target)
+    case .activation(let kind): try activation(kind, inputs[0], target)
+    case .slice(let offset, let count): try slice(inputs[0], offset, count, target)
     case .attention(let attention): try self.attention(attention, inputs)
     case .pool(let kind): try pool(kind, inputs[0], inputs[1])
-    case .normalize: try normalize(inputs[0])
+    case .normalize: try normalize(inputs[0], target)
     }
   }
 
   // MARK: Values
 
-  func value(_ buffer: DeviceBuffer) throws(Failure) -> Buffer {
-    if let value = buffer.storage as? Value { return value.buffer }
+  /// The rows of a value, while the value lives.
+  func values(_ buffer: DeviceBuffer) throws(Failure) -> Rows {
+    if let value = buffer.storage as? Value {
+      return Rows(base: value.buffer.floats + value.first, stride: value.stride)
+    }
     // Blending weights of a batch arrive as a tensor.
-    if let weight = buffer.storage as? Weight, weight.tensor.encoding == .plain(.F32) { return weight.bytes }
+    if let table = buffer.storage as? Table, table.tensor.encoding == .plain(.F32) {
+      return Rows(base: table.bytes.floats, stride: buffer.columns)
+    }
     throw Failure(.internal, "a value of another device, or a weight")
   }
 
   /// Bytes of pictures as floats.
   private func pixels(_ tensor: Tensor, _ bytes: Buffer) throws(Failure) -> DeviceBuffer {
-    let (result, buffer) = try make(tensor.rows, tensor.columns)
-    bytes.with(UInt8.self) { source in
-      buffer.with(Float.self) { target in
-        for index in target.indices { target[index] = Float(source[index]) }
-      }
-    }
+    let result = try make(rows: tensor.rows, columns: tensor.columns)
+    let target = try values(result)
+    bytes.with(UInt8.self) { source in for index in source.indices { target.base[index] = Float(source[index]) } }
     return result
   }
 
-  func weight(_ buffer: DeviceBuffer) throws(Failure) -> Weight {
-    guard let weight = buffer.storage as? Weight else {
-      throw Failure(.internal, "a weight of another device, or a value")
+  func table(_ buffer: DeviceBuffer) throws(Failure) -> Table {
+    guard let table = buffer.storage as? Table else {
+      throw Failure(.internal, "a table of another device, or a value")
     }
-    return weight
+    return table
   }
 
   /// An array of whole numbers.
   func indices(_ buffer: DeviceBuffer) throws(Failure) -> [Int] {
-    try weight(buffer).bytes.with(Int32.self) { $0.map(Int.init) }
+    try table(buffer).bytes.with(Int32.self) { $0.map(Int.init) }
   }
 
-  func make(_ rows: Int, _ columns: Int) throws(Failure) -> (DeviceBuffer, Buffer) {
+  public func make(rows: Int, columns: Int) throws(Failure) -> DeviceBuffer {
     guard let elements = Checked.multiply(rows, columns), let size = Checked.multiply(elements, 4) else {
       throw Failure(.limit, "a value of \(rows) × \(columns) is too large")
     }
-    let buffer = try Buffer(count: size)
-    return (DeviceBuffer(rows: rows, columns: columns, storage: Value(buffer)), buffer)
+    return DeviceBuffer(rows: rows, columns: columns, storage: Value(try Buffer(count: size), stride: columns))
+  }
+
+  /// Where a result goes: what was asked for, or new memory.
+  func result(_ rows: Int, _ columns: Int, _ target: DeviceBuffer?) throws(Failure) -> (DeviceBuffer, Rows) {
+    let result: DeviceBuffer
+    if let target { result = target } else { result = try make(rows: rows, columns: columns) }
+    guard result.rows == rows, result.columns == columns else {
+      throw Failure(.internal, "a result of \(rows) × \(columns) for a place of \(result.rows) × \(result.columns)")
+    }
+    return (result, try values(result))
+  }
+
+  public func rows(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer {
+    if let value = buffer.storage as? Value {
+      let part = Value(value.buffer, first: value.first + range.lowerBound * value.stride, stride: value.stride)
+      return DeviceBuffer(rows: range.count, columns: buffer.columns, storage: part)
+    }
+    let table = try table(buffer)
+    let width = table.bytes.count / max(buffer.rows, 1)
+    let part = try Buffer(count: range.count * width)
+    part.start.copyMemory(from: table.bytes.start + range.lowerBound * width, byteCount: part.count)
+    let shape = [range.count] + table.tensor.shape.dropFirst()
+    return try upload(
+      Tensor(table.tensor.name, shape: shape, encoding: table.tensor.encoding, content: .bytes(ByteView(part))))
   }
 
   /// Calls `body` for ranges that cover `rows`, in parallel. What a row becomes must not depend on its range.

@@ -4,11 +4,45 @@ import Tensors
 /// Something that can run an `Op`. The one seam to hardware: shapes were checked above it.
 public protocol Device: Sendable {
   var name: String { get }
-  /// Puts a tensor where the device can use it, in the tensor's own encoding.
-  func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer
-  func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer
+  /// Puts a tensor where the device can use it: as the weight of linear operations in whatever order suits them, otherwise in
+  /// the tensor's own encoding.
+  func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer
+  /// The result of `op`, and of what follows it element by element. The same bits as one operation after the other.
+  func run(_ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]) throws(Failure) -> DeviceBuffer
   /// A value's elements as Float32, row-major.
   func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float]
+}
+
+extension Device {
+  public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer { try upload(tensor, isLinear: false) }
+
+  public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer { try run(op, inputs, then: []) }
+}
+
+/// A device that works on some rows at a time where rows do not depend on each other: what lies between two operations is then
+/// small, whatever the batch.
+public protocol RowDevice: Device {
+  /// Rows that are worked on at a time.
+  var rowsAtATime: Int { get }
+  /// A value that is to be filled.
+  func make(rows: Int, columns: Int) throws(Failure) -> DeviceBuffer
+  /// Some rows of a value or an index array, without copying a value.
+  func rows(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer
+  /// The same as `run` without it, with the result written into `target`.
+  func run(
+    _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep], into target: DeviceBuffer?
+  ) throws(Failure) -> DeviceBuffer
+}
+
+/// An operation on a result as it is made: an activation, or a sum or product with `other`, which has as many rows or one.
+public struct FollowingStep: Sendable {
+  public let op: Op
+  public let other: DeviceBuffer?
+
+  public init(_ op: Op, _ other: DeviceBuffer? = nil) {
+    self.op = op
+    self.other = other
+  }
 }
 
 /// A value on a device: how many rows and columns, and whatever the device keeps it in.

@@ -18,8 +18,10 @@ public struct Embedder: Sendable {
   /// - Parameters:
   ///   - prefix: what a prompt puts before every sample; used where the model allows it (causal, last token pooled).
   ///   - memory: bytes of weights that may be kept; a model with more runs layer by layer from its file.
+  ///   - profile: what is told of every operation.
   public init(
-    _ model: Model, on device: any Device, prefix: [Int32] = [], memory: Int = Embedder.defaultMemory
+    _ model: Model, on device: any Device, prefix: [Int32] = [], memory: Int = Embedder.defaultMemory,
+    profile: Profile? = nil
   ) throws(Failure) {
     self.device = device
     configuration = model.configuration
@@ -29,7 +31,7 @@ public struct Embedder: Sendable {
     self.isResident = isResident
     func runner(_ name: String) throws(Failure) -> GraphRunner? {
       guard let graph = model.graph(name) else { return nil }
-      return try GraphRunner(graph, of: model, on: device, isResident: isResident)
+      return try GraphRunner(graph, of: model, on: device, isResident: isResident, profile: profile)
     }
     (vision, projector, text) = (try runner("vision"), try runner("projector"), try runner("text"))
     guard text != nil || vision != nil else {
@@ -49,6 +51,22 @@ public struct Embedder: Sendable {
     guard text == nil || samples.allSatisfy({ !$0.ids.isEmpty }) else {
       throw Failure(.internal, "an input without tokens")
     }
+    // What is there twice is computed once.
+    var places: [Sample: Int] = [:]
+    var unique: [Sample] = []
+    let place = samples.map { sample in
+      if let place = places[sample] { return place }
+      places[sample] = unique.count
+      unique.append(sample)
+      return unique.count - 1
+    }
+    guard unique.count < samples.count else { return try embedUnique(samples, progress: progress) }
+    let share = Double(samples.count) / Double(unique.count)
+    let vectors = try embedUnique(unique) { progress($0 * share) }
+    return place.flatMap { vectors[$0 * width..<($0 + 1) * width] }
+  }
+
+  private func embedUnique(_ samples: [Sample], progress: (Double) -> Void) throws(Failure) -> [Float] {
     var result = [Float](repeating: 0, count: samples.count * width)
     let batches = batches(samples)
     var next = 0

@@ -1,21 +1,16 @@
 import Bytes
 import Tensors
 
-/// One graph of a model on a device, cut into segments between which a batch carries a single value. Weights stay on the
-/// device where they fit, and otherwise come and go segment by segment while all batches pass through it.
+/// One graph of a model on a device. Weights stay on the device where they fit, and otherwise come and go segment by segment
+/// while all batches pass through it.
 struct GraphRunner: Sendable {
   let graph: Graph
   private let model: Model
   private let device: any Device
-  private let segments: [Segment]
-  private let lastUse: [[Int]]  // nodes whose results are not needed after this node
+  private let schedule: Schedule
+  private let profile: Profile?
   /// All weights, where they are kept.
   private let resident: [TensorName: DeviceBuffer]?
-
-  struct Segment: Sendable {
-    var nodes: Range<Int>
-    var bytes: Int
-  }
 
   /// What belongs to one batch: its inputs, and results that are still needed.
   struct State {
@@ -23,26 +18,15 @@ struct GraphRunner: Sendable {
     var results: [DeviceBuffer?] = []
   }
 
-  /// Weights that come and go together; more than one layer only where layers are small.
-  private static let segmentBytes = 256 << 20
-
-  init(_ graph: Graph, of model: Model, on device: any Device, isResident: Bool) throws(Failure) {
+  init(
+    _ graph: Graph, of model: Model, on device: any Device, isResident: Bool, profile: Profile?
+  ) throws(Failure) {
     self.graph = graph
     self.model = model
     self.device = device
-    var last = graph.nodes.map { _ in [Int]() }
-    for node in graph.nodes.indices where node != graph.output {
-      last[graph.readers(of: node).max() ?? node].append(node)
-    }
-    lastUse = last
-    segments = GraphRunner.segments(graph, model)
-    guard isResident else {
-      resident = nil
-      return
-    }
-    var weights: [TensorName: DeviceBuffer] = [:]
-    for name in graph.tensors { weights[name] = try device.upload(try GraphRunner.tensor(name, model)) }
-    resident = weights
+    self.profile = profile
+    schedule = try Schedule(graph, of: model)
+    resident = isResident ? try GraphRunner.upload(graph.nodes, of: model, to: device) { _ in true } : nil
   }
 
   /// Bytes of all tensors that a graph reads.
@@ -55,31 +39,18 @@ struct GraphRunner: Sendable {
     return tensor
   }
 
-  private static func segments(_ graph: Graph, _ model: Model) -> [Segment] {
-    var lastReader = graph.nodes.indices.map { $0 }
-    for (index, node) in graph.nodes.enumerated() {
-      for case .node(let earlier) in node.inputs { lastReader[earlier] = index }
-    }
-    var result: [Segment] = []
-    var start = 0
-    var seen = Set<TensorName>()
-    var bytes = 0
-    for index in graph.nodes.indices {
-      for case .tensor(let name) in graph.nodes[index].inputs where seen.insert(name).inserted {
-        bytes += model[name]?.byteCount ?? 0
+  private static func upload(
+    _ nodes: [Graph.Node], of model: Model, to device: any Device, where isWanted: (Graph.Node) -> Bool
+  ) throws(Failure) -> [TensorName: DeviceBuffer] {
+    var weights: [TensorName: DeviceBuffer] = [:]
+    for node in nodes where isWanted(node) {
+      for (place, source) in node.inputs.enumerated() {
+        guard case .tensor(let name) = source, weights[name] == nil else { continue }
+        let isLinear = if case .linear = node.op { place == 1 } else { false }
+        weights[name] = try device.upload(try tensor(name, model), isLinear: isLinear)
       }
-      let live = (0...index).count { lastReader[$0] > index }
-      guard live <= 1 || index == graph.nodes.count - 1 else { continue }
-      if let last = result.last, last.bytes + bytes <= segmentBytes {
-        result[result.count - 1] = Segment(nodes: last.nodes.lowerBound..<index + 1, bytes: last.bytes + bytes)
-      } else {
-        result.append(Segment(nodes: start..<index + 1, bytes: bytes))
-      }
-      start = index + 1
-      bytes = 0
-      seen = []
     }
-    return result
+    return weights
   }
 
   // MARK: Running
@@ -89,10 +60,14 @@ struct GraphRunner: Sendable {
     _ states: inout [State], tokens: [[Int32]], step: (Double) -> Void = { _ in }
   ) throws(Failure) -> [DeviceBuffer] {
     for index in states.indices { states[index].results = [DeviceBuffer?](repeating: nil, count: graph.nodes.count) }
-    for (number, segment) in segments.enumerated() {
+    for (number, segment) in schedule.segments.enumerated() {
       let weights = if let resident { resident } else { try load(segment) }
-      for index in states.indices { try run(segment, &states[index], weights, tokens, batch: index) }
-      step(Double(number + 1) / Double(segments.count))
+      for index in states.indices {
+        for region in segment.regions {
+          try run(region, &states[index], weights, index < tokens.count ? tokens[index] : [])
+        }
+      }
+      step(Double(number + 1) / Double(schedule.segments.count))
     }
     var outputs: [DeviceBuffer] = []
     for state in states {
@@ -102,35 +77,105 @@ struct GraphRunner: Sendable {
     return outputs
   }
 
-  private func load(_ segment: Segment) throws(Failure) -> [TensorName: DeviceBuffer] {
-    var weights: [TensorName: DeviceBuffer] = [:]
-    for node in graph.nodes[segment.nodes] where !isTable(node) {
-      for case .tensor(let name) in node.inputs where weights[name] == nil {
-        weights[name] = try device.upload(try GraphRunner.tensor(name, model))
-      }
+  private func load(_ segment: Schedule.Segment) throws(Failure) -> [TensorName: DeviceBuffer] {
+    let nodes = schedule.steps[segment.steps].map { step in
+      Graph.Node(step.op, step.inputs + step.following.compactMap(\.other))
     }
-    return weights
+    return try GraphRunner.upload(nodes, of: model, to: device) { !isTable($0) }
   }
 
   /// Whether a node looks up token ids, of which a batch has few in a table of many.
   private func isTable(_ node: Graph.Node) -> Bool { node.op == .embedding && node.inputs[1] == .input(.tokens) }
 
   private func run(
-    _ segment: Segment, _ state: inout State, _ weights: [TensorName: DeviceBuffer], _ tokens: [[Int32]], batch: Int
+    _ region: Schedule.Region, _ state: inout State, _ weights: [TensorName: DeviceBuffer], _ tokens: [Int32]
   ) throws(Failure) {
-    for index in segment.nodes {
-      let node = graph.nodes[index]
-      if resident == nil, isTable(node), case .tensor(let name) = node.inputs[0] {
-        var inputs = try rows(of: name, for: tokens[batch])
-        for source in node.inputs.dropFirst(2) { inputs.append(try buffer(source, state, weights, index)) }
-        state.results[index] = try device.run(node.op, inputs)
-      } else {
-        var inputs: [DeviceBuffer] = []
-        for source in node.inputs { inputs.append(try buffer(source, state, weights, index)) }
-        state.results[index] = try device.run(node.op, inputs)
-      }
-      for done in lastUse[index] { state.results[done] = nil }
+    if let kind = region.rows, let device = device as? any RowDevice,
+      let rows = rowCount(kind, region, state), rows > device.rowsAtATime
+    {
+      return try run(region, kind, rows, device, &state, weights)
     }
+    for step in schedule.steps[region.steps] {
+      if resident == nil, isTable(.init(step.op, step.inputs)), case .tensor(let name) = step.inputs[0] {
+        var inputs = try self.rows(of: name, for: tokens)
+        for source in step.inputs.dropFirst(2) { inputs.append(try buffer(source, state, weights, step.node)) }
+        state.results[step.node] = try device.run(step.op, inputs)
+      } else {
+        let result = try run(step) { (source) throws(Failure) in try buffer(source, state, weights, step.node) }
+        state.results[step.node] = result
+      }
+      for done in step.done { state.results[done] = nil }
+    }
+  }
+
+  /// Rows of a region's results: those of any input of the same kind.
+  private func rowCount(_ kind: ValueType.Rows, _ region: Schedule.Region, _ state: State) -> Int? {
+    for source in schedule.steps[region.steps].lazy.flatMap(\.sources) where type(of: source)?.rows == kind {
+      switch source {
+      case .node(let node): if let rows = state.results[node]?.rows { return rows }
+      case .input(let input): if let rows = state.inputs[input]?.rows { return rows }
+      case .tensor: continue
+      }
+    }
+    return nil
+  }
+
+  private func type(of source: Graph.Source) -> ValueType? {
+    switch source {
+    case .node(let node): schedule.types[node]
+    case .input(let input): model.configuration.type(of: input)
+    case .tensor: nil
+    }
+  }
+
+  /// A region on some rows at a time: only what is read after it is ever there as a whole.
+  private func run(
+    _ region: Schedule.Region, _ kind: ValueType.Rows, _ rows: Int, _ device: any RowDevice, _ state: inout State,
+    _ weights: [TensorName: DeviceBuffer]
+  ) throws(Failure) {
+    var results: [Int: DeviceBuffer] = [:]
+    for node in region.results { results[node] = try device.make(rows: rows, columns: schedule.types[node].columns) }
+    for first in stride(from: 0, to: rows, by: device.rowsAtATime) {
+      let range = first..<min(rows, first + device.rowsAtATime)
+      var parts: [Graph.Source: DeviceBuffer] = [:]
+      for step in schedule.steps[region.steps] {
+        for source in step.sources where parts[source] == nil {
+          let whole = try buffer(source, state, weights, step.node)
+          parts[source] = type(of: source)?.rows == kind ? try device.rows(range, of: whole) : whole
+        }
+        var target: DeviceBuffer?
+        if let result = results[step.node] { target = try device.rows(range, of: result) }
+        let part = try run(step, into: target, on: device) { (source) throws(Failure) in
+          guard let part = parts[source] else { throw Failure(.internal, "an input of node \(step.node) is missing") }
+          return part
+        }
+        parts[.node(step.node)] = part
+        for done in step.done { parts[.node(done)] = nil }
+      }
+    }
+    for (node, result) in results { state.results[node] = result }
+    for step in schedule.steps[region.steps] { for done in step.done { state.results[done] = nil } }
+  }
+
+  private func run(
+    _ step: Schedule.Step, into target: DeviceBuffer? = nil, on rowDevice: (any RowDevice)? = nil,
+    _ value: (Graph.Source) throws(Failure) -> DeviceBuffer
+  ) throws(Failure) -> DeviceBuffer {
+    var inputs: [DeviceBuffer] = []
+    for source in step.inputs { inputs.append(try value(source)) }
+    var following: [FollowingStep] = []
+    for (op, other) in step.following {
+      if let other { following.append(.init(op, try value(other))) } else { following.append(.init(op)) }
+    }
+    let start = profile?.now
+    let result =
+      if let rowDevice {
+        try rowDevice.run(step.op, inputs, then: following, into: target)
+      } else {
+        try device.run(step.op, inputs, then: following)
+      }
+    if let profile, let start { profile.add(step, inputs, result, from: start) }
+    return result
   }
 
   private func buffer(

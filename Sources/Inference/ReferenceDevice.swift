@@ -22,7 +22,7 @@ public struct ReferenceDevice: Device {
     }
   }
 
-  public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer {
+  public func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer {
     let tensor = tensor.matrix
     let bytes = try tensor.load().array(of: UInt8.self)
     let isVector = tensor.shape.count <= 1
@@ -38,6 +38,14 @@ public struct ReferenceDevice: Device {
 
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
     try matrix(buffer).rows.flatMap { $0.map { Float($0) } }
+  }
+
+  public func run(
+    _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]
+  ) throws(Failure) -> DeviceBuffer {
+    var result = try run(op, inputs)
+    for step in steps { result = try run(step.op, [result] + (step.other.map { [$0] } ?? [])) }
+    return result
   }
 
   public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {

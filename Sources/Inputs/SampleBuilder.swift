@@ -102,6 +102,22 @@ public struct SampleBuilder: Sendable {
 
   // MARK: Pictures
 
+  /// A sample of these tokens, after the prompt's beginning and the pictures; for a model of pictures alone of the pictures. For
+  /// measuring: no text makes it.
+  public func sample(tokens: [Int32], pictures: [Picture]) throws(Failure) -> Sample {
+    var sample = Sample(ids: prefix)
+    var features: Int32 = 0
+    for picture in pictures {
+      let picture = try self.sample(of: picture)
+      let count = Int32(picture.featureCount)
+      sample.ids += (features..<features + count).map { -1 - $0 }
+      features += count
+      sample.pictures.append(picture)
+    }
+    sample.ids += tokens
+    return sample
+  }
+
   private func vision() throws(Failure) -> Vision {
     guard let vision = configuration.vision else {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
@@ -110,14 +126,18 @@ public struct SampleBuilder: Sendable {
   }
 
   private func image(_ path: String) throws(Failure) -> Sample.Picture {
+    try sample(of: try Picture(path: path))
+  }
+
+  private func sample(of picture: Picture) throws(Failure) -> Sample.Picture {
     let layout = AnyRes(try vision())
-    let picture = try Picture(path: path)
     if profile == .llamaCpp {
       let other = LlamaCppLayout(vision: layout.vision)
       let views = other.views(picture)
       return sample(views, other.features(views: views.count), layout.vision)
     }
-    let blend = layout.features(picture.width, picture.height)
+    // Without a tokenizer the model is one of pictures alone, which has no features to lay out.
+    let blend = tokenizer == nil ? AnyRes.Blend() : layout.features(picture.width, picture.height)
     return sample(layout.views(picture), blend, layout.vision)
   }
 
@@ -139,8 +159,7 @@ public struct SampleBuilder: Sendable {
     guard item.images.count == 1, item.video == nil, item.text == nil else {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes one image and nothing else")
     }
-    let vision = try vision()
-    let views = AnyRes(vision).views(try Picture(path: Item.path(item.images[0], in: folder)))
-    return Built(sample: Sample(ids: [], pictures: [sample(views, AnyRes.Blend(), vision)]), cut: 0)
+    let picture = try Picture(path: Item.path(item.images[0], in: folder))
+    return Built(sample: Sample(ids: [], pictures: [try sample(of: picture)]), cut: 0)
   }
 }

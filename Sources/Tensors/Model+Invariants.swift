@@ -20,7 +20,7 @@ extension Model {
     }
     for (name, graph) in graphs {
       do throws(Failure) {
-        let types = try graph.types(tensor: { self[$0].flatMap(\.valueType) }, input: { configuration.type(of: $0) })
+        let types = try types(of: graph)
         guard types.indices.contains(graph.output) else { throw Failure(.malformed, "the graph has no output") }
         guard let wanted = resultType(name) else {
           throw Failure(.malformed, "a graph of this name is not known; text, vision and projector are")
@@ -35,6 +35,11 @@ extension Model {
 }
 
 extension Model {
+  /// Type of every node's result.
+  public func types(of graph: Graph) throws(Failure) -> [ValueType] {
+    try graph.types(tensor: { self[$0].flatMap(\.valueType) }, input: { configuration.type(of: $0) })
+  }
+
   /// What the graph called `name` has to give; nil for a name that has no meaning.
   private func resultType(_ name: String) -> ValueType? {
     let embedding = ValueType(.sequences, configuration.width)

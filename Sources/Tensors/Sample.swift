@@ -1,11 +1,11 @@
 /// One input of a model as numbers: tokens, and the pictures that stand among them.
-public struct Sample: Sendable, Equatable {
+public struct Sample: Sendable, Hashable {
   /// Token ids. A negative one, -1 - k, stands for feature k of the sample's pictures, counted through all of them.
   public var ids: [Int32]
   public var pictures: [Picture]
 
   /// A picture or a video: views cut into patches, and how the features of its patches become features of the sample.
-  public struct Picture: Sendable, Equatable {
+  public struct Picture: Sendable, Hashable {
     public var views: Int
     /// Values 0 to 255, `[views · patches, channels · patch²]`, patches row by row, a patch channel by channel.
     public var pixels: [UInt8]

@@ -37,7 +37,8 @@ struct LoadedModel: Sendable {
     }
   }
 
-  init(_ path: String, _ options: Options) throws(Failure) {
+  /// - Parameter timeline: what is told of every operation.
+  init(_ path: String, _ options: Options, timeline: Profile? = nil) throws(Failure) {
     contents = try Container.open(path)
     threads = options.threads
     do throws(Failure) {
@@ -56,7 +57,8 @@ struct LoadedModel: Sendable {
       let passes: [Pass] = options.profile == .llamaCpp ? [.tanhProjector, .poolEarly] : [.poolEarly]
       try Pass.run(passes, on: &model, notes: &notes)
       embedder = try Embedder(
-        model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory)
+        model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory,
+        profile: timeline)
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }

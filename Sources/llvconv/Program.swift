@@ -6,8 +6,7 @@ enum Program {
   static let version = "0.1.0"
   static let commands = [
     importCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand, inspectCommand,
-    diffCommand,
-    hashCommand,
+    diffCommand, hashCommand, benchCommand,
   ]
 
   static func run(_ arguments: [String]) -> Int32 {

@@ -8,9 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Which instruction set the loops may use: 0 plain C, 1 AVX2 + FMA + F16C. `llv_cpu_limit` lowers it, for tests.
+// Which instruction set the loops may use: 0 plain C; on x86 1 AVX2 + FMA + F16C, 2 AVX-VNNI too, 3 AVX-512 with VNNI; on Arm
+// 1 NEON with dot products. `llv_cpu_limit` lowers it, for tests.
 int llv_cpu_level(void);
 void llv_cpu_limit(int level);
+// For people.
+const char *llv_cpu_name(void);
 
 // hash.c ------------------------------------------------------------------------------------------------------------
 
@@ -93,12 +96,8 @@ void llv_ggml_pack(int type, const float *w, size_t count, float *scratch, void 
 // math.c ------------------------------------------------------------------------------------------------------------
 
 // In place, element by element. Largest absolute errors are in Docs/NUMERICS.md and held by a test.
-void llv_gelu(float *x, size_t count);
-void llv_gelu_tanh(float *x, size_t count);
-void llv_silu(float *x, size_t count);
-void llv_tanh(float *x, size_t count);
-// e^(x - max x) over their sum, in place; sums in double. count > 0.
-void llv_softmax(float *x, size_t count);
+enum { LLV_GELU = 1, LLV_GELU_TANH, LLV_SILU, LLV_TANH, LLV_RELU, LLV_ADD, LLV_MULTIPLY };
+void llv_activate(int kind, float *x, size_t count);
 // (x - mean) / sqrt(variance + epsilon), mean 0 unless `centered`; times gain, plus bias where not null. x may be y.
 void llv_norm_row(const float *x, size_t count, int centered, double epsilon, const float *gain, const float *bias,
                   float *y);
@@ -107,35 +106,91 @@ void llv_normalize_row(const float *x, size_t count, float *y);
 // y[r] = x . rows[r], rows [count, width]. Products and lane sums in float, the lanes' sum in double.
 void llv_dot_rows(const float *x, const float *rows, size_t count, size_t width, float *y);
 
-// gemm_f32.c --------------------------------------------------------------------------------------------------------
+// output.c ----------------------------------------------------------------------------------------------------------
 
-// Outputs that are computed together.
+// Outputs of a product that are computed together: the columns of a panel.
 enum { LLV_PANEL = 16 };
 
-// Up to LLV_PANEL rows [outputs, columns] to a panel [columns, LLV_PANEL]; missing rows are zeros.
-void llv_pack_panel_f32(const float *rows, size_t outputs, size_t columns, float *panel);
-// y[i, j] = x[i] . panel's column j + bias[j] for j < n <= LLV_PANEL. x [m, columns]; bias (may be null) [n]; rows of y are
-// `stride` apart. Fused multiply-adds in the order of the columns, so that every instruction set gives the same bits and a row
-// does not depend on the others.
-void llv_gemm_f32(const float *x, size_t m, size_t columns, const float *panel, const float *bias, size_t n, float *y,
-                  size_t stride);
+// A step after a product: an activation of the list above, or LLV_ADD or LLV_MULTIPLY with `other`, rows `stride` apart (0: one
+// row for all).
+typedef struct { int kind; const float *other; size_t stride; } llv_step;
+// Where a product of a panel goes: n <= LLV_PANEL columns of y, rows `stride` apart. The bias (may be null) is added first,
+// then come the steps in order, each rounded to Float32. `other` may be y.
+typedef struct {
+  const float *bias;
+  const llv_step *steps;
+  size_t step_count, n;
+  float *y;
+  size_t stride;
+} llv_output;
+
+// gemm_f32.c --------------------------------------------------------------------------------------------------------
+
+// Up to LLV_PANEL rows of `columns` elements, `stride` apart, to a panel [columns, LLV_PANEL]; missing rows are zeros.
+void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
+// The same for dense rows of 16-bit elements, whatever they are.
+void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
+// out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Fused multiply-adds in the order of the columns, so
+// that every instruction set gives the same bits and a row does not depend on the others.
+void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out);
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
-// Codes are kept in 16 bits, group after group, each filled up to an even length with a zero: `places` for a row.
+// Bytes of one code of activations that are to be multiplied with weights of `bits`: 1, or 2 where the processor is better
+// served with words.
+int llv_code_bytes(int bits);
+// Codes of a row: every group of the columns filled up to a multiple of four with zeros.
+size_t llv_places(size_t columns, size_t group);
+// One row of activations to codes -127...127: scale = max |x| / 127 for each group, nearest, ties to even. For each group also
+// what a product with codes that are larger by `offset` starts from, -offset times the sum of codes, and that sum times the
+// scale. codes: [places] of `width` bytes. scales, starts, sums: [ceil(columns / group)].
+void llv_quantize_row(const float *x, size_t columns, size_t group, int width, int offset, void *codes, float *scales,
+                      int32_t *starts, float *sums);
 
-// One row of activations to codes -127…127: scale = max |x| / 127 for each group, nearest, ties to even.
-// codes: [places]. scales, sums: [ceil(columns / group)]; sums are scale * (sum of codes), for affine weights.
-void llv_quantize_row(const float *x, size_t columns, size_t group, int16_t *codes, float *scales, float *sums);
-// Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel [places / 2, LLV_PANEL, 2]; missing rows are zeros.
+// Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (128 or 8 more where not affine), in blocks
+// [places / 4][LLV_PANEL, 4]. Blocks of 8-bit codes have a byte each; of 4-bit codes, two successive blocks share their bytes, the
+// first in the low halves. Missing rows are zeros. panel: [llv_panel_bytes].
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                    int16_t *panel);
-// y[i, j] = sum over groups g of xs[i, g] ws[g, j] (sum of x codes times w codes) + zeros[g, j] xsums[i, g], for j < n <= LLV_PANEL.
-// plus bias[j] at the end. x [m, places]; xs, xsums [m, groups]; panel as above; ws, zeros (may be null) [groups, LLV_PANEL];
-// bias (may be null) [n]. Rows of y are `stride` apart. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order, so that every instruction set
-// gives the same bits and a row does not depend on the others.
-void llv_gemm_int8(const int16_t *x, size_t places, const float *xs, const float *xsums, size_t m, const int16_t *panel,
-                   const float *ws, const float *zeros, const float *bias, size_t n, size_t columns, size_t group, float *y,
-                   size_t stride);
+                    uint8_t *panel);
+size_t llv_panel_bytes(size_t columns, size_t group, int bits);
+
+typedef struct {
+  const void *codes;  // as llv_pack_panel makes them
+  const float *scales, *zeros;  // [groups, LLV_PANEL]; zeros may be null
+  size_t columns, group;
+  int bits, offset;  // offset: what codes are larger by
+} llv_int8_panel;
+// Rows of activations: codes [m, places]; scales, starts (for the panel's offset) and sums [m, groups].
+typedef struct { const void *codes; const float *scales; const int32_t *starts; const float *sums; } llv_codes;
+
+// out[i, j] = sum over groups g of xs[i, g] ws[g, j] (starts[i, g] + sum of x codes times w codes) + zeros[g, j] sums[i, g]. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order with fused multiply-adds, so that
+// every instruction set gives the same bits and a row does not depend on the others. working: [2 * LLV_PANEL * (places + 4)] bytes.
+void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out);
+// A panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working as above.
+void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target);
+
+// peak.c ------------------------------------------------------------------------------------------------------------
+
+// The fastest that this processor's instructions for a kind of product can run, operands in registers: does `rounds` of a fixed
+// number of them and returns how many multiplications with their additions that was; 0 where nobody wrote it down.
+enum { LLV_PEAK_FLOAT, LLV_PEAK_INT8, LLV_PEAK_INT4 };
+double llv_peak(int kind, size_t rounds);
+
+// attention.c -------------------------------------------------------------------------------------------------------
+
+// Rows that are scored together, and keys of a block of scores.
+enum { LLV_ATTENTION_QUERIES = 48, LLV_ATTENTION_KEYS = 128 };
+
+// Keys in panels of LLV_PANEL rows [ceil(count / LLV_PANEL), d, LLV_PANEL], missing rows zeros; values in panels of columns
+// [ceil(d / LLV_PANEL), count, LLV_PANEL], missing columns zeros.
+typedef struct { const float *keys, *values; size_t count; } llv_attention_keys;
+
+// y = softmax(scale q keys^T) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all parts. Where
+// `causal`, row i sees the first `seen + i` keys of the last part (seen > 0) and the other parts whole. Scores are kept a block of keys at a
+// time, with the largest score and the sum so far (Milakov and Gimelshein 2018); sums in double. Bits depend on the parts' counts
+// and on the row's place, not on m. scratch: [llv_attention_scratch(d)].
+void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
+                   float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride);
+size_t llv_attention_scratch(size_t d);
 
 #endif

@@ -1,0 +1,74 @@
+#include "exp.h"
+
+enum { KEYS = LLV_ATTENTION_KEYS, QUERIES = LLV_ATTENTION_QUERIES };
+
+typedef struct { float most, factor; double sum; } running;
+
+// Scores of one row to weights relative to the largest score so far; weights of keys that are not seen are 0. Lanes that are
+// added in one fixed order, so that no instruction set changes a bit.
+LLV_INLINE void llv_weigh_body(float *scores, size_t seen, size_t keys, running *state) {
+  enum { LANES = 16 };
+  float lane[LANES], most = state->most;
+  for (int j = 0; j < LANES; j++) lane[j] = -INFINITY;
+  size_t i = 0;
+  for (; i + LANES <= seen; i += LANES)
+    for (int j = 0; j < LANES; j++) lane[j] = scores[i + j] > lane[j] ? scores[i + j] : lane[j];
+  for (; i < seen; i++) most = scores[i] > most ? scores[i] : most;
+  for (int j = 0; j < LANES; j++) {
+    most = lane[j] > most ? lane[j] : most;
+    lane[j] = 0;
+  }
+  for (i = 0; i + LANES <= seen; i += LANES)
+    for (int j = 0; j < LANES; j++) {
+      scores[i + j] = exp_fast(scores[i + j] - most);
+      lane[j] += scores[i + j];
+    }
+  for (int j = 0; i < seen; i++, j++) {
+    scores[i] = exp_fast(scores[i] - most);
+    lane[j] += scores[i];
+  }
+  for (i = seen; i < keys; i++) scores[i] = 0;
+  double sum = 0;
+  for (int j = 0; j < LANES; j++) sum += lane[j];
+  state->factor = state->most == most ? 1 : exp_fast(state->most - most);
+  state->most = most;
+  state->sum = state->sum * state->factor + sum;
+}
+LLV_DISPATCH(llv_weigh, (float *scores, size_t seen, size_t keys, running *state), (scores, seen, keys, state))
+
+LLV_INLINE void llv_scale_row_body(const float *x, size_t count, float factor, float *y) {
+  for (size_t i = 0; i < count; i++) y[i] = x[i] * factor;
+}
+LLV_DISPATCH(llv_scale_row, (const float *x, size_t count, float factor, float *y), (x, count, factor, y))
+
+size_t llv_attention_scratch(size_t d) { return QUERIES * (KEYS + d + (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL); }
+
+void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
+                   float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride) {
+  size_t width = (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL;
+  float *scores = scratch, *total = scores + QUERIES * KEYS, *scaled = total + QUERIES * width;  // [m, KEYS], [m, width], [m, d]
+  running state[QUERIES];
+  for (size_t r = 0; r < m; r++) {
+    state[r] = (running){-INFINITY, 1, 0};
+    llv_scale_row(q + r * stride, d, scale, scaled + r * d);
+  }
+  for (size_t i = 0; i < m * width; i++) total[i] = 0;
+  for (size_t part = 0; part < part_count; part++) {
+    const llv_attention_keys *k = parts + part;
+    int masked = causal && part + 1 == part_count;
+    size_t last = masked && seen + m - 1 < k->count ? seen + m - 1 : k->count;  // keys that the last row sees
+    for (size_t first = 0; first < last; first += KEYS) {
+      size_t keys = last - first < KEYS ? last - first : KEYS;
+      for (size_t i = 0; i < keys; i += LLV_PANEL)
+        llv_products_f32(scaled, d, m, d, k->keys + (first + i) * d, 0, scores + i, KEYS);
+      for (size_t r = 0; r < m; r++) {
+        size_t visible = !masked ? keys : seen + r <= first ? 0 : seen + r - first < keys ? seen + r - first : keys;
+        llv_weigh(scores + r * KEYS, visible, keys, state + r);
+        if (state[r].factor != 1) llv_scale_row(total + r * width, width, state[r].factor, total + r * width);
+      }
+      for (size_t i = 0; i < width; i += LLV_PANEL)
+        llv_products_f32(scores, KEYS, m, keys, k->values + i * k->count + first * LLV_PANEL, 1, total + i, width);
+    }
+  }
+  for (size_t r = 0; r < m; r++) llv_scale_row(total + r * width, d, (float)(1 / state[r].sum), y + r * y_stride);
+}

@@ -1,0 +1,48 @@
+#include "internal.h"
+
+// Twelve independent sums, enough to hide the latency of any of these instructions. The empty statements keep the compiler
+// from computing anything ahead.
+enum { SUMS = 12 };
+
+#if defined(LLV_X86)
+#define LLV_PEAK(NAME, TARGET, VECTOR, LOAD, STEP)                     \
+  TARGET static void NAME(size_t rounds) {                             \
+    VECTOR x = LOAD, sum[SUMS];                                        \
+    for (int i = 0; i < SUMS; i++) sum[i] = x;                         \
+    for (size_t k = 0; k < rounds; k++) {                              \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < SUMS; i++) { \
+        VECTOR y = x;                                                  \
+        __asm__ volatile("" : "+v"(y), "+v"(sum[i]));                  \
+        sum[i] = STEP;                                                 \
+      }                                                                \
+    }                                                                  \
+    for (int i = 0; i < SUMS; i++) __asm__ volatile("" : : "v"(sum[i])); \
+  }
+LLV_PEAK(float_avx2, LLV_AVX2, __m256, _mm256_set1_ps(1e-9f), _mm256_fmadd_ps(x, y, sum[i]))
+LLV_PEAK(words_avx2, LLV_AVX2, __m256i, _mm256_set1_epi16(3), _mm256_add_epi32(sum[i], _mm256_madd_epi16(x, y)))
+LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(x, y)))
+#if !defined(LLV_EMULATED)
+LLV_PEAK(bytes_avx_vnni, LLV_TARGET("avxvnni,avx2,fma,f16c"), __m256i, _mm256_set1_epi8(3), _mm256_dpbusd_avx_epi32(sum[i], x, y))
+LLV_PEAK(float_avx512, LLV_AVX512, __m512, _mm512_set1_ps(1e-9f), _mm512_fmadd_ps(x, y, sum[i]))
+LLV_PEAK(bytes_avx512, LLV_AVX512, __m512i, _mm512_set1_epi8(3), _mm512_dpbusd_epi32(sum[i], x, y))
+#endif
+#endif
+
+double llv_peak(int kind, size_t rounds) {
+#if defined(LLV_X86) && !defined(LLV_EMULATED)
+  int level = llv_cpu_level();
+  double count = (double)rounds * SUMS;
+  if (level >= LLV_LEVEL_AVX512_VNNI) {
+    if (kind == LLV_PEAK_FLOAT) return float_avx512(rounds), count * 16;
+    return bytes_avx512(rounds), count * 64;
+  }
+  if (level >= LLV_LEVEL_AVX2) {
+    if (kind == LLV_PEAK_FLOAT) return float_avx2(rounds), count * 8;
+    if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(rounds), count * 32;
+    if (kind == LLV_PEAK_INT8) return words_avx2(rounds), count * 16;
+    return bytes_avx2(rounds), count * 32;
+  }
+#endif
+  (void)kind, (void)rounds;
+  return 0;
+}
