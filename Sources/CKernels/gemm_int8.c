@@ -7,13 +7,13 @@
 LLV_INLINE size_t places_of(size_t n) { return (n + 3) / 4 * 4; }
 LLV_INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
-// 8-bit codes with 8-bit codes: AVX2 has no exact product of bytes (vpmaddubsw saturates), so both sides are widened to 16 bits.
-int llv_code_bytes(int bits) {
+// AVX2's product of bytes takes one side unsigned: activations, where weights have 8 bits.
+int llv_code_bias(int bits) {
 #if defined(LLV_X86)
-  return llv_cpu_level() == LLV_LEVEL_AVX2 && bits == 8 ? 2 : 1;
+  return llv_cpu_level() == LLV_LEVEL_AVX2 && bits == 8 ? 128 : 0;
 #else
   (void)bits;
-  return 1;
+  return 0;
 #endif
 }
 
@@ -41,41 +41,29 @@ LLV_INLINE float largest(const float *x, size_t n) {
   return most;
 }
 
-LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int width, int offset, void *codes,
+LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int bias, int offset, uint8_t *codes,
                                       float *scales, int32_t *starts, float *sums) {
-  int16_t *words = codes;
-  int8_t *bytes = codes;
-  for (size_t g = 0, first = 0, place = 0; first < columns; g++, first += group) {
+  for (size_t g = 0, first = 0; first < columns; g++, first += group) {
     size_t n = least(columns - first, group);
     float most = largest(x + first, n);
     float scale = most / 127.0f, inverse = scale > 0 ? 127.0f / most : 0;
     int32_t sum = 0;
-    if (width == 2)
-      for (size_t i = 0; i < n; i++) {
-        int32_t code = (int32_t)rintf(x[first + i] * inverse);
-        words[place + i] = (int16_t)code;
-        sum += code;
-      }
-    else
-      for (size_t i = 0; i < n; i++) {
-        int32_t code = (int32_t)rintf(x[first + i] * inverse);
-        bytes[place + i] = (int8_t)code;
-        sum += code;
-      }
-    for (size_t i = n; i < places_of(n); i++) {
-      if (width == 2) words[place + i] = 0;
-      else bytes[place + i] = 0;
+    for (size_t i = 0; i < n; i++) {
+      int32_t code = (int32_t)rintf(x[first + i] * inverse);
+      codes[i] = (uint8_t)(code + bias);
+      sum += code;
     }
-    place += places_of(n);
+    for (size_t i = n; i < places_of(n); i++) codes[i] = (uint8_t)bias;
+    codes += places_of(n);
     scales[g] = scale;
-    starts[g] = -offset * sum;
+    starts[g] = (bias - offset) * sum;
     sums[g] = (float)sum * scale;
   }
 }
 LLV_DISPATCH(llv_quantize_row,
-             (const float *x, size_t columns, size_t group, int width, int offset, void *codes, float *scales,
+             (const float *x, size_t columns, size_t group, int bias, int offset, uint8_t *codes, float *scales,
               int32_t *starts, float *sums),
-             (x, columns, group, width, offset, codes, scales, starts, sums))
+             (x, columns, group, bias, offset, codes, scales, starts, sums))
 
 // MARK: Weights
 
@@ -147,18 +135,7 @@ LLV_INLINE void llv_spread_nibbles_body(const uint8_t *panel, size_t places, uin
   }
 }
 
-// A panel of bytes [places / 4, LLV_PANEL, 4] to words [places / 2, LLV_PANEL, 2], so that one multiply-add takes two.
-LLV_INLINE void llv_spread_bytes_body(const uint8_t *panel, size_t places, int16_t *target) {
-  uint32_t *to = (uint32_t *)target;
-  for (size_t block = 0; block < places / 4; block++, panel += 4 * LLV_PANEL, to += 2 * LLV_PANEL)
-    for (size_t i = 0; i < LLV_PANEL; i++) {
-      uint32_t word = load32(panel + 4 * i);
-      to[i] = (word & 0xFF) | (word & 0xFF00) << 8;
-      to[LLV_PANEL + i] = (word >> 16 & 0xFF) | (word >> 24) << 16;
-    }
-}
 LLV_DISPATCH(llv_spread_nibbles, (const uint8_t *panel, size_t places, uint8_t *target), (panel, places, target))
-LLV_DISPATCH(llv_spread_bytes, (const uint8_t *panel, size_t places, int16_t *target), (panel, places, target))
 
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
   const uint8_t *codes = panel->codes;
@@ -177,7 +154,9 @@ void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *tar
 
 // MARK: Products
 
-// Everything that a tile of rows needs. Codes of the panel are those of the kernel: words or bytes.
+struct split;
+
+// Everything that a tile of rows needs.
 typedef struct {
   const void *x, *panel;
   const float *xs, *sums;
@@ -185,6 +164,7 @@ typedef struct {
   size_t places, groups;  // of a row of x
   const float *ws, *zeros;
   size_t columns, group;
+  const struct split *split;  // the panel for AVX2, where weights have 8 bits
 } product;
 
 // What every instruction set computes for one row and each group, in this order: the exact integer sum, as Float32, times
@@ -249,31 +229,89 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
   return _mm256_set1_epi32(four);
 }
 
-// Words: two codes of 16 bits a multiply-add, exact in 32 bits.
-LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
-  const int16_t *x = (const int16_t *)p->x + row * p->places, *panel = p->panel;
+// 8-bit weights: vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits and saturates. With activations of at
+// most 255 it is exact as long as the magnitudes of the two weights add up to 128 or less; where they do not, which is rare when a
+// scale serves many weights, both are halved, and what is missing comes as one more block.
+typedef struct split {
+  int8_t *codes, *more;  // blocks [LLV_PANEL, 4]: of all places; of what is missing
+  uint32_t *place, *end;  // first place of each block of `more`; for each group, how many blocks there are up to its end
+  int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
+} split;
+
+LLV_AVX2 static split split_avx2(const product *p, void *working) {
+  size_t size = 4 * LLV_PANEL, blocks = p->places / 4;
+  split s = {.starts = working};
+  s.end = (uint32_t *)(s.starts + p->groups * LLV_PANEL);
+  s.place = s.end + p->groups;
+  s.codes = (int8_t *)(s.place + blocks);
+  s.more = s.codes + blocks * size;
+  const __m256i ones = _mm256_set1_epi8(1), wide = _mm256_set1_epi16(1), most = _mm256_set1_epi16(128);
+  const uint8_t *from = p->panel;
+  int8_t *to = s.codes;
+  uint32_t count = 0;
+  for (size_t g = 0, first = 0, place = 0; first < p->columns; g++, first += p->group) {
+    __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    size_t end = place + places_of(least(p->columns - first, p->group));
+    for (; place < end; place += 4, from += size, to += size) {
+      int needs = 0;
+      for (int half = 0; half < 2; half++) {
+        __m256i w = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(from + 32 * half)), _mm256_set1_epi8(-128));
+        sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(_mm256_maddubs_epi16(ones, w), wide));
+        // |w0| + |w1| as unsigned bytes times 1.
+        __m256i both = _mm256_maddubs_epi16(_mm256_abs_epi8(w), ones);
+        needs |= _mm256_movemask_epi8(_mm256_cmpgt_epi16(both, most));
+        _mm256_storeu_si256((__m256i *)(to + 32 * half), w);
+      }
+      if (!needs) continue;
+      int8_t *more = s.more + count * size;
+      for (size_t i = 0; i < size; i += 2) {
+        int a = to[i], b = to[i + 1], is_large = (a < 0 ? -a : a) + (b < 0 ? -b : b) > 128;
+        more[i] = (int8_t)(is_large ? a - a / 2 : 0), more[i + 1] = (int8_t)(is_large ? b - b / 2 : 0);
+        to[i] = (int8_t)(a - more[i]), to[i + 1] = (int8_t)(b - more[i + 1]);
+      }
+      s.place[count++] = (uint32_t)place;
+    }
+    s.end[g] = count;
+    for (int half = 0; half < 2; half++)
+      _mm256_storeu_si256((__m256i *)(s.starts + g * LLV_PANEL + 8 * half), _mm256_mullo_epi32(sum[half], _mm256_set1_epi32(-128)));
+  }
+  return s;
+}
+
+LLV_AVX2 LLV_INLINE void add_bytes_avx2(const size_t rows, const uint8_t *x, size_t places, const int8_t *block,
+                                        __m256i sum[6][2]) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i w0 = _mm256_loadu_si256((const __m256i *)block), w1 = _mm256_loadu_si256((const __m256i *)(block + 32));
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) {
+    __m256i four = four_codes_avx2(x + r * places);
+    sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(_mm256_maddubs_epi16(four, w0), ones));
+    sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(_mm256_maddubs_epi16(four, w1), ones));
+  }
+}
+
+LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const uint8_t *x = (const uint8_t *)p->x + row * p->places;
+  const split *s = p->split;
+  const int8_t *block = s->codes;
   memset(total, 0, rows * LLV_PANEL * 4);
-  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
-    size_t n = places_of(least(p->columns - first, p->group));
+  for (size_t g = 0, first = 0, place = 0; first < p->columns; g++, first += p->group) {
+    size_t end = place + places_of(least(p->columns - first, p->group));
     __m256i sum[6][2];
 #pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++)
-      sum[r][0] = sum[r][1] = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
-    for (size_t i = 0; i < n; i += 2, panel += 2 * LLV_PANEL) {
-      __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + LLV_PANEL));
-#pragma clang loop unroll(full)
-      for (size_t r = 0; r < rows; r++) {
-        __m256i two = four_codes_avx2(x + r * p->places + i);
-        sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(two, w0));
-        sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(two, w1));
-      }
+    for (size_t r = 0; r < rows; r++) {
+      __m256i start = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+      for (int half = 0; half < 2; half++)
+        sum[r][half] = _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(s->starts + g * LLV_PANEL + 8 * half)));
     }
-    x += n;
+    for (; place < end; place += 4, block += 4 * LLV_PANEL) add_bytes_avx2(rows, x + place, p->places, block, sum);
+    for (uint32_t i = g > 0 ? s->end[g - 1] : 0; i < s->end[g]; i++)
+      add_bytes_avx2(rows, x + s->place[i], p->places, s->more + i * 4 * LLV_PANEL, sum);
 #pragma clang loop unroll(full)
     for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
   }
 }
-LLV_TILES(words_avx2, LLV_AVX2, 6)
+LLV_TILES(bytes_avx2, LLV_AVX2, 6)
 
 // 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16 bits.
 LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
@@ -454,6 +492,12 @@ LLV_DOT LLV_INLINE void bytes_neon_tile(const size_t rows, const int affine, con
 LLV_TILES(bytes_neon, LLV_DOT, 4)
 #endif
 
+// Enough for any of them: codes of a byte each, and what AVX2 wants of 8-bit weights.
+size_t llv_int8_working(size_t columns, size_t group) {
+  size_t places = llv_places(columns, group), groups = (columns + group - 1) / group;
+  return 2 * LLV_PANEL * (places + 8) + places + 4 * groups * (LLV_PANEL + 1) + 64;
+}
+
 static void products_plain(const product *p, size_t m, const llv_output *out) {
   float total[LLV_PANEL];
   for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, out);
@@ -471,8 +515,9 @@ void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, vo
   if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(&p, m, out);
   if (level == LLV_LEVEL_AVX2 && panel->bits == 4) return nibbles_avx2(&p, m, out);
   if (level == LLV_LEVEL_AVX2) {
-    llv_spread_bytes(panel->codes, places, working), p.panel = working;
-    return words_avx2(&p, m, out);
+    split s = split_avx2(&p, working);
+    p.split = &s;
+    return bytes_avx2(&p, m, out);
   }
 #elif defined(LLV_ARM)
   if (level >= LLV_LEVEL_DOT_PRODUCT) return bytes_neon(&p, m, out);

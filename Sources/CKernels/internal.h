@@ -11,12 +11,27 @@
 
 // LLV_EMULATED: instructions that the processor at hand lacks, by SIMDe (Tools/test-kernels).
 #if defined(LLV_EMULATED)
+#define SIMDE_NO_NATIVE
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 #define LLV_X86 1
 #define LLV_TARGET(features)
+// What SIMDe lacks, or rounds twice where the instruction rounds once.
+#include <math.h>
+#undef _mm256_fmadd_ps
+#undef _mm512_fmadd_ps
+#define LLV_LANES(NAME, RESULT, COUNT, EXPRESSION)                                                              \
+  static inline simde__##RESULT NAME {                                                                          \
+    simde__##RESULT##_private to;                                                                               \
+    for (int i = 0; i < COUNT; i++) to.f32[i] = EXPRESSION;                                                     \
+    return simde__##RESULT##_from_private(to);                                                                  \
+  }
+#define LLV_F32(x, size) simde__m##size##_to_private(x).f32[i]
+LLV_LANES(_mm256_fmadd_ps(__m256 a, __m256 b, __m256 c), m256, 8, fmaf(LLV_F32(a, 256), LLV_F32(b, 256), LLV_F32(c, 256)))
+LLV_LANES(_mm512_fmadd_ps(__m512 a, __m512 b, __m512 c), m512, 16, fmaf(LLV_F32(a, 512), LLV_F32(b, 512), LLV_F32(c, 512)))
+LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_private(x).i32[i])
 #elif defined(__x86_64__)
 #include <immintrin.h>
 #define LLV_X86 1
@@ -31,6 +46,10 @@
 
 // Levels of `llv_cpu_level`.
 enum { LLV_LEVEL_AVX2 = 1, LLV_LEVEL_AVX_VNNI = 2, LLV_LEVEL_AVX512_VNNI = 3, LLV_LEVEL_DOT_PRODUCT = 1 };
+
+// A row of a panel's product. Functions that take these are inlined, so their calling convention does not matter.
+#pragma clang diagnostic ignored "-Wpsabi"
+typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
 // Rows [rows, LLV_PANEL] of a panel's product through what `out` asks for; `first` is the first row's place in y.
 void llv_finish(float *result, size_t first, size_t rows, const llv_output *out);

@@ -4,7 +4,7 @@
 // from computing anything ahead.
 enum { SUMS = 12 };
 
-#if defined(LLV_X86)
+#if defined(LLV_X86) && !defined(LLV_EMULATED)
 #define LLV_PEAK(NAME, TARGET, VECTOR, LOAD, STEP)                     \
   TARGET static void NAME(size_t rounds) {                             \
     VECTOR x = LOAD, sum[SUMS];                                        \
@@ -19,13 +19,11 @@ enum { SUMS = 12 };
     for (int i = 0; i < SUMS; i++) __asm__ volatile("" : : "v"(sum[i])); \
   }
 LLV_PEAK(float_avx2, LLV_AVX2, __m256, _mm256_set1_ps(1e-9f), _mm256_fmadd_ps(x, y, sum[i]))
-LLV_PEAK(words_avx2, LLV_AVX2, __m256i, _mm256_set1_epi16(3), _mm256_add_epi32(sum[i], _mm256_madd_epi16(x, y)))
-LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(x, y)))
-#if !defined(LLV_EMULATED)
+LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(y, x), x)))
+LLV_PEAK(nibbles_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(x, y)))
 LLV_PEAK(bytes_avx_vnni, LLV_TARGET("avxvnni,avx2,fma,f16c"), __m256i, _mm256_set1_epi8(3), _mm256_dpbusd_avx_epi32(sum[i], x, y))
 LLV_PEAK(float_avx512, LLV_AVX512, __m512, _mm512_set1_ps(1e-9f), _mm512_fmadd_ps(x, y, sum[i]))
 LLV_PEAK(bytes_avx512, LLV_AVX512, __m512i, _mm512_set1_epi8(3), _mm512_dpbusd_epi32(sum[i], x, y))
-#endif
 #endif
 
 double llv_peak(int kind, size_t rounds) {
@@ -39,8 +37,8 @@ double llv_peak(int kind, size_t rounds) {
   if (level >= LLV_LEVEL_AVX2) {
     if (kind == LLV_PEAK_FLOAT) return float_avx2(rounds), count * 8;
     if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(rounds), count * 32;
-    if (kind == LLV_PEAK_INT8) return words_avx2(rounds), count * 16;
-    return bytes_avx2(rounds), count * 32;
+    if (kind == LLV_PEAK_INT8) return bytes_avx2(rounds), count * 32;
+    return nibbles_avx2(rounds), count * 32;
   }
 #endif
   (void)kind, (void)rounds;

@@ -85,15 +85,15 @@ extension CPUDevice {
 
   /// Activations as 8-bit codes, `[rows, places]`, with scales, starts and sums `[rows, groups]`.
   final class Codes: Sendable {
-    /// What a weight wants: groups as its own, codes in one byte or two, and what its codes are larger by.
-    struct Form: Hashable { let group, width, offset: Int }
+    /// What a weight wants: groups as its own, what codes are stored larger by, and what its own codes are larger by.
+    struct Form: Hashable { let group, bias, offset: Int }
 
     let codes, scales, starts, sums: Buffer
     let rowBytes, groups: Int
 
     init(rows: Int, columns: Int, _ form: Form) throws(Failure) {
       groups = Checked.ceilDivide(columns, form.group)
-      rowBytes = llv_places(columns, form.group) * form.width
+      rowBytes = llv_places(columns, form.group)
       codes = try Buffer(count: rows * rowBytes)
       scales = try Buffer(count: rows * groups * 4)
       starts = try Buffer(count: rows * groups * 4)
@@ -112,7 +112,7 @@ extension CPUDevice {
   /// Codes of a value, made when they are asked for the first time.
   private func codes(of buffer: DeviceBuffer, _ x: Rows, _ integers: GroupedInteger) throws(Failure) -> Codes {
     let form = Codes.Form(
-      group: integers.groupSize, width: Int(llv_code_bytes(Int32(integers.bits))), offset: Panels.offset(integers))
+      group: integers.groupSize, bias: Int(llv_code_bias(Int32(integers.bits))), offset: Panels.offset(integers))
     let value = buffer.storage as? Value
     if let codes = value?.codes.withLock({ $0[form] }) { return codes }
     let columns = buffer.columns
@@ -121,7 +121,8 @@ extension CPUDevice {
       for row in range {
         let part = codes.rows(from: row)
         llv_quantize_row(
-          x[row], columns, form.group, Int32(form.width), Int32(form.offset), UnsafeMutableRawPointer(mutating: part.codes),
+          x[row], columns, form.group, Int32(form.bias), Int32(form.offset),
+          UnsafeMutableRawPointer(mutating: part.codes).assumingMemoryBound(to: UInt8.self),
           UnsafeMutablePointer(mutating: part.scales), UnsafeMutablePointer(mutating: part.starts),
           UnsafeMutablePointer(mutating: part.sums))
       }

@@ -96,7 +96,7 @@ final class Panels: Sendable {
     case .half: [0, 0, 0, columns * Panels.width * 4]
     case .integers(let integers, let groups):
       [
-        2 * Panels.width * (llv_places(columns, integers.groupSize) + 4), groups * Panels.width * 4,
+        llv_int8_working(columns, integers.groupSize), groups * Panels.width * 4,
         integers.isAffine ? groups * Panels.width * 4 : 0, asFloats ? columns * Panels.width * 4 : 0,
       ]
     }

@@ -136,15 +136,15 @@ void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
-// Bytes of one code of activations that are to be multiplied with weights of `bits`: 1, or 2 where the processor is better
-// served with words.
-int llv_code_bytes(int bits);
+// What codes of activations that are to be multiplied with weights of `bits` are stored larger by: 128 where the processor
+// wants them unsigned, else 0.
+int llv_code_bias(int bits);
 // Codes of a row: every group of the columns filled up to a multiple of four with zeros.
 size_t llv_places(size_t columns, size_t group);
-// One row of activations to codes -127...127: scale = max |x| / 127 for each group, nearest, ties to even. For each group also
-// what a product with codes that are larger by `offset` starts from, -offset times the sum of codes, and that sum times the
-// scale. codes: [places] of `width` bytes. scales, starts, sums: [ceil(columns / group)].
-void llv_quantize_row(const float *x, size_t columns, size_t group, int width, int offset, void *codes, float *scales,
+// One row of activations to codes -127...127, stored `bias` larger: scale = max |x| / 127 for each group, nearest, ties to even.
+// For each group also what a product with codes that are larger by `offset` starts from, (bias - offset) times the sum of codes,
+// and that sum times the scale. codes: [places]. scales, starts, sums: [ceil(columns / group)].
+void llv_quantize_row(const float *x, size_t columns, size_t group, int bias, int offset, uint8_t *codes, float *scales,
                       int32_t *starts, float *sums);
 
 // Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (128 or 8 more where not affine), in blocks
@@ -164,7 +164,9 @@ typedef struct {
 typedef struct { const void *codes; const float *scales; const int32_t *starts; const float *sums; } llv_codes;
 
 // out[i, j] = sum over groups g of xs[i, g] ws[g, j] (starts[i, g] + sum of x codes times w codes) + zeros[g, j] sums[i, g]. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order with fused multiply-adds, so that
-// every instruction set gives the same bits and a row does not depend on the others. working: [2 * LLV_PANEL * (places + 4)] bytes.
+// every instruction set gives the same bits and a row does not depend on the others. working: [llv_int8_working] bytes,
+// aligned to 4.
+size_t llv_int8_working(size_t columns, size_t group);
 void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out);
 // A panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working as above.
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target);

@@ -1,0 +1,103 @@
+// Every instruction set's kernels against the plain ones, bit for bit, on random problems of awkward sizes. Built and run by
+// Tools/test-kernels for instruction sets that the machine at hand lacks.
+#include "CKernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t state = 1;
+static uint32_t next(void) { return (uint32_t)((state = state * 6364136223846793005u + 1442695040888963407u) >> 33); }
+static float uniform(void) { return (float)(next() % 20001) / 10000 - 1; }
+static int checks, failures;
+
+static void compare(const char *what, int level, const float *a, const float *b, size_t count) {
+  checks++;
+  if (memcmp(a, b, count * 4) == 0) return;
+  failures++;
+  for (size_t i = 0; i < count; i++)
+    if (memcmp(a + i, b + i, 4) != 0) {
+      printf("FAIL %s, level %d, element %zu of %zu: %a, plain %a\n", what, level, i, count, (double)a[i], (double)b[i]);
+      return;
+    }
+}
+
+enum { OUTPUTS = 16, MOST_ROWS = 29, MOST_COLUMNS = 200 };
+
+static void product_int8(int bits, int affine, size_t m, size_t columns, size_t group, size_t n, int extremes, float *y) {
+  size_t groups = (columns + group - 1) / group, places = llv_places(columns, group), row_bytes = (columns * (size_t)bits + 7) / 8;
+  static float x[MOST_ROWS * MOST_COLUMNS], scales[MOST_COLUMNS * OUTPUTS], zeros[MOST_COLUMNS * OUTPUTS], bias[OUTPUTS], other[MOST_ROWS * OUTPUTS];
+  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(llv_panel_bytes(columns, group, bits)), *xc = malloc(m * places);
+  float *xs = malloc(m * groups * 4), *sums = malloc(m * groups * 4);
+  int32_t *starts = malloc(m * groups * 4);
+  for (size_t i = 0; i < m * columns; i++) x[i] = extremes ? (next() % 2 ? 1 : -1) : uniform();
+  for (size_t i = 0; i < row_bytes * n; i++) codes[i] = extremes ? (next() % 2 ? 0x7F : 0x80) : (uint8_t)next();
+  for (size_t i = 0; i < groups * OUTPUTS; i++) scales[i] = uniform(), zeros[i] = uniform();
+  for (size_t j = 0; j < OUTPUTS; j++) bias[j] = uniform();
+  for (size_t i = 0; i < m * OUTPUTS; i++) other[i] = uniform();
+  int offset = affine ? 0 : 1 << (bits - 1);
+  for (size_t i = 0; i < m; i++)
+    llv_quantize_row(x + i * columns, columns, group, llv_code_bias(bits), offset, xc + i * places, xs + i * groups, starts + i * groups, sums + i * groups);
+  llv_pack_panel(codes, row_bytes, n, columns, group, bits, affine, panel);
+  void *working = malloc(llv_int8_working(columns, group));
+  llv_int8_panel w = {panel, scales, affine ? zeros : 0, columns, group, bits, offset};
+  llv_codes given = {xc, xs, starts, sums};
+  llv_step steps[] = {{LLV_SILU, 0, 0}, {LLV_ADD, other, OUTPUTS}, {LLV_MULTIPLY, other, 0}};
+  llv_output out = {bias, steps, 3, n, y, n};
+  llv_gemm_int8(&given, m, &w, working, &out);
+  free(codes), free(panel), free(xc), free(xs), free(sums), free(starts), free(working);
+}
+
+static void product_f32(size_t m, size_t columns, size_t n, float *y) {
+  static float x[MOST_ROWS * MOST_COLUMNS], w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * MOST_COLUMNS];
+  for (size_t i = 0; i < m * columns; i++) x[i] = uniform();
+  for (size_t i = 0; i < n * columns; i++) w[i] = uniform();
+  llv_pack_panel_f32(w, columns, n, columns, panel);
+  llv_output out = {.n = n, .y = y, .stride = n};
+  llv_gemm_f32(x, columns, m, columns, panel, &out);
+}
+
+static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal, float *y) {
+  static float q[MOST_ROWS * 128], keys[2][512 * 128], values[2][512 * 128], scratch[48 * 512];
+  for (size_t i = 0; i < m * d; i++) q[i] = uniform();
+  for (int part = 0; part < 2; part++)
+    for (size_t i = 0; i < 512 * 128; i++) keys[part][i] = uniform(), values[part][i] = uniform();
+  llv_attention_keys parts[] = {{keys[0], values[0], prefix}, {keys[1], values[1], own}};
+  if (llv_attention_scratch(d) > sizeof scratch / 4) abort();
+  llv_attention(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
+}
+
+int main(void) {
+  int best = llv_cpu_level();
+  static float plain[MOST_ROWS * OUTPUTS], found[MOST_ROWS * OUTPUTS];
+  for (int round = 0; round < 400; round++) {
+    size_t m = 1 + next() % MOST_ROWS, columns = 1 + next() % MOST_COLUMNS, n = 1 + next() % OUTPUTS;
+    size_t group = next() % 3 == 0 ? columns : 1 + next() % columns;
+    if (round % 4 == 0) columns = 32 * (1 + next() % 6), group = 32;
+    int bits = next() % 2 ? 8 : 4, affine = next() % 2, extremes = next() % 4 == 0;
+    uint64_t seed = state;
+    char what[100];
+    snprintf(what, sizeof what, "int%d%s %zu x %zu x %zu, groups of %zu", bits, affine ? " affine" : "", m, columns, n, group);
+    for (int level = 0; level <= best; level++) {
+      llv_cpu_limit(level), state = seed;
+      product_int8(bits, affine, m, columns, group, n, extremes, level ? found : plain);
+      if (level) compare(what, level, found, plain, m * n);
+    }
+    for (int level = 0; level <= best; level++) {
+      llv_cpu_limit(level), state = seed;
+      product_f32(m, columns, n, level ? found : plain);
+      if (level) compare("float product", level, found, plain, m * n);
+    }
+    if (round % 8) continue;
+    static float before[MOST_ROWS * 128], after[MOST_ROWS * 128];
+    size_t d = (size_t[]){32, 64, 72, 128, 5}[next() % 5], prefix = next() % 2 ? 1 + next() % 300 : 0, own = m + next() % 300;
+    seed = state;
+    for (int level = 0; level <= best; level++) {
+      llv_cpu_limit(level), state = seed;
+      attention(m, d, prefix, own, affine, level ? after : before);
+      if (level) compare("attention", level, after, before, m * d);
+    }
+  }
+  printf("%s: %d comparisons up to level %d, %d failures\n", llv_cpu_name(), checks, best, failures);
+  return failures > 0 || checks == 0;
+}
