@@ -171,6 +171,13 @@ public struct CPUDevice: RowDevice {
       Tensor(table.tensor.name, shape: shape, encoding: table.tensor.encoding, content: .bytes(ByteView(part))))
   }
 
+  public func outputs(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer {
+    if let panels = buffer.storage as? Panels {
+      return DeviceBuffer(rows: range.count, columns: buffer.columns, storage: Panels(panels, outputs: range))
+    }
+    return try slice(buffer, range.lowerBound, range.count, nil)
+  }
+
   /// Calls `body` for ranges that cover `rows`, in parallel. What a row becomes must not depend on its range.
   func forRows(_ rows: Int, step: Int = 64, _ body: @Sendable (Range<Int>) throws(Failure) -> Void) throws(Failure) {
     try parallel(Checked.ceilDivide(rows, step), threads: threads) { (task) throws(Failure) in

@@ -28,6 +28,8 @@ public protocol RowDevice: Device {
   func make(rows: Int, columns: Int) throws(Failure) -> DeviceBuffer
   /// Some rows of a value or an index array, without copying a value.
   func rows(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer
+  /// Some outputs of the weight or the bias of a linear operation, without copying.
+  func outputs(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer
   /// The same as `run` without it, with the result written into `target`.
   func run(
     _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep], into target: DeviceBuffer?

@@ -25,7 +25,7 @@ struct GraphRunner: Sendable {
     self.model = model
     self.device = device
     self.profile = profile
-    schedule = try Schedule(graph, of: model)
+    schedule = try Schedule(graph, of: model, splitsLinear: device is any RowDevice)
     resident = isResident ? try GraphRunner.upload(graph.nodes, of: model, to: device) { _ in true } : nil
   }
 
@@ -163,6 +163,9 @@ struct GraphRunner: Sendable {
   ) throws(Failure) -> DeviceBuffer {
     var inputs: [DeviceBuffer] = []
     for source in step.inputs { inputs.append(try value(source)) }
+    if let outputs = step.outputs, let device = device as? any RowDevice {
+      for place in 1..<inputs.count { inputs[place] = try device.outputs(outputs, of: inputs[place]) }
+    }
     var following: [FollowingStep] = []
     for (op, other) in step.following {
       if let other { following.append(.init(op, try value(other))) } else { following.append(.init(op)) }

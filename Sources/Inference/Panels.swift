@@ -10,6 +10,8 @@ final class Panels: Sendable {
   /// `[panels][bytesPerPanel]`.
   private let codes: Buffer
   private let bytesPerPanel: Int
+  /// The first panel of these in the arrays.
+  private let first: Int
   /// Scales and zeros of integers, `[panels][groups, width]` in the encoding's type.
   private let scales, zeros: Buffer?
 
@@ -28,6 +30,7 @@ final class Panels: Sendable {
 
   init(_ tensor: Tensor, threads: Int) throws(Failure) {
     (rows, columns) = (tensor.rows, tensor.columns)
+    first = 0
     let (rows, columns, width) = (rows, columns, Panels.width)
     let count = Checked.ceilDivide(rows, width)
     func memory(_ size: Int) throws(Failure) -> Buffer {
@@ -87,6 +90,13 @@ final class Panels: Sendable {
     }
   }
 
+  /// Some outputs of others, the first of which starts a panel.
+  init(_ all: Panels, outputs: Range<Int>) {
+    (rows, columns, form) = (outputs.count, all.columns, all.form)
+    (codes, bytesPerPanel, scales, zeros) = (all.codes, all.bytesPerPanel, all.scales, all.zeros)
+    first = all.first + outputs.lowerBound / Panels.width
+  }
+
   // MARK: Panels
 
   /// Bytes of scratch that a thread needs to make a panel ready: for codes, scales, zeros, floats.
@@ -102,7 +112,7 @@ final class Panels: Sendable {
     }
   }
 
-  private func start(_ panel: Int) -> UnsafeMutableRawPointer { codes.start + panel * bytesPerPanel }
+  private func start(_ panel: Int) -> UnsafeMutableRawPointer { codes.start + (first + panel) * bytesPerPanel }
 
   /// A panel as floats `[columns, width]`.
   func floats(_ panel: Int, _ scratch: Scratch, _ thread: Int) -> UnsafePointer<Float> {
@@ -128,7 +138,7 @@ final class Panels: Sendable {
       guard let buffer else { return nil }
       let target = scratch.floats(piece, thread)
       integers.decodeScales(
-        buffer.start + panel * count * integers.scaleType.bits / 8,
+        buffer.start + (first + panel) * count * integers.scaleType.bits / 8,
         into: UnsafeMutableBufferPointer(start: target, count: count))
       return UnsafePointer(target)
     }

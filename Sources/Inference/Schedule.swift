@@ -9,6 +9,8 @@ struct Schedule: Sendable {
     var op: Op
     var inputs: [Graph.Source]
     var following: [(op: Op, other: Graph.Source?)] = []
+    /// Of a linear operation, the outputs that are computed; nil: all.
+    var outputs: Range<Int>?
     /// The node whose result the step gives.
     var node: Int
     /// Nodes whose results nobody needs after this step.
@@ -37,9 +39,11 @@ struct Schedule: Sendable {
   private(set) var segments: [Segment] = []
   private static let segmentBytes = 256 << 20
 
-  init(_ graph: Graph, of model: Model) throws(Failure) {
+  /// - Parameter splitsLinear: whether a linear operation of which only slices are read becomes one step for each slice, which other
+  ///   operations can then follow.
+  init(_ graph: Graph, of model: Model, splitsLinear: Bool) throws(Failure) {
     types = try model.types(of: graph)
-    steps = Schedule.steps(graph, types)
+    steps = Schedule.steps(graph, types, splitsLinear: splitsLinear)
     var lastReader: [Int: Int] = [:]
     for (index, step) in steps.enumerated() {
       for case .node(let node) in step.sources { lastReader[node] = index }
@@ -52,12 +56,18 @@ struct Schedule: Sendable {
     for index in segments.indices { segments[index].regions = regions(segments[index].steps, lastReader) }
   }
 
-  private static func steps(_ graph: Graph, _ types: [ValueType]) -> [Step] {
+  private static func steps(_ graph: Graph, _ types: [ValueType], splitsLinear: Bool) -> [Step] {
+    let split = splitsLinear ? Set(graph.nodes.indices.filter { isSplit($0, graph) }) : []
     var taken = Set<Int>()  // nodes that follow another
     var result: [Step] = []
-    for (index, node) in graph.nodes.enumerated() where !taken.contains(index) {
+    for (index, node) in graph.nodes.enumerated() where !taken.contains(index) && !split.contains(index) {
       var step = Step(op: node.op, inputs: node.inputs, node: index)
-      if case .linear = node.op {
+      if case .slice(let offset, let count) = node.op, case .node(let linear) = node.inputs[0], split.contains(linear) {
+        step.op = graph.nodes[linear].op
+        step.inputs = graph.nodes[linear].inputs
+        step.outputs = offset..<offset + count
+      }
+      if case .linear = step.op {
         while let (next, following) = follower(of: step.node, graph, types), taken.insert(next).inserted {
           step.following.append(following)
           step.node = next
@@ -66,6 +76,14 @@ struct Schedule: Sendable {
       result.append(step)
     }
     return Schedule.withLateSlices(result.sorted { $0.node < $1.node })
+  }
+
+  /// Whether only slices of a linear operation's result are read, at places where the kernels' panels start.
+  private static func isSplit(_ index: Int, _ graph: Graph) -> Bool {
+    guard case .linear = graph.nodes[index].op, index != graph.output else { return false }
+    return graph.readers(of: index).allSatisfy { reader in
+      if case .slice(let offset, _) = graph.nodes[reader].op { offset % Panels.width == 0 } else { false }
+    }
   }
 
   /// Slices just before what first reads them: at the end of a region, where they need no copy.

@@ -48,6 +48,17 @@ struct EmbedderTests {
     }
   }
 
+  @Test("what is there twice is computed once")
+  func whatIsThereTwiceIsComputedOnce() throws {
+    let profile = Profile()
+    let embedder = try Embedder(try EmbedderTests.model(), on: CPUDevice(), profile: profile)
+    let (a, b) = (EmbedderTests.lists[0] + [1], EmbedderTests.lists[1] + [2])
+    let vectors = try embedder.embed([a, b, a, a].map { Sample(ids: $0) })
+    #expect(profile.events.first { $0.name == "embedding" }?.rows == a.count + b.count)
+    for row in [2, 3] { #expect(vectors[row * 32..<(row + 1) * 32].elementsEqual(vectors[..<32])) }
+    #expect(try vectors[32..<64].elementsEqual(embedder.embed([Sample(ids: b)])))
+  }
+
   @Test("a token without a row is refused")
   func aTokenWithoutARowIsRefused() throws {
     let embedder = try Embedder(try EmbedderTests.model(), on: CPUDevice())

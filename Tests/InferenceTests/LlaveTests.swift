@@ -36,12 +36,34 @@ struct LlaveTests {
     let alone = try samples.flatMap { try embedder.embed([$0]) }
     let isSame = together.map(\.bitPattern) == alone.map(\.bitPattern)
     #expect(isSame && samples.count > 8)
-    let three = try Embedder(model, on: CPUDevice(threads: 3), prefix: prefix).embed(samples.reversed())
-    let isReversed = (0..<samples.count).allSatisfy { row in
-      let other = samples.count - 1 - row
-      return together[row * 64..<(row + 1) * 64].elementsEqual(three[other * 64..<(other + 1) * 64])
+  }
+
+  @Test("no bit depends on threads, batches or rows at a time", arguments: [nil, "8:channel", "8:g16", "4:g32"])
+  func noBitDependsOnHowTheWorkIsCut(_ choice: String?) throws {
+    var (model, prefix, samples) = try TinyLlave.samples()
+    var notes: [String] = []
+    if let choice {
+      let recipe = QuantizeRecipe(linear: try #require(WeightChoice(choice)), table: .keep, input: .int8)
+      try Pass.run(Pass.fusions + [.quantize(recipe)], on: &model, notes: &notes)
     }
-    #expect(isReversed)
+    let whole = try Embedder(model, on: CPUDevice(threads: 1, rowsAtATime: .max), prefix: prefix).embed(samples)
+    for (threads, rows) in [(1, 16), (2, 512), (3, 100), (8, 7)] {
+      let embedder = try Embedder(model, on: CPUDevice(threads: threads, rowsAtATime: rows), prefix: prefix)
+      for step in [1, 3, samples.count] {
+        var found: [Float] = []
+        for first in stride(from: 0, to: samples.count, by: step) {
+          found += try embedder.embed(Array(samples[first..<min(first + step, samples.count)]))
+        }
+        let isSame = found.map(\.bitPattern) == whole.map(\.bitPattern)
+        #expect(isSame, "\(choice ?? "float"), \(threads) threads, \(rows) rows, \(step) at a time")
+      }
+      let reversed = try embedder.embed(samples.reversed())
+      let isReversed = samples.indices.allSatisfy { row in
+        let other = samples.count - 1 - row
+        return whole[row * 64..<(row + 1) * 64].elementsEqual(reversed[other * 64..<(other + 1) * 64])
+      }
+      #expect(isReversed)
+    }
   }
 
   @Test("weights that come and go give the same bits as weights that stay")
