@@ -17,14 +17,16 @@ let package = Package(
     .target(name: "Formats", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Inputs", dependencies: ["Bytes", "Tensors", "CImages"]),
-    .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels", "COpenBLAS"]),
+    .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Fidelity", dependencies: ["Bytes", "Tensors", "CKernels"]),
+    .target(
+      name: "Calibration", dependencies: ["Bytes", "Tensors", "Passes", "Inference", "CKernels", "COpenBLAS"]),
     .executableTarget(
       name: "llvconv",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"]),
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"]),
     .target(
       name: "TestSupport",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"],
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"],
       path: "Tests/TestSupport"),
     .testTarget(name: "BytesTests", dependencies: ["TestSupport"]),
     .testTarget(name: "TensorsTests", dependencies: ["TestSupport"]),
@@ -33,6 +35,7 @@ let package = Package(
     .testTarget(name: "InputsTests", dependencies: ["TestSupport"]),
     .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
     .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "CalibrationTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),
   ],
   swiftLanguageModes: [.v6]

@@ -17,7 +17,7 @@ LLV_INLINE int is_infinite_half(uint16_t half) { return (half & 0x7FFF) == 0x7C0
 
 // w [8][n] to transposed [n], with the sums that every search needs.
 LLV_INLINE problem gather(const float *w, size_t n, v8 *target, v8 *least, v8 *most) {
-  problem p = {.w = target, .n = n};
+  problem p = {.w = target, .n = n, .mass = (float)n};
   p.sum = p.squares = splat(0), *least = splat(INFINITY), *most = splat(-INFINITY);
   for (size_t i = 0; i < n; i++) {
     v8 x = {w[i], w[n + i], w[2 * n + i], w[3 * n + i], w[4 * n + i], w[5 * n + i], w[6 * n + i], w[7 * n + i]};
@@ -248,7 +248,7 @@ LLV_INLINE void pack_q6_k(const float *w, v8 *scratch, uint8_t *to, llv_loss *lo
     v8 least, most;
     p[h] = gather(w + 128 * h, 16, scratch + 16 * h, &least, &most);
     p[h].low = -32, p[h].high = 31, p[h].affine = 0;
-    wanted[h] = search(&p[h], least, most).scale;
+    wanted[h] = search(&p[h], least, most, 0).scale;
     float far = lane_most(larger(wanted[h], -wanted[h]));
     reach = far > reach ? far : reach;
   }

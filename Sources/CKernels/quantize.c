@@ -64,10 +64,9 @@ LLV_INLINE void store_groups(const problem *p, v8 scale, v8 zero, size_t lanes, 
 LLV_INLINE void llv_quantize_groups_body(const float *w, size_t stride, size_t count, size_t n, int bits, int affine,
                                          float *scratch, uint8_t *codes, uint16_t *scales, uint16_t *zeros,
                                          size_t scale_stride, llv_loss *loss) {
-  problem p = {.w = (const v8 *)scratch, .n = n, .affine = affine};
-  // Eight signed bits leave out -128, so that a product of two codes fits sixteen with a sign.
-  p.low = affine ? 0.0f : bits == 8 ? -127.0f : -(float)(1 << (bits - 1));
-  p.high = affine ? (float)((1 << bits) - 1) : (float)((1 << (bits - 1)) - 1);
+  problem p = {.w = (const v8 *)scratch, .n = n, .mass = (float)n, .affine = affine};
+  p.low = lowest_code(bits, affine);
+  p.high = highest_code(bits, affine);
   for (size_t first = 0; first < count; first += 8) {
     size_t lanes = count - first < 8 ? count - first : 8;
     v8 least = splat(INFINITY), most = splat(-INFINITY);
@@ -83,16 +82,11 @@ LLV_INLINE void llv_quantize_groups_body(const float *w, size_t stride, size_t c
       p.sum += x;
       p.squares += x * x;
     }
-    fit best = search(&p, least, most);
+    fit best = search(&p, least, most, 0);
     v8 scale = splat(0), zero = splat(0);
     for (size_t j = 0; j < lanes; j++) {
-      float s = best.scale[j], z = best.zero[j];
-      if (affine && least[j] == most[j]) {
-        // One value: the zero takes its half-precision part, one step the rest.
-        z = llv_half_to_float(llv_half_from_float(most[j]));
-        s = most[j] - z;
-      }
-      uint16_t stored = llv_half_from_float(s), stored_zero = affine ? llv_half_from_float(z) : 0;
+      uint16_t stored, stored_zero;
+      stored_step(&best, j, least[j], most[j], affine, &stored, &stored_zero);
       int is_lost = affine ? least[j] != most[j] : least[j] != 0 || most[j] != 0;
       if ((stored & 0x7FFF) == 0x7C00 || (stored_zero & 0x7FFF) == 0x7C00) loss->overflowed++;
       if ((stored & 0x7FFF) == 0 && is_lost) loss->vanished++;

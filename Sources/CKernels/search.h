@@ -26,19 +26,22 @@ typedef struct { v8 scale, zero, error; } fit;
 typedef struct {
   const v8 *w;  // [n], transposed
   size_t n;
-  v8 sum, squares;
+  const float *importance;  // [n], of each element's squared error; null: all 1
+  float mass;  // sum of the importances
+  v8 sum, squares;  // of w and of its squares, weighted
   float low, high;  // range of codes
   int affine;
 } problem;
 
 // Codes for a starting step and zero, then the least-squares step and zero for those codes, and their error.
-LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero) {
+LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero, const int weighted) {
   v8 sq = splat(0), sqq = splat(0), sqw = splat(0);
   for (size_t i = 0; i < p->n; i++) {
     v8 q = clamp8(round8((p->w[i] - zero) * inverse), p->low, p->high);
-    sq += q;
-    sqq += q * q;
-    sqw += q * p->w[i];
+    v8 a = weighted ? q * splat(p->importance[i]) : q;
+    sq += a;
+    sqq += a * q;
+    sqw += a * p->w[i];
   }
   fit result;
   if (!p->affine) {
@@ -47,7 +50,7 @@ LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero) {
     result.error = p->squares - result.scale * sqw;
     return result;
   }
-  v8 n = splat((float)p->n), d = n * sqq - sq * sq;
+  v8 n = splat(p->mass), d = n * sqq - sq * sq;
   result.scale = choose(d > 0, (n * sqw - sq * p->sum) / choose(d > 0, d, splat(1)), splat(0));
   result.zero = (p->sum - result.scale * sq) / n;
   result.error = p->squares - result.scale * sqw - result.zero * p->sum;
@@ -64,23 +67,39 @@ LLV_INLINE void keep_better(fit *best, fit other) {
 LLV_INLINE v8 reciprocal(v8 x) { return choose(x != 0, splat(1) / choose(x != 0, x, splat(1)), splat(0)); }
 
 // The search: a grid of starting steps from the group's range, then two rounds of refitting from the best.
-LLV_INLINE fit search(const problem *p, v8 least, v8 most) {
+LLV_INLINE fit search(const problem *p, v8 least, v8 most, const int weighted) {
   float levels = p->high - p->low;
   fit best = {splat(0), splat(0), p->squares};
   if (p->affine) {
     v8 inverse = reciprocal(most - least);
     for (int k = 0; k < LLV_SEARCH_STEPS; k++)
-      keep_better(&best, refit(p, inverse * splat(levels + 0.4f * (float)(k - 7)), least));
+      keep_better(&best, refit(p, inverse * splat(levels + 0.4f * (float)(k - 7)), least, weighted));
   } else {
     v8 reach = larger(most, -least);
     // Where there is a code more on the negative side, the element of the largest magnitude takes it.
     v8 inverse = reciprocal(reach);
     if (p->low != -p->high) inverse = choose(most > -least, -inverse, inverse);
     for (int k = 0; k < LLV_SEARCH_STEPS; k++)
-      keep_better(&best, refit(p, inverse * splat(-p->low + 0.35f * (float)(k - 5)), splat(0)));
+      keep_better(&best, refit(p, inverse * splat(-p->low + 0.35f * (float)(k - 5)), splat(0), weighted));
   }
-  for (int k = 0; k < 2; k++) keep_better(&best, refit(p, reciprocal(best.scale), best.zero));
+  for (int k = 0; k < 2; k++) keep_better(&best, refit(p, reciprocal(best.scale), best.zero, weighted));
   return best;
 }
+
+// The step and the zero of lane j in half precision, as they are stored.
+LLV_INLINE void stored_step(const fit *best, size_t j, float least, float most, int affine, uint16_t *scale, uint16_t *zero) {
+  float s = best->scale[j], z = best->zero[j];
+  if (affine && least == most) {
+    // One value: the zero takes its half-precision part, one step the rest.
+    z = llv_half_to_float(llv_half_from_float(most));
+    s = most - z;
+  }
+  *scale = llv_half_from_float(s);
+  *zero = affine ? llv_half_from_float(z) : 0;
+}
+
+// Eight signed bits leave out -128, so that a product of two codes fits sixteen with a sign.
+LLV_INLINE float lowest_code(int bits, int affine) { return affine ? 0.0f : bits == 8 ? -127.0f : -(float)(1 << (bits - 1)); }
+LLV_INLINE float highest_code(int bits, int affine) { return (float)((1 << (affine ? bits : bits - 1)) - 1); }
 
 #endif

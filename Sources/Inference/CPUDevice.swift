@@ -10,6 +10,8 @@ public struct CPUDevice: RowDevice {
   public let name = "cpu"
   let threads: Int
   let turns = RotaryTurns()
+  /// The instruction set that the kernels use, for people.
+  public static var instructions: String { String(cString: llv_cpu_name()) }
   /// What lies between two linear operations then stays in the caches.
   public let rowsAtATime: Int
 

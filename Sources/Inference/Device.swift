@@ -52,3 +52,9 @@ public struct DeviceBuffer: Sendable {
   public let rows, columns: Int
   let storage: any AnyObject & Sendable
 }
+
+/// Somebody who is shown the inputs of linear operations as a model runs.
+public protocol LinearObserver: Sendable {
+  /// - Parameter values: `[rows, columns]`, what is multiplied with the weight called `weight`.
+  func sees(_ weight: TensorName, _ values: [Float], rows: Int, columns: Int) throws(Failure)
+}

@@ -19,9 +19,10 @@ public struct Embedder: Sendable {
   ///   - prefix: what a prompt puts before every sample; used where the model allows it (causal, last token pooled).
   ///   - memory: bytes of weights that may be kept; a model with more runs layer by layer from its file.
   ///   - profile: what is told of every operation.
+  ///   - observer: who is shown the inputs of linear operations.
   public init(
     _ model: Model, on device: any Device, prefix: [Int32] = [], memory: Int = Embedder.defaultMemory,
-    profile: Profile? = nil
+    profile: Profile? = nil, observer: (any LinearObserver)? = nil
   ) throws(Failure) {
     self.device = device
     configuration = model.configuration
@@ -31,7 +32,9 @@ public struct Embedder: Sendable {
     self.isResident = isResident
     func runner(_ name: String) throws(Failure) -> GraphRunner? {
       guard let graph = model.graph(name) else { return nil }
-      return try GraphRunner(graph, of: model, on: device, isResident: isResident, profile: profile)
+      return try GraphRunner(
+        graph, of: model, on: device, isResident: isResident, profile: profile,
+        observer: observer)
     }
     (vision, projector, text) = (try runner("vision"), try runner("projector"), try runner("text"))
     guard text != nil || vision != nil else {

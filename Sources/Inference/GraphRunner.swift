@@ -9,6 +9,7 @@ struct GraphRunner: Sendable {
   private let device: any Device
   private let schedule: Schedule
   private let profile: Profile?
+  private let observer: (any LinearObserver)?
   /// All weights, where they are kept.
   private let resident: [TensorName: DeviceBuffer]?
 
@@ -19,12 +20,14 @@ struct GraphRunner: Sendable {
   }
 
   init(
-    _ graph: Graph, of model: Model, on device: any Device, isResident: Bool, profile: Profile?
+    _ graph: Graph, of model: Model, on device: any Device, isResident: Bool, profile: Profile? = nil,
+    observer: (any LinearObserver)? = nil
   ) throws(Failure) {
     self.graph = graph
     self.model = model
     self.device = device
     self.profile = profile
+    self.observer = observer
     schedule = try Schedule(graph, of: model, splitsLinear: device is any RowDevice)
     resident = isResident ? try GraphRunner.upload(graph.nodes, of: model, to: device) { _ in true } : nil
   }
@@ -163,6 +166,11 @@ struct GraphRunner: Sendable {
   ) throws(Failure) -> DeviceBuffer {
     var inputs: [DeviceBuffer] = []
     for source in step.inputs { inputs.append(try value(source)) }
+    // Steps for other outputs of the same weight have the same input.
+    if let observer, case .linear = step.op, case .tensor(let name) = step.inputs[1], step.outputs?.lowerBound ?? 0 == 0
+    {
+      try observer.sees(name, try device.download(inputs[0]), rows: inputs[0].rows, columns: inputs[0].columns)
+    }
     if let outputs = step.outputs, let device = device as? any RowDevice {
       for place in 1..<inputs.count { inputs[place] = try device.outputs(outputs, of: inputs[place]) }
     }

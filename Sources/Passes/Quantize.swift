@@ -86,8 +86,12 @@ extension Pass {
 
   /// Replaces weights of linear operations and token tables by grouped integers, each group's step found by search.
   ///
+  /// - Parameter better: how some weights are quantized instead; nil for those that are searched.
   /// - Throws: `usage` for a pattern that matches nothing.
-  public static func quantize(_ recipe: QuantizeRecipe) -> Pass {
+  public static func quantize(
+    _ recipe: QuantizeRecipe,
+    by better: @escaping @Sendable (Tensor, GroupedInteger) throws(Failure) -> Tensor.Computation? = { _, _ in nil }
+  ) -> Pass {
     Pass("quantize") { (model, notes) throws(Failure) in
       var weights: [TensorName: WeightChoice] = [:]
       for (_, graph) in model.graphs {
@@ -122,7 +126,13 @@ extension Pass {
         guard let integers = GroupedInteger(bits: bits, groupSize: size, isAffine: isAffine) else {
           throw Failure(.internal, "no encoding for \(choice.text)")
         }
-        model.set(quantized(tensor, integers))
+        let computation =
+          try better(tensor, integers)
+          ?? Tensor.Computation { (threads) throws(Failure) in
+            try GroupQuantizer(tensor, integers).run(threads: threads)
+          }
+        model.set(
+          Tensor(tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation)))
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
@@ -156,13 +166,5 @@ extension Pass {
   private static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
     if case .node(let below) = node.inputs[0], case .rescale = graph.nodes[below].op { return true }
     return node.inputs[0] == .input(.pixels)
-  }
-
-  /// The tensor as grouped integers, computed when somebody asks.
-  private static func quantized(_ tensor: Tensor, _ integers: GroupedInteger) -> Tensor {
-    let computation = Tensor.Computation { (threads) throws(Failure) in
-      try GroupQuantizer(tensor, integers).run(threads: threads)
-    }
-    return Tensor(tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation))
   }
 }

@@ -37,8 +37,14 @@ struct LoadedModel: Sendable {
     }
   }
 
-  /// - Parameter timeline: what is told of every operation.
-  init(_ path: String, _ options: Options, timeline: Profile? = nil) throws(Failure) {
+  /// - Parameters:
+  ///   - passes: what is done to the model before it runs.
+  ///   - timeline: what is told of every operation.
+  ///   - observer: who is shown the inputs of linear operations, of all tokens.
+  init(
+    _ path: String, _ options: Options, passes given: [Pass] = [], timeline: Profile? = nil,
+    observer: (any LinearObserver)? = nil
+  ) throws(Failure) {
     contents = try Container.open(path)
     threads = options.threads
     do throws(Failure) {
@@ -54,11 +60,11 @@ struct LoadedModel: Sendable {
         model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling,
         profile: options.profile)
       var notes: [String] = []
-      let passes: [Pass] = options.profile == .llamaCpp ? [.tanhProjector, .poolEarly] : [.poolEarly]
-      try Pass.run(passes, on: &model, notes: &notes)
+      let profile: [Pass] = options.profile == .llamaCpp ? [.tanhProjector] : []
+      try Pass.run(given + profile + (observer == nil ? [.poolEarly] : []), on: &model, notes: &notes)
       embedder = try Embedder(
         model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory,
-        profile: timeline)
+        profile: timeline, observer: observer)
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }

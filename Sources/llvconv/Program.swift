@@ -5,7 +5,8 @@ import Glibc
 enum Program {
   static let version = "0.1.0"
   static let commands = [
-    importCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand, inspectCommand,
+    importCommand, measureCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand,
+    inspectCommand,
     diffCommand, hashCommand, benchCommand,
   ]
 

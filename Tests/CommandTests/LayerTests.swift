@@ -9,8 +9,9 @@ struct LayerTests {
     "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"],
     "Formats": ["Bytes", "Tensors", "CKernels"],
     "Passes": ["Bytes", "Tensors", "CKernels"], "CImages": [], "Inputs": ["Bytes", "Tensors", "CImages"],
-    "Inference": ["Bytes", "Tensors", "CKernels", "COpenBLAS"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
-    "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity"],
+    "Inference": ["Bytes", "Tensors", "CKernels"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
+    "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "CKernels", "COpenBLAS"],
+    "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"],
   ]
   static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]
 

@@ -70,6 +70,19 @@ void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, u
 // Index of the first NaN or infinity, `count` when there is none.
 size_t llv_first_nonfinite(const float *x, size_t count);
 
+// gptq.c ------------------------------------------------------------------------------------------------------------
+
+// The step and zero of one group of n columns for `count` rows, as `llv_quantize_groups` searches them, with each squared error
+// weighted by its column's importance (> 0) [n]; values of half precision, `scale_stride` apart. scratch: [8 n], aligned to 32 bytes.
+void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, const float *importance,
+                      float *scratch, float *scales, float *zeros, size_t scale_stride);
+// GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become codes under
+// their row's step and zero; the error over the diagonal of `factor`, the upper Cholesky factor of the inverse Hessian from these
+// columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors` for those beyond. w is changed.
+void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow,
+                      int bits, int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
+                      size_t code_stride, float *errors, size_t error_stride);
+
 // ggml_unpack.c, ggml_pack.c ----------------------------------------------------------------------------------------
 
 // ggml's numbers of the block types that are read.

@@ -1,5 +1,4 @@
 import Bytes
-import CKernels
 import Glibc
 import Inference
 import Inputs
@@ -141,7 +140,7 @@ private struct BenchResult {
       tokens > 0 ? "\(tokens) tokens" : nil, images > 0 ? "\(images) pictures (\(views) views)" : nil,
     ].compactMap { $0 }
     return "\(model): \(samples.count) inputs, \(what.joined(separator: ", ")); "
-      + "\(threads) threads, \(String(cString: llv_cpu_name()))"
+      + "\(threads) threads, \(CPUDevice.instructions)"
   }
 
   /// Operations of one kind together, the longest first.
@@ -206,7 +205,7 @@ private struct BenchResult {
 
   var json: JSONText {
     .object([
-      ("model", .string(model)), ("threads", .int(threads)), ("instructions", .string(String(cString: llv_cpu_name()))),
+      ("model", .string(model)), ("threads", .int(threads)), ("instructions", .string(CPUDevice.instructions)),
       ("inputs", .int(samples.count)), ("tokens", .int(tokens)), ("images", .int(images)), ("views", .int(views)),
       ("loadSeconds", .number(loaded)), ("seconds", .number(median)), ("runs", .array(seconds.map { .number($0) })),
       ("tokensPerSecond", .number(Double(tokens) / median)), ("imagesPerSecond", .number(Double(images) / median)),

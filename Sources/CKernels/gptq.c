@@ -1,0 +1,64 @@
+#include "search.h"
+
+#include <math.h>
+
+LLV_INLINE void llv_search_steps_body(const float *w, size_t stride, size_t count, size_t n, int bits, int affine,
+                                      const float *importance, float *scratch, float *scales, float *zeros,
+                                      size_t scale_stride) {
+  problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = affine};
+  p.low = lowest_code(bits, affine);
+  p.high = highest_code(bits, affine);
+  for (size_t i = 0; i < n; i++) p.mass += importance[i];
+  for (size_t first = 0; first < count; first += 8) {
+    size_t lanes = count - first < 8 ? count - first : 8;
+    v8 least = splat(INFINITY), most = splat(-INFINITY);
+    p.sum = splat(0), p.squares = splat(0);
+    const float *row[8];  // lanes without a row repeat the last one
+    for (size_t j = 0; j < 8; j++) row[j] = w + (first + (j < lanes ? j : lanes - 1)) * stride;
+    for (size_t i = 0; i < n; i++) {
+      v8 x = {row[0][i], row[1][i], row[2][i], row[3][i], row[4][i], row[5][i], row[6][i], row[7][i]};
+      ((v8 *)scratch)[i] = x;
+      least = smaller(least, x);
+      most = larger(most, x);
+      v8 weighted = x * splat(importance[i]);
+      p.sum += weighted;
+      p.squares += weighted * x;
+    }
+    fit best = search(&p, least, most, 1);
+    for (size_t j = 0; j < lanes; j++) {
+      uint16_t scale, zero;
+      stored_step(&best, j, least[j], most[j], affine, &scale, &zero);
+      scales[(first + j) * scale_stride] = llv_half_to_float(scale);
+      zeros[(first + j) * scale_stride] = llv_half_to_float(zero);
+    }
+  }
+}
+LLV_DISPATCH(llv_search_steps,
+             (const float *w, size_t stride, size_t count, size_t n, int bits, int affine, const float *importance,
+              float *scratch, float *scales, float *zeros, size_t scale_stride),
+             (w, stride, count, n, bits, affine, importance, scratch, scales, zeros, scale_stride))
+
+LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride,
+                                      size_t follow, int bits, int affine, const float *scales, const float *zeros,
+                                      size_t scale_stride, uint8_t *codes, size_t code_stride, float *errors,
+                                      size_t error_stride) {
+  float low = lowest_code(bits, affine), high = highest_code(bits, affine);
+  for (size_t r = 0; r < rows; r++) {
+    float *row = w + r * stride, scale = scales[r * scale_stride], zero = affine ? zeros[r * scale_stride] : 0;
+    for (size_t i = 0; i < n; i++) {
+      const float *u = factor + i * factor_stride + i;
+      float q = scale != 0 ? rintf((row[i] - zero) / scale) : 0;
+      q = q < low ? low : q > high ? high : q;
+      codes[r * code_stride + i] = (uint8_t)(int)q;
+      float error = (row[i] - (q * scale + zero)) / u[0];
+      errors[r * error_stride + i] = error;
+      for (size_t k = 1; k < follow - i; k++) row[i + k] = fmaf(-error, u[k], row[i + k]);
+    }
+  }
+}
+LLV_DISPATCH(llv_gptq_columns,
+             (float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow, int bits,
+              int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes, size_t code_stride,
+              float *errors, size_t error_stride),
+             (w, stride, rows, n, factor, factor_stride, follow, bits, affine, scales, zeros, scale_stride, codes, code_stride,
+              errors, error_stride))

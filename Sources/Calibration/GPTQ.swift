@@ -1,0 +1,159 @@
+import Bytes
+import CKernels
+import COpenBLAS
+import Synchronization
+import Tensors
+
+/// GPTQ (Frantar et al. 2023, arXiv 2210.17323): a weight's columns become integers one after the other, and what rounding one of
+/// them loses is made up for in those that follow, by the second moments of the input. Groups stay in their natural order; a group's
+/// step is searched when its turn comes, each squared error weighted by what it will cost then (`1 / U[j, j]²`).
+public struct GPTQ: Sendable {
+  /// What is added to the diagonal, relative to its mean.
+  static let damping = 0.01
+  private static let columnsAtATime = 128
+
+  private let tensor: Tensor
+  private let integers: GroupedInteger
+  private let moments: Tensor
+
+  /// - Parameter moments: `[columns, block]`, as `SecondMoments` makes them.
+  /// - Throws: `malformed` when they are not of this weight's inputs.
+  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor) throws(Failure) {
+    guard moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)], moments.encoding == .plain(.F32)
+    else {
+      throw Failure(
+        .malformed, "second moments of \(moments.shape) for a weight of \(tensor.columns) columns",
+        thing: "tensor \(tensor.name.quoted)")
+    }
+    self.tensor = tensor
+    self.integers = integers
+    self.moments = moments
+  }
+
+  public func run(threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
+    guard let layout = integers.layout(tensor.shape) else {
+      throw Failure(.internal, "shape \(tensor.shape) does not fit \(integers.text)")
+    }
+    let weights = try tensor.floats(threads: threads)
+    let (columns, count) = (layout.columns, layout.rows * layout.columns)
+    let bad = llv_first_nonfinite(weights.pointer, count)
+    guard bad == count else {
+      throw Failure(
+        .malformed, "holds \(weights.pointer[bad]) at [\(bad / columns), \(bad % columns)]; cannot be quantized")
+    }
+    let factors = try factors(threads: threads)
+    let importance = try Buffer(count: columns * 4)
+    let block = moments.columns
+    for column in 0..<columns {
+      let diagonal = factors.pointer[column * block + column % block]
+      importance.pointer[column] = 1 / (diagonal * diagonal)
+    }
+    let writer = try GroupedWriter(integers, layout)
+    let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
+    openblas_set_num_threads(1)
+    try writer.forEachSpan(threads: threads) { (rows, part) throws(Failure) in
+      let original = weights.pointer + rows.lowerBound * columns
+      let w = try Buffer(count: rows.count * columns * 4)
+      w.pointer.update(from: original, count: rows.count * columns)
+      try quantize(w.pointer, rows.count, layout, factors.pointer, importance.pointer, part)
+      let loss = loss(original, rows.count, layout, part)
+      losses.withLock { $0.append((rows.lowerBound, loss)) }
+    }
+    let ordered = losses.withLock { $0.sorted { $0.row < $1.row }.map(\.loss) }
+    return (writer.result, try TensorLoss(ordered))
+  }
+
+  /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns, block]`.
+  private func factors(threads: Int) throws(Failure) -> Buffer {
+    let source = try moments.load(threads: threads)
+    let (columns, block) = (moments.rows, moments.columns)
+    let result = try Buffer(count: columns * block * 4)
+    result.clear()
+    for first in stride(from: 0, to: columns, by: block) {
+      let size = min(block, columns - first)
+      let matrix = try Buffer(count: size * size * 8)
+      try matrix.with(Double.self) { (a) throws(Failure) in
+        var mean = 0.0
+        for row in 0..<size {
+          for column in 0..<size { a[row * size + column] = Double(source.pointer[(first + row) * block + column]) }
+          mean += a[row * size + row] / Double(size)
+        }
+        // A column that no input reaches may become anything.
+        let least = mean > 0 ? mean * GPTQ.damping : 1
+        for row in 0..<size { a[row * size + row] += least }
+        var (n, info) = (Int32(size), Int32(0))
+        dpotrf_("U", &n, a.baseAddress, &n, &info)
+        if info == 0 { dpotri_("U", &n, a.baseAddress, &n, &info) }
+        if info == 0 { dpotrf_("U", &n, a.baseAddress, &n, &info) }
+        guard info == 0, a.allSatisfy(\.isFinite) else {
+          throw Failure(.malformed, "second moments are not those of any inputs", thing: "tensor \(tensor.name.quoted)")
+        }
+        for row in 0..<size {
+          for column in row..<size { result.pointer[(first + row) * block + column] = Float(a[row + column * size]) }
+        }
+      }
+    }
+    return result
+  }
+
+  private func quantize(
+    _ w: UnsafeMutablePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout,
+    _ factors: UnsafeMutablePointer<Float>, _ importance: UnsafeMutablePointer<Float>, _ part: GroupedWriter.Part
+  ) throws(Failure) {
+    let (columns, group, block) = (layout.columns, integers.groupSize, moments.columns)
+    let (bits, isAffine) = (Int32(integers.bits), Int32(integers.isAffine ? 1 : 0))
+    let step = GPTQ.columnsAtATime
+    let errors = try Buffer(count: rows * step * 4)
+    let scratch = try Buffer(count: 8 * group * 4)
+    for first in stride(from: 0, to: columns, by: block) {
+      let end = min(columns, first + block)
+      for start in stride(from: first, to: end, by: step) {
+        let stop = min(end, start + step)
+        var column = start
+        while column < stop {
+          let place = column / group
+          let next = min(stop, (place + 1) * group)
+          if column % group == 0 {
+            llv_search_steps(
+              w + column, columns, rows, min(group, columns - column), bits, isAffine, importance + column,
+              scratch.pointer, part.scales + place, part.zeros + place, layout.groups)
+          }
+          llv_gptq_columns(
+            w + column, columns, rows, next - column, factors + (column * block + column - first), block, stop - column,
+            bits, isAffine, part.scales + place, part.zeros + place, layout.groups, part.codes + column, columns,
+            errors.pointer + (column - start), step)
+          column = next
+        }
+        guard stop < end else { continue }
+        cblas_sgemm(
+          CblasRowMajor, CblasNoTrans, CblasNoTrans, Int32(rows), Int32(end - stop), Int32(stop - start), -1,
+          errors.pointer, Int32(step), factors + (start * block + stop - first), Int32(block), 1, w + stop,
+          Int32(columns))
+      }
+    }
+  }
+
+  private func loss(
+    _ original: UnsafePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout, _ part: GroupedWriter.Part
+  ) -> llv_loss {
+    var loss = llv_loss()
+    for row in 0..<rows {
+      for column in 0..<layout.columns {
+        let (at, group) = (row * layout.columns + column, row * layout.groups + column / integers.groupSize)
+        let code = part.codes[at]
+        let value = Float(integers.isAffine ? Int(code) : Int(Int8(bitPattern: code))) * part.scales[group]
+        let difference = Double(original[at] - (integers.isAffine ? value + part.zeros[group] : value))
+        loss.error += difference * difference
+        loss.largest = max(loss.largest, abs(difference))
+        loss.squares += Double(original[at]) * Double(original[at])
+      }
+      for group in 0..<layout.groups where !part.scales[row * layout.groups + group].isFinite { loss.overflowed += 1 }
+    }
+    return loss
+  }
+}
+
+extension Buffer {
+  /// The memory as floats, while this buffer lives.
+  fileprivate var pointer: UnsafeMutablePointer<Float> { start.assumingMemoryBound(to: Float.self) }
+}

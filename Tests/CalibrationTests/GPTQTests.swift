@@ -1,0 +1,117 @@
+import Bytes
+import Calibration
+import Tensors
+import TestSupport
+import Testing
+
+struct GPTQTests {
+  /// Inputs whose columns go together, so that errors can make up for each other.
+  static func inputs(_ rows: Int, _ columns: Int, _ random: inout Random) -> [Float] {
+    var values: [Float] = []
+    for _ in 0..<rows {
+      let common = random.normal()
+      for column in 0..<columns { values.append(common + (column % 7 == 0 ? 3 : 0.5) * random.normal()) }
+    }
+    return values
+  }
+
+  static func decoded(_ buffer: Buffer, _ integers: GroupedInteger, _ shape: [Int]) throws -> [Float] {
+    let tensor = Tensor("w", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(buffer)))
+    return try tensor.floats().array(of: Float.self)
+  }
+
+  @Test("second moments are those of the inputs, whatever the threads")
+  func secondMomentsAreThoseOfTheInputs() throws {
+    var random = Random(seed: 3)
+    let (rows, columns) = (50, 300)
+    let (first, second) = (GPTQTests.inputs(rows, columns, &random), GPTQTests.inputs(rows, columns, &random))
+    var found: [[Float]] = []
+    for threads in [1, 3] {
+      let moments = SecondMoments(threads: threads)
+      for values in [first, second] { try moments.sees("w", values, rows: rows, columns: columns) }
+      let tensor = try #require(try moments.tensors().first)
+      #expect(tensor.shape == [columns, columns])
+      found.append(try tensor.floats().array(of: Float.self))
+    }
+    #expect(found[0] == found[1])
+    let all = first + second
+    for (a, b) in [(0, 0), (3, 299), (299, 3), (256, 255), (17, 280)] {
+      let exact = (0..<2 * rows).reduce(0.0) { $0 + Double(all[$1 * columns + a]) * Double(all[$1 * columns + b]) }
+      #expect(abs(Double(found[0][a * columns + b]) - exact / Double(2 * rows)) < 1e-4)
+    }
+  }
+
+  @Test("wide inputs are kept in blocks of equal width")
+  func wideInputsAreKeptInBlocks() {
+    #expect(SecondMoments.block(896) == 896)
+    #expect(SecondMoments.block(2_560) == 2_560)
+    #expect(SecondMoments.block(4_864) == 2_432)
+    #expect(SecondMoments.block(18_944) == 2_432)
+  }
+
+  @Test("what a product loses is less than rounding loses", arguments: ["4 32 a", "4 64 s", "8 96 s", "4 96 a"])
+  func whatAProductLosesIsLess(_ what: String) throws {
+    let parts = what.split(separator: " ")
+    let (bits, group) = (try #require(Int(parts[0])), try #require(Int(parts[1])))
+    let integers = try #require(GroupedInteger(bits: bits, groupSize: group, isAffine: parts[2] == "a"))
+    var random = Random(seed: 5)
+    let (rows, columns, outputs) = (400, 192, 40)
+    let x = GPTQTests.inputs(rows, columns, &random)
+    let w = (0..<outputs * columns).map { _ in random.normal() }
+    let tensor = try Tensor("w", floats: w, shape: [outputs, columns])
+    let moments = SecondMoments(threads: 2)
+    try moments.sees("w", x, rows: rows, columns: columns)
+    let gptq = try GPTQ(tensor, integers, moments: try #require(try moments.tensors().first))
+    let (bytes, loss) = try gptq.run(threads: 2)
+    #expect(try gptq.run(threads: 1).0.array(of: UInt8.self) == bytes.array(of: UInt8.self))
+    let found = try GPTQTests.decoded(bytes, integers, [outputs, columns])
+
+    /// The same error without compensation: nearest codes under the same scales.
+    var plain = [Float](repeating: 0, count: w.count)
+    let layout = try #require(integers.layout([outputs, columns]))
+    let raw = bytes.array(of: UInt8.self)
+    func half(_ at: Int) -> Float { Float(Float16(bitPattern: UInt16(raw[at]) | UInt16(raw[at + 1]) << 8)) }
+    for row in 0..<outputs {
+      for column in 0..<columns {
+        let place = (row * layout.groups + column / group) * 2
+        let (scale, zero) = (half(layout.scalesAt + place), integers.isAffine ? half(layout.zerosAt + place) : 0)
+        let low: Float = integers.isAffine ? 0 : bits == 8 ? -127 : -8
+        let high: Float = integers.isAffine ? Float(1 << bits) - 1 : bits == 8 ? 127 : 7
+        let code = min(high, max(low, ((w[row * columns + column] - zero) / scale).rounded()))
+        plain[row * columns + column] = code * scale + zero
+      }
+    }
+    func error(_ other: [Float]) -> Double {
+      var sum = 0.0
+      for token in 0..<rows {
+        for output in 0..<outputs {
+          var y = 0.0
+          for column in 0..<columns {
+            y +=
+              Double(x[token * columns + column])
+              * Double(w[output * columns + column] - other[output * columns + column])
+          }
+          sum += y * y
+        }
+      }
+      return sum
+    }
+    #expect(error(found) < 0.6 * error(plain), "\(error(found)), \(error(plain))")
+    #expect(try #require(loss).relativeError > 0)
+  }
+
+  @Test("moments of other inputs are refused")
+  func momentsOfOtherInputsAreRefused() throws {
+    let integers = try #require(GroupedInteger(bits: 4, groupSize: 8, isAffine: true))
+    let tensor = try Tensor("w", floats: [Float](repeating: 1, count: 32), shape: [2, 16])
+    let other = try Tensor("w", floats: [Float](repeating: 1, count: 64), shape: [8, 8])
+    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other) }
+    // A matrix that no inputs have: an entry off the diagonal larger than both on it.
+    var odd = [Float](repeating: 0, count: 256)
+    for i in 0..<16 { odd[i * 17] = 1 }
+    odd[1] = 5
+    odd[16] = 5
+    let gptq = try GPTQ(tensor, integers, moments: try Tensor("w", floats: odd, shape: [16, 16]))
+    #expect(throws: Failure.self) { _ = try gptq.run(threads: 1) }
+  }
+}
