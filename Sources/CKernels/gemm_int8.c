@@ -233,47 +233,49 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
 // most 255 it is exact as long as the magnitudes of the two weights add up to 128 or less; where they do not, which is rare when a
 // scale serves many weights, both are halved, and what is missing comes as one more block.
 typedef struct split {
-  int8_t *codes, *more;  // blocks [LLV_PANEL, 4]: of all places; of what is missing
-  uint32_t *place, *end;  // first place of each block of `more`; for each group, how many blocks there are up to its end
+  int8_t *codes;  // blocks [LLV_PANEL, 4] of all places
   int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
+  // For each half of the outputs: what is missing, blocks [LLV_PANEL / 2, 4]; the first place of each; for each group, how many
+  // blocks there are up to its end.
+  struct { int8_t *codes; uint32_t *place, *end; } more[2];
 } split;
 
 LLV_AVX2 static split split_avx2(const product *p, void *working) {
   size_t size = 4 * LLV_PANEL, blocks = p->places / 4;
   split s = {.starts = working};
-  s.end = (uint32_t *)(s.starts + p->groups * LLV_PANEL);
-  s.place = s.end + p->groups;
-  s.codes = (int8_t *)(s.place + blocks);
-  s.more = s.codes + blocks * size;
+  uint32_t *numbers = (uint32_t *)(s.starts + p->groups * LLV_PANEL);
+  for (int half = 0; half < 2; half++, numbers += p->groups + blocks) s.more[half].end = numbers, s.more[half].place = numbers + p->groups;
+  s.codes = (int8_t *)numbers;
+  for (int half = 0; half < 2; half++) s.more[half].codes = s.codes + blocks * size + (size_t)half * blocks * size / 2;
   const __m256i ones = _mm256_set1_epi8(1), wide = _mm256_set1_epi16(1), most = _mm256_set1_epi16(128);
   const uint8_t *from = p->panel;
   int8_t *to = s.codes;
-  uint32_t count = 0;
+  uint32_t count[2] = {0, 0};
   for (size_t g = 0, first = 0, place = 0; first < p->columns; g++, first += p->group) {
     __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     size_t end = place + places_of(least(p->columns - first, p->group));
-    for (; place < end; place += 4, from += size, to += size) {
-      int needs = 0;
-      for (int half = 0; half < 2; half++) {
-        __m256i w = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(from + 32 * half)), _mm256_set1_epi8(-128));
+    for (; place < end; place += 4)
+      for (int half = 0; half < 2; half++, from += 32, to += 32) {
+        __m256i w = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)from), _mm256_set1_epi8(-128));
         sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(_mm256_maddubs_epi16(ones, w), wide));
         // |w0| + |w1| as unsigned bytes times 1.
-        __m256i both = _mm256_maddubs_epi16(_mm256_abs_epi8(w), ones);
-        needs |= _mm256_movemask_epi8(_mm256_cmpgt_epi16(both, most));
-        _mm256_storeu_si256((__m256i *)(to + 32 * half), w);
+        __m256i large = _mm256_cmpgt_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), ones), most);
+        if (_mm256_movemask_epi8(large)) {
+          // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again.
+          __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), w);
+          __m256i size8 = _mm256_and_si256(_mm256_srli_epi16(_mm256_abs_epi8(w), 1), _mm256_set1_epi8(127));
+          __m256i part = _mm256_and_si256(_mm256_sub_epi8(_mm256_xor_si256(size8, sign), sign), large);
+          uint32_t at = count[half]++;
+          _mm256_storeu_si256((__m256i *)(s.more[half].codes + at * 32), part);
+          s.more[half].place[at] = (uint32_t)place;
+          w = _mm256_sub_epi8(w, part);
+        }
+        _mm256_storeu_si256((__m256i *)to, w);
       }
-      if (!needs) continue;
-      int8_t *more = s.more + count * size;
-      for (size_t i = 0; i < size; i += 2) {
-        int a = to[i], b = to[i + 1], is_large = (a < 0 ? -a : a) + (b < 0 ? -b : b) > 128;
-        more[i] = (int8_t)(is_large ? a - a / 2 : 0), more[i + 1] = (int8_t)(is_large ? b - b / 2 : 0);
-        to[i] = (int8_t)(a - more[i]), to[i + 1] = (int8_t)(b - more[i + 1]);
-      }
-      s.place[count++] = (uint32_t)place;
-    }
-    s.end[g] = count;
-    for (int half = 0; half < 2; half++)
+    for (int half = 0; half < 2; half++) {
+      s.more[half].end[g] = count[half];
       _mm256_storeu_si256((__m256i *)(s.starts + g * LLV_PANEL + 8 * half), _mm256_mullo_epi32(sum[half], _mm256_set1_epi32(-128)));
+    }
   }
   return s;
 }
@@ -305,8 +307,17 @@ LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, co
         sum[r][half] = _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(s->starts + g * LLV_PANEL + 8 * half)));
     }
     for (; place < end; place += 4, block += 4 * LLV_PANEL) add_bytes_avx2(rows, x + place, p->places, block, sum);
-    for (uint32_t i = g > 0 ? s->end[g - 1] : 0; i < s->end[g]; i++)
-      add_bytes_avx2(rows, x + s->place[i], p->places, s->more + i * 4 * LLV_PANEL, sum);
+    const __m256i ones = _mm256_set1_epi16(1);
+#pragma clang loop unroll(full)
+    for (int half = 0; half < 2; half++)
+      for (uint32_t i = g > 0 ? s->more[half].end[g - 1] : 0; i < s->more[half].end[g]; i++) {
+        __m256i w = _mm256_loadu_si256((const __m256i *)(s->more[half].codes + i * 32));
+        const uint8_t *at = x + s->more[half].place[i];
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < rows; r++)
+          sum[r][half] = _mm256_add_epi32(
+              sum[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(four_codes_avx2(at + r * p->places), w), ones));
+      }
 #pragma clang loop unroll(full)
     for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
   }
@@ -495,7 +506,7 @@ LLV_TILES(bytes_neon, LLV_DOT, 4)
 // Enough for any of them: codes of a byte each, and what AVX2 wants of 8-bit weights.
 size_t llv_int8_working(size_t columns, size_t group) {
   size_t places = llv_places(columns, group), groups = (columns + group - 1) / group;
-  return 2 * LLV_PANEL * (places + 8) + places + 4 * groups * (LLV_PANEL + 1) + 64;
+  return 2 * LLV_PANEL * (places + 8) + 2 * places + 4 * groups * (LLV_PANEL + 2) + 64;
 }
 
 static void products_plain(const product *p, size_t m, const llv_output *out) {
