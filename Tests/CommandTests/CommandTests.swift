@@ -126,7 +126,7 @@ struct CommandTests {
   func helpSaysHowForTheProgramAndEveryCommand() throws {
     let help = try ProgramRun(["--help"])
     #expect(help.status == 0)
-    for command in ["import", "quantize", "verify", "embed", "inspect"] {
+    for command in ["import", "measure", "quantize", "verify", "embed", "inspect", "bench"] {
       #expect(help.output.contains("  \(command)"))
       let own = try ProgramRun([command, "--help"])
       #expect(own.status == 0 && own.output.contains("USAGE: llvconv \(command)") && own.output.contains("OPTIONS"))

@@ -9,7 +9,7 @@ let benchCommand = Command(
   abstract: "Measures how fast a model embeds, and how near that is to what the processor can do.",
   positionals: ["MODEL.llv"],
   options: [
-    .init("--tokens", "N", "tokens of each input (default 128; 0 for pictures alone)"),
+    .init("--tokens", "N", "tokens of each input (default 128, or as many as the model takes; 0 for pictures alone)"),
     .init("--batch", "N", "inputs that are embedded together (default 32; with pictures 1)"),
     .init("--images", "N", "pictures in each input (default 0; 1 for a model of pictures alone)"),
     .init("--image-size", "WxH", "pixels of each picture (default: one view of the model)"),
@@ -79,7 +79,7 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
   }
   let hasText = model.contents.model.graph("text") != nil
   let images = try arguments.integer("--images", in: 0...64) ?? (hasText ? 0 : 1)
-  let tokens = try arguments.integer("--tokens", in: 0...model.builder.maximumTokens) ?? (hasText ? 128 : 0)
+  let tokens = try arguments.integer("--tokens", in: 0...model.builder.maximumTokens) ?? (hasText ? min(128, model.builder.maximumTokens) : 0)
   let batch = try arguments.integer("--batch", in: 1...100_000) ?? (images > 0 ? 1 : 32)
   guard images == 0 || model.configuration.vision != nil else {
     throw Failure(.usage, "the model takes text only; leave out --images")

@@ -45,7 +45,9 @@ let quantizeCommand = Command(
   let source = try Container.open(arguments.positionals[0])
   var model = source.model
   var notes: [String] = []
-  let calibration = try arguments["--calibration"].map { (path) throws(Failure) in try Container.open(path) }
+  let calibration = try arguments["--calibration"].map { (path) throws(Failure) in
+    try openCalibration(path, of: source)
+  }
   let quantize = calibration.map { Calibration($0.model.tensors).quantize(recipe) } ?? .quantize(recipe)
   let passes = (arguments.has("--no-fuse") ? [] : Pass.fusions) + [quantize]
   do throws(Failure) {
@@ -75,6 +77,18 @@ let quantizeCommand = Command(
   let elapsed = ContinuousClock.now - started
   plan.summarize(path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
   return 0
+}
+
+/// What `measure` found, held to be of this very model.
+private func openCalibration(_ path: String, of source: Container.Contents) throws(Failure) -> Container.Contents {
+  let calibration = try Container.open(path)
+  guard case .object(let step)? = calibration.model.history.last,
+    step.contains(where: { $0.0 == "step" && $0.1 == .string("measure") })
+  else { throw Failure(.malformed, "not made by llvconv measure", file: path) }
+  guard step.contains(where: { $0.0 == "model" && $0.1 == .string(String(source.checksum, radix: 16)) }) else {
+    throw Failure(.usage, "measured on another model; run llvconv measure on this one", file: path)
+  }
+  return calibration
 }
 
 private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {
