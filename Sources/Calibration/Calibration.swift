@@ -1,5 +1,6 @@
 import Bytes
 import Passes
+import Synchronization
 import Tensors
 
 /// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's name after
@@ -15,16 +16,56 @@ public struct Calibration: Sendable {
   ///
   /// - Throws: `usage` when nothing that is to be quantized was measured.
   public func quantize(_ recipe: QuantizeRecipe) -> Pass {
-    let all = Pass.quantize(recipe) { (tensor, integers) throws(Failure) in
-      guard let moments = moments[tensor.name] else { return nil }
-      let gptq = try GPTQ(tensor, integers, moments: moments)
-      return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
-    }
-    return Pass("gptq") { (model, notes) throws(Failure) in
+    Pass("gptq") { (model, notes) throws(Failure) in
       guard model.tensors.contains(where: { moments[$0.name] != nil }) else {
         throw Failure(.usage, "the calibration is of another model: it has none of this one's weights")
       }
-      try all.apply(&model, &notes)
+      let done = Mutex<[TensorName: GPTQ]>([:])
+      let pass = Pass.quantize(recipe) { (tensor, integers) throws(Failure) in
+        guard let second = moments[tensor.name], let mean = moments[SecondMoments.mean(tensor.name)] else { return nil }
+        let gptq = try GPTQ(tensor, integers, moments: second, mean: mean)
+        done.withLock { $0[tensor.name] = gptq }
+        return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
+      }
+      try pass.apply(&model, &notes)
+      let quantizers = done.withLock { $0 }
+      for name in model.tensors.map(\.name) {
+        if let gptq = quantizers[name] { shiftBias(of: name, gptq, &model) }
+      }
     }
+  }
+
+  /// Gives every linear operation with this weight the bias that makes up for what the mean input loses.
+  private func shiftBias(of weight: TensorName, _ gptq: GPTQ, _ model: inout Model) {
+    var replaced = Set<TensorName>()
+    for index in model.graphs.indices {
+      for (place, node) in model.graphs[index].graph.nodes.enumerated() {
+        guard case .linear = node.op, node.inputs[1] == .tensor(weight), let outputs = model[weight]?.rows else {
+          continue
+        }
+        var old: Tensor?
+        if node.inputs.count > 2, case .tensor(let name) = node.inputs[2] { old = model[name] }
+        if let old { replaced.insert(old.name) }
+        let before = old
+        let bias = Tensor(
+          TensorName(weight.bytes + Array("+bias".utf8)), shape: [outputs], encoding: .plain(.F32),
+          content: .computed(
+            .init { (threads) throws(Failure) in
+              let shift = try gptq.biasShift(threads: threads)
+              let result = try Buffer(count: outputs * 4)
+              let start = try before?.floats(threads: threads)
+              result.with(Float.self) { result in
+                for output in 0..<outputs { result[output] = shift[output] }
+                start?.with(Float.self) { start in for output in 0..<outputs { result[output] += start[output] } }
+              }
+              return (result, nil)
+            }))
+        model.set(bias)
+        model.graphs[index].graph.replace(
+          place, with: .init(node.op, [node.inputs[0], node.inputs[1], .tensor(bias.name)]))
+      }
+    }
+    let unused = Set(model.unused)
+    model.removeTensors { replaced.contains($0.name) && unused.contains($0.name) }
   }
 }

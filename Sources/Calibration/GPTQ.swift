@@ -7,19 +7,26 @@ import Tensors
 /// GPTQ (Frantar et al. 2023, arXiv 2210.17323): a weight's columns become integers one after the other, and what rounding one of
 /// them loses is made up for in those that follow, by the second moments of the input. Groups stay in their natural order; a group's
 /// step is searched when its turn comes, each squared error weighted by what it will cost then (`1 / U[j, j]²`).
-public struct GPTQ: Sendable {
+///
+/// What the mean input loses, `(W - Ŵ) μ`, is the same for every token and goes into the bias; moments are those around the mean.
+public final class GPTQ: Sendable {
   /// What is added to the diagonal, relative to its mean.
   static let damping = 0.01
   private static let columnsAtATime = 128
 
   private let tensor: Tensor
   private let integers: GroupedInteger
-  private let moments: Tensor
+  private let moments, mean: Tensor
+  /// `(W - Ŵ) μ`, once it is known.
+  private let shift = Mutex<[Float]?>(nil)
 
-  /// - Parameter moments: `[columns, block]`, as `SecondMoments` makes them.
+  /// - Parameters:
+  ///   - moments: `[columns, block]`, as `SecondMoments` makes them.
+  ///   - mean: `[columns]`.
   /// - Throws: `malformed` when they are not of this weight's inputs.
-  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor) throws(Failure) {
-    guard moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)], moments.encoding == .plain(.F32)
+  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor, mean: Tensor) throws(Failure) {
+    guard moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)], moments.encoding == .plain(.F32),
+      mean.shape == [tensor.columns], mean.encoding == .plain(.F32)
     else {
       throw Failure(
         .malformed, "second moments of \(moments.shape) for a weight of \(tensor.columns) columns",
@@ -28,6 +35,14 @@ public struct GPTQ: Sendable {
     self.tensor = tensor
     self.integers = integers
     self.moments = moments
+    self.mean = mean
+  }
+
+  /// What is to be added to the bias, `[rows]`.
+  public func biasShift(threads: Int) throws(Failure) -> [Float] {
+    if let shift = shift.withLock({ $0 }) { return shift }
+    _ = try run(threads: threads)
+    return shift.withLock { $0 ?? [] }
   }
 
   public func run(threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
@@ -49,23 +64,28 @@ public struct GPTQ: Sendable {
       importance.pointer[column] = 1 / (diagonal * diagonal)
     }
     let writer = try GroupedWriter(integers, layout)
+    let means = try mean.load()
     let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
+    let shifts = Mutex([Float](repeating: 0, count: layout.rows))
     openblas_set_num_threads(1)
     try writer.forEachSpan(threads: threads) { (rows, part) throws(Failure) in
       let original = weights.pointer + rows.lowerBound * columns
       let w = try Buffer(count: rows.count * columns * 4)
       w.pointer.update(from: original, count: rows.count * columns)
       try quantize(w.pointer, rows.count, layout, factors.pointer, importance.pointer, part)
-      let loss = loss(original, rows.count, layout, part)
+      let (loss, shift) = loss(original, rows.count, layout, part, means.pointer)
       losses.withLock { $0.append((rows.lowerBound, loss)) }
+      shifts.withLock { $0.replaceSubrange(rows, with: shift) }
     }
+    let all = shifts.withLock { $0 }
+    shift.withLock { $0 = all }
     let ordered = losses.withLock { $0.sorted { $0.row < $1.row }.map(\.loss) }
     return (writer.result, try TensorLoss(ordered))
   }
 
   /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns, block]`.
   private func factors(threads: Int) throws(Failure) -> Buffer {
-    let source = try moments.load(threads: threads)
+    let (source, means) = (try moments.load(threads: threads), try mean.load(threads: threads))
     let (columns, block) = (moments.rows, moments.columns)
     let result = try Buffer(count: columns * block * 4)
     result.clear()
@@ -75,7 +95,11 @@ public struct GPTQ: Sendable {
       try matrix.with(Double.self) { (a) throws(Failure) in
         var mean = 0.0
         for row in 0..<size {
-          for column in 0..<size { a[row * size + column] = Double(source.pointer[(first + row) * block + column]) }
+          for column in 0..<size {
+            a[row * size + column] =
+              Double(source.pointer[(first + row) * block + column])
+              - Double(means.pointer[first + row]) * Double(means.pointer[first + column])
+          }
           mean += a[row * size + row] / Double(size)
         }
         // A column that no input reaches may become anything.
@@ -133,23 +157,29 @@ public struct GPTQ: Sendable {
     }
   }
 
+  /// What some rows lost, and what that makes of the mean input.
   private func loss(
-    _ original: UnsafePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout, _ part: GroupedWriter.Part
-  ) -> llv_loss {
+    _ original: UnsafePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout, _ part: GroupedWriter.Part,
+    _ mean: UnsafePointer<Float>
+  ) -> (llv_loss, [Float]) {
     var loss = llv_loss()
+    var shifts: [Float] = []
     for row in 0..<rows {
+      var shift = 0.0
       for column in 0..<layout.columns {
         let (at, group) = (row * layout.columns + column, row * layout.groups + column / integers.groupSize)
         let code = part.codes[at]
         let value = Float(integers.isAffine ? Int(code) : Int(Int8(bitPattern: code))) * part.scales[group]
         let difference = Double(original[at] - (integers.isAffine ? value + part.zeros[group] : value))
+        shift += difference * Double(mean[column])
         loss.error += difference * difference
         loss.largest = max(loss.largest, abs(difference))
         loss.squares += Double(original[at]) * Double(original[at])
       }
       for group in 0..<layout.groups where !part.scales[row * layout.groups + group].isFinite { loss.overflowed += 1 }
+      shifts.append(Float(shift))
     }
-    return loss
+    return (loss, shifts)
   }
 }
 

@@ -4,7 +4,7 @@ import Inference
 import Synchronization
 import Tensors
 
-/// Second moments of the inputs of linear operations, `Σ x xᵀ` over tokens: how much an error in one weight costs, alone and
+/// First and second moments of the inputs of linear operations, `Σ x` and `Σ x xᵀ` over tokens: how much an error in one weight costs, alone and
 /// together with errors in others.
 ///
 /// Of wide inputs only square blocks on the diagonal are kept, of at most `widest` columns: memory and time grow with the square.
@@ -16,6 +16,7 @@ public final class SecondMoments: LinearObserver {
   private struct Sum: Sendable {
     let columns: Int
     let buffer: Buffer  // [columns, block]; only the upper triangle of each block is filled
+    var totals: [Double]
     var tokens = 0
   }
 
@@ -33,6 +34,8 @@ public final class SecondMoments: LinearObserver {
     return min(columns, Checked.roundUp(Checked.ceilDivide(columns, blocks), to: 128) ?? columns)
   }
 
+  static func mean(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+mean".utf8)) }
+
   public func sees(_ weight: TensorName, _ values: [Float], rows: Int, columns: Int) throws(Failure) {
     let block = SecondMoments.block(columns)
     var sum: Sum
@@ -42,7 +45,7 @@ public final class SecondMoments: LinearObserver {
       guard let size = Checked.product([columns, block, 4]) else {
         throw Failure(.limit, "too many columns: \(columns)")
       }
-      sum = Sum(columns: columns, buffer: try Buffer(count: size))
+      sum = Sum(columns: columns, buffer: try Buffer(count: size), totals: .init(repeating: 0, count: columns))
       sum.buffer.clear()
     }
     // Tiles of the upper triangles.
@@ -66,12 +69,16 @@ public final class SecondMoments: LinearObserver {
           target.pointer + row * block + (column - first), Int32(block))
       }
     }
+    for row in 0..<rows {
+      for column in 0..<columns { sum.totals[column] += Double(values[row * columns + column]) }
+    }
     sum.tokens += rows
     let done = sum
     sums.withLock { $0[weight] = done }
   }
 
-  /// The means over all tokens seen, a tensor `[columns, block]` for each weight, in order of names.
+  /// Means over all tokens seen, in order of names: for each weight a tensor `[columns, block]` of its name, and one `[columns]` of the
+  /// name with `+mean`.
   public func tensors() throws(Failure) -> [Tensor] {
     var result: [Tensor] = []
     for (name, sum) in sums.withLock({ $0 }).sorted(by: { $0.key.text < $1.key.text }) {
@@ -91,6 +98,10 @@ public final class SecondMoments: LinearObserver {
       result.append(
         Tensor(
           name, shape: [sum.columns, block], encoding: .plain(.F32), content: .bytes(ByteView(sum.buffer))))
+      result.append(
+        try Tensor(
+          SecondMoments.mean(name), floats: sum.totals.map { Float($0 / Double(max(1, sum.tokens))) },
+          shape: [sum.columns]))
     }
     return result
   }

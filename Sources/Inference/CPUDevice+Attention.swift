@@ -65,7 +65,9 @@ extension CPUDevice {
       let span = Span(
         queries: isSelf ? tokens : sequence..<sequence + 1,
         parts: prefixes > 0 && index > 0 ? [0, index] : [index], isCausal: isSelf && attention.isCausal)
-      for first in stride(from: 0, to: span.queries.count, by: Int(LLV_ATTENTION_QUERIES)) { blocks.append((span, first)) }
+      for first in stride(from: 0, to: span.queries.count, by: Int(LLV_ATTENTION_QUERIES)) {
+        blocks.append((span, first))
+      }
     }
     let tasks = blocks
     let scratch = try Scratch([llv_attention_scratch(d) * 4], threads: threads)

@@ -62,7 +62,8 @@ extension CPUDevice {
     case (.add, let other?), (.multiply, let other?):
       let rows = try values(other)
       return (
-        Int32(step.op == .add ? LLV_ADD : LLV_MULTIPLY), Rows(base: rows.base, stride: other.rows == 1 ? 0 : rows.stride)
+        Int32(step.op == .add ? LLV_ADD : LLV_MULTIPLY),
+        Rows(base: rows.base, stride: other.rows == 1 ? 0 : rows.stride)
       )
     default: throw Failure(.internal, "a step that cannot follow a product")
     }

@@ -79,7 +79,9 @@ final class Panels: Sendable {
         for row in 0..<rows {
           let to = target.start + (row / width * layout.groups * width + row % width) * step
           let from = bytes.start + (at + row * layout.groups * step)
-          for group in 0..<layout.groups { (to + group * width * step).copyMemory(from: from + group * step, byteCount: step) }
+          for group in 0..<layout.groups {
+            (to + group * width * step).copyMemory(from: from + group * step, byteCount: step)
+          }
         }
         return target
       }

@@ -9,7 +9,7 @@ struct GPTQTests {
   static func inputs(_ rows: Int, _ columns: Int, _ random: inout Random) -> [Float] {
     var values: [Float] = []
     for _ in 0..<rows {
-      let common = random.normal()
+      let common = 0.5 + random.normal()
       for column in 0..<columns { values.append(common + (column % 7 == 0 ? 3 : 0.5) * random.normal()) }
     }
     return values
@@ -29,8 +29,11 @@ struct GPTQTests {
     for threads in [1, 3] {
       let moments = SecondMoments(threads: threads)
       for values in [first, second] { try moments.sees("w", values, rows: rows, columns: columns) }
-      let tensor = try #require(try moments.tensors().first)
-      #expect(tensor.shape == [columns, columns])
+      let tensors = try moments.tensors()
+      let (tensor, mean) = (tensors[0], try tensors[1].floats().array(of: Float.self))
+      #expect(tensors.map(\.name.text) == ["w", "w+mean"] && tensor.shape == [columns, columns])
+      let exact = stride(from: 5, to: rows * columns, by: columns).reduce(0.0) { $0 + Double(first[$1] + second[$1]) }
+      #expect(abs(Double(mean[5]) - exact / Double(2 * rows)) < 1e-5)
       found.append(try tensor.floats().array(of: Float.self))
     }
     #expect(found[0] == found[1])
@@ -61,7 +64,9 @@ struct GPTQTests {
     let tensor = try Tensor("w", floats: w, shape: [outputs, columns])
     let moments = SecondMoments(threads: 2)
     try moments.sees("w", x, rows: rows, columns: columns)
-    let gptq = try GPTQ(tensor, integers, moments: try #require(try moments.tensors().first))
+    let measured = try moments.tensors()
+    let gptq = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1])
+    let shift = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1]).biasShift(threads: 2)
     let (bytes, loss) = try gptq.run(threads: 2)
     #expect(try gptq.run(threads: 1).0.array(of: UInt8.self) == bytes.array(of: UInt8.self))
     let found = try GPTQTests.decoded(bytes, integers, [outputs, columns])
@@ -81,11 +86,11 @@ struct GPTQTests {
         plain[row * columns + column] = code * scale + zero
       }
     }
-    func error(_ other: [Float]) -> Double {
+    func error(_ other: [Float], _ shift: [Float]? = nil) -> Double {
       var sum = 0.0
       for token in 0..<rows {
         for output in 0..<outputs {
-          var y = 0.0
+          var y = -Double(shift?[output] ?? 0)
           for column in 0..<columns {
             y +=
               Double(x[token * columns + column])
@@ -96,7 +101,9 @@ struct GPTQTests {
       }
       return sum
     }
-    #expect(error(found) < 0.6 * error(plain), "\(error(found)), \(error(plain))")
+    #expect(try gptq.biasShift(threads: 1) == shift)
+    #expect(error(found, shift) < 0.6 * error(plain), "\(error(found, shift)), \(error(plain))")
+    #expect(error(found, shift) < error(found))
     #expect(try #require(loss).relativeError > 0)
   }
 
@@ -105,13 +112,15 @@ struct GPTQTests {
     let integers = try #require(GroupedInteger(bits: 4, groupSize: 8, isAffine: true))
     let tensor = try Tensor("w", floats: [Float](repeating: 1, count: 32), shape: [2, 16])
     let other = try Tensor("w", floats: [Float](repeating: 1, count: 64), shape: [8, 8])
-    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other) }
+    let mean = try Tensor("w+mean", floats: [Float](repeating: 0, count: 16), shape: [16])
+    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other, mean: mean) }
+    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other, mean: other) }
     // A matrix that no inputs have: an entry off the diagonal larger than both on it.
     var odd = [Float](repeating: 0, count: 256)
     for i in 0..<16 { odd[i * 17] = 1 }
     odd[1] = 5
     odd[16] = 5
-    let gptq = try GPTQ(tensor, integers, moments: try Tensor("w", floats: odd, shape: [16, 16]))
+    let gptq = try GPTQ(tensor, integers, moments: try Tensor("w", floats: odd, shape: [16, 16]), mean: mean)
     #expect(throws: Failure.self) { _ = try gptq.run(threads: 1) }
   }
 }

@@ -119,7 +119,8 @@ struct ConformanceTests {
       } else if place == 0, row.op != .embedding, !row.isTable {
         inputs.append(try activation(values, shape, on: device))
       } else if row.isWeightInput(place), row.op != .embedding || place == 0 {
-        inputs.append(try device.upload(try Tensor("w", floats: values, shape: shape), isLinear: row.isLinear && place == 1))
+        inputs.append(
+          try device.upload(try Tensor("w", floats: values, shape: shape), isLinear: row.isLinear && place == 1))
       } else {
         inputs.append(try activation(values, shape, on: device))
       }

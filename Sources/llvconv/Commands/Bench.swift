@@ -74,12 +74,16 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
     }
     guard !items.isEmpty else { throw Failure(.malformed, "there are no items", file: path) }
     var samples: [Sample] = []
-    for built in model.samples(items, prompt: nil, folder: directory(of: path)) { samples.append(try built.get().sample) }
+    for built in model.samples(items, prompt: nil, folder: directory(of: path)) {
+      samples.append(try built.get().sample)
+    }
     return samples
   }
   let hasText = model.contents.model.graph("text") != nil
   let images = try arguments.integer("--images", in: 0...64) ?? (hasText ? 0 : 1)
-  let tokens = try arguments.integer("--tokens", in: 0...model.builder.maximumTokens) ?? (hasText ? min(128, model.builder.maximumTokens) : 0)
+  let tokens =
+    try arguments.integer("--tokens", in: 0...model.builder.maximumTokens)
+    ?? (hasText ? min(128, model.builder.maximumTokens) : 0)
   let batch = try arguments.integer("--batch", in: 1...100_000) ?? (images > 0 ? 1 : 32)
   guard images == 0 || model.configuration.vision != nil else {
     throw Failure(.usage, "the model takes text only; leave out --images")
@@ -177,7 +181,9 @@ private struct BenchResult {
       "\(median.fixed(4)) s, median of \(seconds.count) (\((seconds.first ?? 0).fixed(4)) to \((seconds.last ?? 0).fixed(4)))"
     )
     if tokens > 0 { add("tokens/s", (Double(tokens) / median).fixed(1)) }
-    if images > 0 { add("images/s", "\((Double(images) / median).fixed(3)) (\((Double(views) / median).fixed(3)) views/s)") }
+    if images > 0 {
+      add("images/s", "\((Double(images) / median).fixed(3)) (\((Double(views) / median).fixed(3)) views/s)")
+    }
     add("inputs/s", (Double(samples.count) / median).fixed(2))
     let products = events.reduce(0) { $0 + $1.products }
     add("products", "\((products / median / 1e9).fixed(1)) GMAC/s over all")
