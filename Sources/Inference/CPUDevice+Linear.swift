@@ -36,6 +36,10 @@ extension CPUDevice {
     }
 
     if input == .int8, case .integers(let integers, let groups) = weight.form {
+      // A group's sum has to fit 32 bits.
+      guard integers.groupSize <= 1 << 16 else {
+        throw Failure(.limit, "groups of \(integers.groupSize) columns; integer products take at most \(1 << 16)")
+      }
       let codes = try codes(of: inputs[0], x, integers)
       try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
         var panelOf = weight.integerPanel(panel, integers, groups, scratch, thread)
