@@ -72,8 +72,9 @@ public final class GPTQ: Sendable {
       let original = weights.pointer + rows.lowerBound * columns
       let w = try Buffer(count: rows.count * columns * 4)
       w.pointer.update(from: original, count: rows.count * columns)
-      try quantize(w.pointer, rows.count, layout, factors.pointer, importance.pointer, part)
-      let (loss, shift) = loss(original, rows.count, layout, part, means.pointer)
+      let clamped = try quantize(w.pointer, rows.count, layout, factors.pointer, importance.pointer, part)
+      var (loss, shift) = loss(original, rows.count, layout, part, means.pointer)
+      loss.clamped = clamped
       losses.withLock { $0.append((rows.lowerBound, loss)) }
       shifts.withLock { $0.replaceSubrange(rows, with: shift) }
     }
@@ -120,10 +121,12 @@ public final class GPTQ: Sendable {
     return result
   }
 
+  /// - Returns: elements that were outside the codes when their turn came.
   private func quantize(
     _ w: UnsafeMutablePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout,
     _ factors: UnsafeMutablePointer<Float>, _ importance: UnsafeMutablePointer<Float>, _ part: GroupedWriter.Part
-  ) throws(Failure) {
+  ) throws(Failure) -> UInt64 {
+    var clamped: UInt64 = 0
     let (columns, group, block) = (layout.columns, integers.groupSize, moments.columns)
     let (bits, isAffine) = (Int32(integers.bits), Int32(integers.isAffine ? 1 : 0))
     let step = GPTQ.columnsAtATime
@@ -145,7 +148,7 @@ public final class GPTQ: Sendable {
           llv_gptq_columns(
             w + column, columns, rows, next - column, factors + (column * block + column - first), block, stop - column,
             bits, isAffine, part.scales + place, part.zeros + place, layout.groups, part.codes + column, columns,
-            errors.pointer + (column - start), step)
+            errors.pointer + (column - start), step, &clamped)
           column = next
         }
         guard stop < end else { continue }
@@ -155,6 +158,7 @@ public final class GPTQ: Sendable {
           Int32(columns))
       }
     }
+    return clamped
   }
 
   /// What some rows lost, and what that makes of the mean input.
@@ -176,7 +180,16 @@ public final class GPTQ: Sendable {
         loss.largest = max(loss.largest, abs(difference))
         loss.squares += Double(original[at]) * Double(original[at])
       }
-      for group in 0..<layout.groups where !part.scales[row * layout.groups + group].isFinite { loss.overflowed += 1 }
+      for group in 0..<layout.groups {
+        let scale = part.scales[row * layout.groups + group]
+        if !scale.isFinite { loss.overflowed += 1 }
+        guard scale == 0 else { continue }
+        // Lost is what one value, or zero, cannot stand for.
+        let columns = group * integers.groupSize..<min((group + 1) * integers.groupSize, layout.columns)
+        let values = columns.map { original[row * layout.columns + $0] }
+        let constant = integers.isAffine ? values[0] : 0
+        if values.contains(where: { $0 != constant }) { loss.vanished += 1 }
+      }
       shifts.append(Float(shift))
     }
     return (loss, shifts)

@@ -58,10 +58,10 @@ public final class SecondMoments: LinearObserver {
       }
     }
     let (all, target) = (tiles, sum.buffer.start.assumingMemoryBound(to: Float.self).sendable)
-    values.withUnsafeBufferPointer { values in
+    try values.withUnsafeBufferPointer { (values) throws(Failure) in
       guard let base = values.baseAddress else { return }
       let x = UnsafeMutablePointer(mutating: base).sendable
-      try? parallel(all.count, threads: threads) { task in
+      try parallel(all.count, threads: threads) { task in
         let (first, row, column, end) = all[task]
         cblas_sgemm(
           CblasRowMajor, CblasTrans, CblasNoTrans, Int32(min(tile, end - row)), Int32(min(tile, end - column)),

@@ -221,25 +221,3 @@ extension Container {
     return choice
   }
 }
-
-extension Op {
-  /// The operation's name in a manifest and in reports.
-  public var name: String {
-    switch self {
-    case .embedding: "embedding"
-    case .row: "row"
-    case .linear: "linear"
-    case .add: "add"
-    case .norm: "norm"
-    case .activation: "activation"
-    case .multiply: "multiply"
-    case .rescale: "rescale"
-    case .rope: "rope"
-    case .interpolate: "interpolate"
-    case .slice: "slice"
-    case .attention: "attention"
-    case .pool: "pool"
-    case .normalize: "normalize"
-    }
-  }
-}

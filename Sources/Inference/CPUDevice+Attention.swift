@@ -1,6 +1,5 @@
 import Bytes
 import CKernels
-import Glibc
 import Tensors
 
 extension CPUDevice {

@@ -10,7 +10,7 @@ extension CPUDevice {
   func linear(
     _ input: Op.LinearInput, _ inputs: [DeviceBuffer], _ steps: [FollowingStep], _ target: DeviceBuffer?
   ) throws(Failure) -> DeviceBuffer {
-    guard let weight = inputs[1].storage as? Panels else { throw Failure(.internal, "not uploaded as a linear weight") }
+    let weight = try panels(inputs[1])
     let bias = inputs.count > 2 ? try values(inputs[2]) : nil
     let x = try values(inputs[0])
     let rows = inputs[0].rows

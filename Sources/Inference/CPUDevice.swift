@@ -50,9 +50,8 @@ public struct CPUDevice: RowDevice {
   public func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer {
     let tensor = tensor.matrix
     let isVector = tensor.shape.count <= 1
-    if isLinear, !isVector {
-      return DeviceBuffer(
-        rows: tensor.rows, columns: tensor.columns, storage: try Panels(tensor, threads: threads))
+    if isLinear {
+      return DeviceBuffer(rows: tensor.rows, columns: tensor.columns, storage: try Panels(tensor, threads: threads))
     }
     let bytes = try tensor.load(threads: threads)
     if tensor.encoding == .plain(.U8) { return try pixels(tensor, bytes) }
@@ -88,8 +87,10 @@ public struct CPUDevice: RowDevice {
   public func run(
     _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep], into target: DeviceBuffer?
   ) throws(Failure) -> DeviceBuffer {
-    if case .linear(let input) = op { return try linear(input, inputs, steps, target) }
-    guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
+    switch op {
+    case .linear: break
+    default: guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
+    }
     return switch op {
     case .embedding: try embedding(inputs, target)
     case .row(let index): try row(index, of: inputs[0])
@@ -174,10 +175,15 @@ public struct CPUDevice: RowDevice {
   }
 
   public func outputs(_ range: Range<Int>, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer {
-    if let panels = buffer.storage as? Panels {
-      return DeviceBuffer(rows: range.count, columns: buffer.columns, storage: Panels(panels, outputs: range))
-    }
-    return try slice(buffer, range.lowerBound, range.count, nil)
+    if buffer.storage is Value { return try slice(buffer, range.lowerBound, range.count, nil) }
+    let part = Panels(try panels(buffer), outputs: range)
+    return DeviceBuffer(rows: range.count, columns: buffer.columns, storage: part)
+  }
+
+  /// A weight's panels; made anew each time for a tensor that is looked up too, and kept as a table.
+  func panels(_ buffer: DeviceBuffer) throws(Failure) -> Panels {
+    if let panels = buffer.storage as? Panels { return panels }
+    return try Panels(try table(buffer).tensor, threads: threads)
   }
 
   /// Calls `body` for ranges that cover `rows`, in parallel. What a row becomes must not depend on its range.

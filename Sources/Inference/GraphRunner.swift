@@ -45,13 +45,18 @@ struct GraphRunner: Sendable {
   private static func upload(
     _ nodes: [Graph.Node], of model: Model, to device: any Device, where isWanted: (Graph.Node) -> Bool
   ) throws(Failure) -> [TensorName: DeviceBuffer] {
-    var weights: [TensorName: DeviceBuffer] = [:]
+    // What is multiplied with and nothing else: a table may be tied to a weight.
+    var isLinear: [TensorName: Bool] = [:]
     for node in nodes where isWanted(node) {
       for (place, source) in node.inputs.enumerated() {
-        guard case .tensor(let name) = source, weights[name] == nil else { continue }
-        let isLinear = if case .linear = node.op { place == 1 } else { false }
-        weights[name] = try device.upload(try tensor(name, model), isLinear: isLinear)
+        guard case .tensor(let name) = source else { continue }
+        let isWeight = if case .linear = node.op { place == 1 } else { false }
+        isLinear[name] = isWeight && isLinear[name] ?? true
       }
+    }
+    var weights: [TensorName: DeviceBuffer] = [:]
+    for (name, isLinear) in isLinear {
+      weights[name] = try device.upload(try tensor(name, model), isLinear: isLinear)
     }
     return weights
   }

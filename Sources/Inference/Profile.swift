@@ -26,13 +26,13 @@ public final class Profile: Sendable {
 
     /// Multiplications with their additions a second at most, on this many threads at once: of the instructions that this processor
     /// has for it, their operands in registers. Best of a few short trials; nil where no such loop is written.
-    public func peak(threads: Int) -> Double? {
+    public func peak(threads: Int) throws(Failure) -> Double? {
       let kind = Int32(self == .float ? LLV_PEAK_FLOAT : self == .int8 ? LLV_PEAK_INT8 : LLV_PEAK_INT4)
       var best = 0.0
       for _ in 0..<4 {
         let counts = Mutex(0.0)
         let start = Profile.clock()
-        try? parallel(threads, threads: threads) { _ in
+        try parallel(threads, threads: threads) { _ in
           let count = llv_peak(kind, 3_000_000)
           counts.withLock { $0 += count }
         }
@@ -56,7 +56,7 @@ public final class Profile: Sendable {
     let duration = now - start
     var products = 0.0
     var arithmetic: Arithmetic?
-    var name = step.op.name
+    var name = step.op.shown
     if case .linear(let input) = step.op {
       products = Double(result.rows) * Double(result.columns) * Double(inputs[0].columns)
       switch (inputs[1].storage as? Panels)?.form {
@@ -70,7 +70,7 @@ public final class Profile: Sendable {
       }
     }
     let event = Event(
-      name: ([name] + step.following.map(\.op.name)).joined(separator: " + "), rows: result.rows,
+      name: ([name] + step.following.map(\.op.shown)).joined(separator: " + "), rows: result.rows,
       columns: result.columns, start: start, duration: duration, products: products, arithmetic: arithmetic)
     list.withLock { $0.append(event) }
   }
@@ -83,23 +83,12 @@ public final class Profile: Sendable {
 }
 
 extension Op {
-  /// A short name, for people.
-  fileprivate var name: String {
+  /// The name with the kind, for people.
+  fileprivate var shown: String {
     switch self {
-    case .linear: "linear"
     case .norm(let kind, _): "\(kind.rawValue) norm"
     case .activation(let kind): kind.rawValue
-    case .embedding: "embedding"
-    case .row: "row"
-    case .add: "add"
-    case .multiply: "multiply"
-    case .rescale: "rescale"
-    case .rope: "rope"
-    case .interpolate: "interpolate"
-    case .slice: "slice"
-    case .attention: "attention"
-    case .pool: "pool"
-    case .normalize: "normalize"
+    default: name
     }
   }
 }

@@ -24,6 +24,21 @@ public struct Item: Sendable, Hashable {
     }
   }
 
+  /// Reads a JSONL file of items or pairs, those of a pair one after the other; every bad line is reported, up to 20 of them.
+  public static func read(_ path: String) throws(Failure) -> [Item] {
+    var items: [Item] = []
+    try JSONLines.forEach(path, what: "items") { (line) throws(Failure) in
+      if line.optional("query") != nil {
+        let pair = try Pair(line)
+        items += [pair.query, pair.positive] + pair.negatives
+      } else {
+        items.append(try Item(line))
+      }
+    }
+    guard !items.isEmpty else { throw Failure(.malformed, "no items in the file", file: path) }
+    return items
+  }
+
   /// Where a picture or video of an item is: absolute, or below the folder of the item's file, which ends in a slash.
   public static func path(_ name: String, in folder: String) -> String { name.hasPrefix("/") ? name : folder + name }
 

@@ -59,6 +59,28 @@ struct EmbedderTests {
     #expect(try vectors[32..<64].elementsEqual(embedder.embed([Sample(ids: b)])))
   }
 
+  @Test("a table that is multiplied with too is kept for both")
+  func aTableThatIsMultipliedWithTooIsKeptForBoth() throws {
+    var model = try EmbedderTests.model()
+    var random = Random(seed: 31)
+    model.set(try Tensor("tied", floats: (0..<32 * 32).map { _ in random.normal() }, shape: [32, 32]))
+    var graph = Graph()
+    let rows = graph.append(.embedding, .tensor("tied"), .input(.tokens))
+    let product = graph.append(.linear(.float), rows, .tensor("tied"))
+    let parts = [0, 16].map { graph.append(.slice(offset: $0, count: 16), product) }
+    let both = graph.append(.multiply, parts[0], parts[1])
+    let wide = graph.append(.linear(.float), both, .tensor("wide"))
+    graph.append(.normalize, graph.append(.pool(.mean), wide, .input(.starts)))
+    model.set(try Tensor("wide", floats: (0..<32 * 16).map { _ in random.normal() }, shape: [32, 16]))
+    model.graphs = [("text", graph)]
+    try model.checkInvariants()
+    let expected = try Embedder(model, on: ReferenceDevice()).embed(EmbedderTests.lists)
+    for memory in [0, 1 << 30] {
+      let found = try Embedder(model, on: CPUDevice(), memory: memory).embed(EmbedderTests.lists)
+      #expect(zip(expected, found).allSatisfy { abs($0 - $1) < 2e-6 })
+    }
+  }
+
   @Test("a token without a row is refused")
   func aTokenWithoutARowIsRefused() throws {
     let embedder = try Embedder(try EmbedderTests.model(), on: CPUDevice())

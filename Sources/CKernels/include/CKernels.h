@@ -78,10 +78,12 @@ void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int
                       float *scratch, float *scales, float *zeros, size_t scale_stride);
 // GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become codes under
 // their row's step and zero; the error over the diagonal of `factor`, the upper Cholesky factor of the inverse Hessian from these
-// columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors` for those beyond. w is changed.
+// columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors` for those beyond. w is changed;
+// elements outside the codes are added to `clamped`.
 void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow,
                       int bits, int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
-                      size_t code_stride, float *errors, size_t error_stride);
+                      size_t code_stride, float *errors, size_t error_stride,
+                      uint64_t *clamped);
 
 // ggml_unpack.c, ggml_pack.c ----------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ let benchCommand = Command(
     .init("--batch", "N", "inputs that are embedded together (default 32; with pictures 1)"),
     .init("--images", "N", "pictures in each input (default 0; 1 for a model of pictures alone)"),
     .init("--image-size", "WxH", "pixels of each picture (default: one view of the model)"),
-    .init("--input", "X.jsonl", "items to embed, in the place of made-up inputs"),
+    .init("--input", "X.jsonl", "items or pairs to embed, in the place of made-up inputs"),
     .init("--repeat", "N", "runs to take the median of, after one that warms up (default 5)"),
     .init("--timeline", "T.html", "also write a page that shows when each operation ran"),
     Command.json, Command.force, .init("--memory", "MIB", "weights kept in memory at most (default 2048)"),
@@ -36,7 +36,7 @@ let benchCommand = Command(
   let loaded = (ContinuousClock.now - opening).seconds
   let samples = try benchSamples(model, arguments)
   let peaks = Dictionary(
-    uniqueKeysWithValues: Profile.Arithmetic.allCases.map { ($0, $0.peak(threads: options.threads)) })
+    uniqueKeysWithValues: zip(Profile.Arithmetic.allCases, try benchPeaks(options.threads)))
   var runs: [(seconds: Double, events: [Profile.Event])] = []
   let progress = Progress("measuring", of: repeats + 1)
   for run in 0...repeats {
@@ -61,20 +61,20 @@ let benchCommand = Command(
   return 0
 }
 
+private func benchPeaks(_ threads: Int) throws(Failure) -> [Double?] {
+  var peaks: [Double?] = []
+  for arithmetic in Profile.Arithmetic.allCases { peaks.append(try arithmetic.peak(threads: threads)) }
+  return peaks
+}
+
 /// What is to be embedded: items of a file, or made-up inputs, no two of them alike.
 private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(Failure) -> [Sample] {
   if let path = arguments["--input"] {
     for option in ["--tokens", "--batch", "--images", "--image-size"] where arguments.has(option) {
       throw Failure(.usage, "\(option) is for made-up inputs, not for those of --input")
     }
-    let source = try LineSource(path)
-    var items: [Item] = []
-    while let lines = try source.next(1_024) {
-      for line in lines { items.append(try Item(try JSON.parse(line.bytes, what: "line \(line.number)"))) }
-    }
-    guard !items.isEmpty else { throw Failure(.malformed, "there are no items", file: path) }
     var samples: [Sample] = []
-    for built in model.samples(items, prompt: nil, folder: directory(of: path)) {
+    for built in model.samples(try Item.read(path), prompt: nil, folder: directory(of: path)) {
       samples.append(try built.get().sample)
     }
     return samples
@@ -93,7 +93,9 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
   var size = model.configuration.vision.map { ($0.patch * $0.side, $0.patch * $0.side) } ?? (1, 1)
   if let text = arguments["--image-size"] {
     let numbers = text.split(separator: "x").map { Int($0) ?? 0 }
-    guard numbers.count == 2, numbers.allSatisfy({ (1...Limits.imageSide).contains($0) }) else {
+    guard numbers.count == 2, numbers.allSatisfy({ (1...Limits.imageSide).contains($0) }),
+      numbers[0] * numbers[1] <= Limits.imagePixels
+    else {
       throw Failure(.usage, "--image-size is WIDTHxHEIGHT in pixels; found \(Failure.quoted(text))")
     }
     size = (numbers[0], numbers[1])

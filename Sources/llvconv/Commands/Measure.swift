@@ -22,7 +22,7 @@ let measureCommand = Command(
   let options = try LoadedModel.Options(arguments)
   let dataPath = try arguments.required("--data")
   let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
-  let items = try measuredItems(dataPath)
+  let items = try Item.read(dataPath)
   let moments = SecondMoments(threads: options.threads)
   let passes = arguments.has("--no-fuse") ? [] : Pass.fusions
   let model = try LoadedModel(arguments.positionals[0], options, passes: passes, observer: moments)
@@ -43,25 +43,4 @@ let measureCommand = Command(
   try writer.finish(result, program: "llvconv \(Program.version)")
   try writer.commit()
   return 0
-}
-
-/// The items of a file, those of pairs one after the other.
-private func measuredItems(_ path: String) throws(Failure) -> [Item] {
-  let source = try LineSource(path)
-  var items: [Item] = []
-  while let lines = try source.next(1_024) {
-    for line in lines {
-      do throws(Failure) {
-        let json = try JSON.parse(line.bytes, what: "line \(line.number)")
-        if json.optional("query") != nil {
-          let pair = try Pair(json)
-          items += [pair.query, pair.positive] + pair.negatives
-        } else {
-          items.append(try Item(json))
-        }
-      } catch { throw error.inFile(path) }
-    }
-  }
-  guard !items.isEmpty else { throw Failure(.malformed, "there are no items", file: path) }
-  return items
 }
