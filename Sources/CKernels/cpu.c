@@ -9,16 +9,17 @@ static int limit = 1000;
 
 static int detect(void) {
 #if defined(LLV_EMULATED)
-  return LLV_LEVEL_AVX512_VNNI;
+  return LLV_LEVEL_AVX512_BF16;
 #elif defined(LLV_X86)
   __builtin_cpu_init();
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c")) return 0;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512vnni"))
-    return LLV_LEVEL_AVX512_VNNI;
+    return __builtin_cpu_supports("avx512bf16") ? LLV_LEVEL_AVX512_BF16 : LLV_LEVEL_AVX512_VNNI;
   return __builtin_cpu_supports("avxvnni") ? LLV_LEVEL_AVX_VNNI : LLV_LEVEL_AVX2;
 #elif defined(LLV_ARM) && defined(__linux__)
-  return getauxval(AT_HWCAP) & (1 << 20) ? LLV_LEVEL_DOT_PRODUCT : 0;  // HWCAP_ASIMDDP
+  if (!(getauxval(AT_HWCAP) & (1 << 20))) return 0;  // HWCAP_ASIMDDP
+  return getauxval(AT_HWCAP2) & (1 << 13) ? LLV_LEVEL_I8MM : LLV_LEVEL_DOT_PRODUCT;  // HWCAP2_I8MM
 #else
   return 0;
 #endif
@@ -39,9 +40,9 @@ void llv_cpu_limit(int level) { __atomic_store_n(&limit, level, __ATOMIC_RELAXED
 
 const char *llv_cpu_name(void) {
 #if defined(LLV_ARM)
-  static const char *const names[] = {"plain C", "NEON dot products"};
+  static const char *const names[] = {"plain C", "NEON dot products", "NEON i8mm"};
 #else
-  static const char *const names[] = {"plain C", "AVX2", "AVX-VNNI", "AVX-512 VNNI"};
+  static const char *const names[] = {"plain C", "AVX2", "AVX-VNNI", "AVX-512 VNNI", "AVX-512 VNNI and BF16"};
 #endif
   return names[llv_cpu_level()];
 }

@@ -230,8 +230,8 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
 }
 
 // 8-bit weights: vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits and saturates. With activations of at
-// most 255 it is exact as long as the magnitudes of the two weights add up to 128 or less; where they do not, which is rare when a
-// scale serves many weights, both are halved, and what is missing comes as one more block.
+// most 255 it is exact as long as the sum of the two weights is within 128: of weights with two signs neither can be too large alone.
+// Where it is not, which is the rarer the more weights share a scale, both are halved, and what is missing comes as one more block.
 typedef struct split {
   int8_t *codes;  // blocks [LLV_PANEL, 4] of all places
   int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
@@ -257,9 +257,9 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
     for (; place < end; place += 4)
       for (int half = 0; half < 2; half++, from += 32, to += 32) {
         __m256i w = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)from), _mm256_set1_epi8(-128));
-        sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(_mm256_maddubs_epi16(ones, w), wide));
-        // |w0| + |w1| as unsigned bytes times 1.
-        __m256i large = _mm256_cmpgt_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(w), ones), most);
+        __m256i pair = _mm256_maddubs_epi16(ones, w);
+        sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(pair, wide));
+        __m256i large = _mm256_cmpgt_epi16(_mm256_abs_epi16(pair), most);
         if (_mm256_movemask_epi8(large)) {
           // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again.
           __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), w);
@@ -501,6 +501,59 @@ LLV_DOT LLV_INLINE void bytes_neon_tile(const size_t rows, const int affine, con
   }
 }
 LLV_TILES(bytes_neon, LLV_DOT, 4)
+
+#define LLV_I8MM __attribute__((target("i8mm,dotprod")))
+
+// Products of unsigned and signed bytes, two outputs by two rows of eight columns a step: two blocks of a panel, their outputs side
+// by side, are what the instruction takes.
+LLV_I8MM LLV_INLINE void pairs_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  const uint8_t *panel = p->panel;
+  enum { PAIRS = LLV_PANEL / 2 };
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0; first < p->columns; g++, first += p->group) {
+    size_t n = places_of(least(p->columns - first, p->group));
+    int32x4_t sum[2][PAIRS];  // of rows 2 r and 2 r + 1: [output 2 j: two rows; output 2 j + 1: two rows]
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r += 2) {
+      int32x2_t start = {p->starts[(row + r) * p->groups + g], rows > 1 ? p->starts[(row + r + 1) * p->groups + g] : 0};
+      for (int j = 0; j < PAIRS; j++) sum[r / 2][j] = vcombine_s32(start, start);
+    }
+    for (size_t i = 0; i < n; i += 8, panel += 8 * LLV_PANEL) {
+      int both = i + 4 < n;  // a group's last block may be alone
+      uint8x16_t codes[PAIRS];
+      for (int j = 0; j < 4; j++) {
+        uint32x4_t a = vreinterpretq_u32_u8(vld1q_u8(panel + 16 * j));
+        uint32x4_t b = both ? vreinterpretq_u32_u8(vld1q_u8(panel + 4 * LLV_PANEL + 16 * j)) : vdupq_n_u32(0);
+        codes[2 * j] = vreinterpretq_u8_u32(vzip1q_u32(a, b));
+        codes[2 * j + 1] = vreinterpretq_u8_u32(vzip2q_u32(a, b));
+      }
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r += 2) {
+        int8_t eight[16] = {0};
+        memcpy(eight, x + r * p->places + i, both ? 8 : 4);
+        if (rows > 1) memcpy(eight + 8, x + (r + 1) * p->places + i, both ? 8 : 4);
+        int8x16_t two = vld1q_s8(eight);
+        for (int j = 0; j < PAIRS; j++) sum[r / 2][j] = vusmmlaq_s32(sum[r / 2][j], codes[j], two);
+      }
+      if (!both) panel -= 4 * LLV_PANEL;
+    }
+    x += n;
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      float xs = p->xs[(row + r) * p->groups + g], scaled = p->sums[(row + r) * p->groups + g];
+      for (int j = 0; j < PAIRS / 2; j++) {
+        float *to = total + r * LLV_PANEL + 4 * j;
+        int32x4_t low = sum[r / 2][2 * j], high = sum[r / 2][2 * j + 1];
+        float32x4_t exact = vcvtq_f32_s32(r % 2 ? vuzp2q_s32(low, high) : vuzp1q_s32(low, high));
+        float32x4_t all = vfmaq_f32(vld1q_f32(to), exact, vmulq_n_f32(vld1q_f32(p->ws + g * LLV_PANEL + 4 * j), xs));
+        if (affine) all = vfmaq_n_f32(all, vld1q_f32(p->zeros + g * LLV_PANEL + 4 * j), scaled);
+        vst1q_f32(to, all);
+      }
+    }
+  }
+}
+LLV_TILES(pairs_neon, LLV_I8MM, 4)
 #endif
 
 // Enough for any of them: codes of a byte each, and what AVX2 wants of 8-bit weights.
@@ -531,6 +584,7 @@ void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, vo
     return bytes_avx2(&p, m, out);
   }
 #elif defined(LLV_ARM)
+  if (level >= LLV_LEVEL_I8MM) return pairs_neon(&p, m, out);
   if (level >= LLV_LEVEL_DOT_PRODUCT) return bytes_neon(&p, m, out);
 #endif
   (void)level;

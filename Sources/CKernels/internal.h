@@ -31,6 +31,18 @@
 #define LLV_F32(x, size) simde__m##size##_to_private(x).f32[i]
 LLV_LANES(_mm256_fmadd_ps(__m256 a, __m256 b, __m256 c), m256, 8, fmaf(LLV_F32(a, 256), LLV_F32(b, 256), LLV_F32(c, 256)))
 LLV_LANES(_mm512_fmadd_ps(__m512 a, __m512 b, __m512 c), m512, 16, fmaf(LLV_F32(a, 512), LLV_F32(b, 512), LLV_F32(c, 512)))
+// Intel's manual: the second products first, each product and sum rounded once.
+#undef _mm512_dpbf16_ps
+#define __m512bh __m512i
+#define LLV_BF16(x, part) llv_widened(simde__m512i_to_private(x).u16[2 * i + part])
+static inline float llv_widened(uint16_t half) {
+  uint32_t bits = (uint32_t)half << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, 4);
+  return value;
+}
+LLV_LANES(_mm512_dpbf16_ps(__m512 c, __m512i a, __m512i b), m512, 16,
+          fmaf(LLV_BF16(a, 0), LLV_BF16(b, 0), fmaf(LLV_BF16(a, 1), LLV_BF16(b, 1), LLV_F32(c, 512))))
 LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_private(x).i32[i])
 #elif defined(__x86_64__)
 #include <immintrin.h>
@@ -43,9 +55,13 @@ LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_privat
 
 #define LLV_AVX2 LLV_TARGET("avx2,fma,f16c")
 #define LLV_AVX512 LLV_TARGET("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
+#define LLV_AVX512_BF16 LLV_TARGET("avx512bf16,avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
 
 // Levels of `llv_cpu_level`.
-enum { LLV_LEVEL_AVX2 = 1, LLV_LEVEL_AVX_VNNI = 2, LLV_LEVEL_AVX512_VNNI = 3, LLV_LEVEL_DOT_PRODUCT = 1 };
+enum {
+  LLV_LEVEL_AVX2 = 1, LLV_LEVEL_AVX_VNNI = 2, LLV_LEVEL_AVX512_VNNI = 3, LLV_LEVEL_AVX512_BF16 = 4,
+  LLV_LEVEL_DOT_PRODUCT = 1, LLV_LEVEL_I8MM = 2,
+};
 
 // A row of a panel's product. Functions that take these are inlined, so their calling convention does not matter.
 #pragma clang diagnostic ignored "-Wpsabi"

@@ -35,7 +35,8 @@ extension CPUDevice {
       }
     }
 
-    if input == .int8, case .integers(let integers, let groups) = weight.form {
+    switch (input, weight.form) {
+    case (.int8, .integers(let integers, let groups)):
       // A group's sum has to fit 32 bits.
       guard integers.groupSize <= 1 << 16 else {
         throw Failure(.limit, "groups of \(integers.groupSize) columns; integer products take at most \(1 << 16)")
@@ -48,7 +49,17 @@ extension CPUDevice {
           llv_gemm_int8(&part, span.count, &panelOf, scratch.piece(0, thread), $0)
         }
       }
-    } else {
+    case (.bfloat16, .bfloat16):
+      let columns = weight.columns
+      let places = llv_bf16_places(columns)
+      let rounded = try rounded(inputs[0], x)
+      try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
+        let pairs = UnsafePointer(rounded.start.assumingMemoryBound(to: UInt16.self)) + span.lowerBound * places
+        output(weight.outputs(panel), span) {
+          llv_gemm_bf16(pairs, span.count, columns, weight.pairs(panel), scratch.piece(0, thread), $0)
+        }
+      }
+    default:
       let columns = weight.columns
       try forPanels(weight, rows, asFloats: true) { panel, span, scratch, thread in
         let floats = weight.floats(panel, scratch, thread)
@@ -86,7 +97,23 @@ extension CPUDevice {
     withExtendedLifetime(scratch) {}
   }
 
-  // MARK: Activations as integers
+  // MARK: Activations as integers and as BF16
+
+  /// A value rounded to BF16, `[rows, places]`, made when it is asked for the first time.
+  private func rounded(_ buffer: DeviceBuffer, _ x: Rows) throws(Failure) -> Buffer {
+    let value = buffer.storage as? Value
+    if let pairs = value?.pairs.withLock({ $0 }) { return pairs }
+    let columns = buffer.columns
+    let places = llv_bf16_places(columns)
+    let pairs = try Buffer(count: buffer.rows * places * 2)
+    try forRows(buffer.rows) { range in
+      for row in range {
+        llv_round_row_bf16(x[row], columns, pairs.start.assumingMemoryBound(to: UInt16.self) + row * places)
+      }
+    }
+    value?.pairs.withLock { $0 = pairs }
+    return pairs
+  }
 
   /// Activations as 8-bit codes, `[rows, places]`, with scales, starts and sums `[rows, groups]`.
   final class Codes: Sendable {

@@ -28,6 +28,8 @@ public struct CPUDevice: RowDevice {
     let first, stride: Int
     /// The same as 8-bit codes, once some operation asked for them.
     let codes = Mutex<[Codes.Form: Codes]>([:])
+    /// The same as BF16, likewise.
+    let pairs = Mutex<Buffer?>(nil)
 
     init(_ buffer: Buffer, first: Int = 0, stride: Int) {
       self.buffer = buffer

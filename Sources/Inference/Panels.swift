@@ -17,8 +17,10 @@ final class Panels: Sendable {
 
   enum Form: Sendable {
     case float32
-    /// F16 or BF16, to be widened panel by panel.
-    case half(DType)
+    /// F16, to be widened panel by panel.
+    case float16
+    /// Pairs of columns, to be multiplied with pairs, or widened panel by panel.
+    case bfloat16
     case integers(GroupedInteger, groups: Int)
   }
 
@@ -41,14 +43,16 @@ final class Panels: Sendable {
     }
     switch tensor.encoding {
     case .plain(.F16), .plain(.BF16):
+      let isBFloat = tensor.encoding == .plain(.BF16)
       let bytes = try tensor.load(threads: threads)
-      let size = columns * width * 2
+      let size = (isBFloat ? llv_bf16_places(columns) : columns) * width * 2
       let codes = try memory(size)
       try parallel(count, threads: threads) { panel in
-        llv_pack_panel_16(
-          bytes.start + panel * size, min(width, rows - panel * width), columns, codes.start + panel * size)
+        (isBFloat ? llv_pack_panel_bf16 : llv_pack_panel_16)(
+          bytes.start + panel * width * columns * 2, min(width, rows - panel * width), columns,
+          codes.start + panel * size)
       }
-      form = .half(tensor.encoding == .plain(.F16) ? .F16 : .BF16)
+      form = isBFloat ? .bfloat16 : .float16
       (self.codes, bytesPerPanel, scales, zeros) = (codes, size, nil, nil)
     case .plain:
       let floats = try tensor.floats(threads: threads)
@@ -101,11 +105,12 @@ final class Panels: Sendable {
 
   // MARK: Panels
 
-  /// Bytes of scratch that a thread needs to make a panel ready: for codes, scales, zeros, floats.
+  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats.
   func scratch(asFloats: Bool) -> [Int] {
     switch form {
     case .float32: [0, 0, 0, 0]
-    case .half: [0, 0, 0, columns * Panels.width * 4]
+    case .float16: [0, 0, 0, columns * Panels.width * 4]
+    case .bfloat16: [asFloats ? 0 : llv_bf16_working(columns), 0, 0, asFloats ? columns * Panels.width * 4 : 0]
     case .integers(let integers, let groups):
       [
         llv_int8_working(columns, integers.groupSize), groups * Panels.width * 4,
@@ -122,14 +127,17 @@ final class Panels: Sendable {
     let target = scratch.floats(3, thread)
     switch form {
     case .float32: return UnsafePointer(start.assumingMemoryBound(to: Float.self))
-    case .half(.F16): llv_f16_to_f32(start, target, columns * Panels.width)
-    case .half: llv_bf16_to_f32(start, target, columns * Panels.width)
+    case .float16: llv_f16_to_f32(start, target, columns * Panels.width)
+    case .bfloat16: llv_widen_panel_bf16(start, columns, 0, target)
     case .integers(let integers, let groups):
       var panel = integerPanel(panel, integers, groups, scratch, thread)
       llv_dequantize_panel(&panel, scratch.piece(0, thread), target)
     }
     return UnsafePointer(target)
   }
+
+  /// A panel of pairs.
+  func pairs(_ panel: Int) -> UnsafeRawPointer { UnsafeRawPointer(start(panel)) }
 
   /// A panel of integers with its scales and zeros as floats.
   func integerPanel(

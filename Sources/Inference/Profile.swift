@@ -21,19 +21,27 @@ public final class Profile: Sendable {
   /// What the products of a linear operation are made of.
   public enum Arithmetic: String, Sendable, CaseIterable {
     case float
+    /// BF16 on both sides.
+    case bfloat16
     /// 8-bit weights with 8-bit activations, 4-bit weights with 8-bit activations.
     case int8, int4
 
     /// Multiplications with their additions a second at most, on this many threads at once: of the instructions that this processor
     /// has for it, their operands in registers. Best of a few short trials; nil where no such loop is written.
     public func peak(threads: Int) throws(Failure) -> Double? {
-      let kind = Int32(self == .float ? LLV_PEAK_FLOAT : self == .int8 ? LLV_PEAK_INT8 : LLV_PEAK_INT4)
+      let kind =
+        switch self {
+        case .float: LLV_PEAK_FLOAT
+        case .bfloat16: LLV_PEAK_BF16
+        case .int8: LLV_PEAK_INT8
+        case .int4: LLV_PEAK_INT4
+        }
       var best = 0.0
       for _ in 0..<4 {
         let counts = Mutex(0.0)
         let start = Profile.clock()
         try parallel(threads, threads: threads) { _ in
-          let count = llv_peak(kind, 3_000_000)
+          let count = llv_peak(Int32(kind), 3_000_000)
           counts.withLock { $0 += count }
         }
         best = max(best, counts.withLock { $0 } / (Profile.clock() - start))
@@ -61,11 +69,14 @@ public final class Profile: Sendable {
       products = Double(result.rows) * Double(result.columns) * Double(inputs[0].columns)
       switch (inputs[1].storage as? Panels)?.form {
       case .integers(let integers, _):
-        arithmetic = input == .float ? .float : integers.bits == 8 ? .int8 : .int4
+        arithmetic = input != .int8 ? .float : integers.bits == 8 ? .int8 : .int4
         name += " w\(integers.bits)\(input == .int8 ? "a8" : "")"
-      case .half(let type):
+      case .bfloat16:
+        arithmetic = input == .bfloat16 ? .bfloat16 : .float
+        name += input == .bfloat16 ? " BF16 × BF16" : " BF16"
+      case .float16:
         arithmetic = .float
-        name += " \(type.rawValue)"
+        name += " F16"
       default: arithmetic = .float
       }
     }

@@ -11,14 +11,14 @@ public struct ReferenceDevice: Device {
 
   public init() {}
 
-  /// Rows of doubles, and where the tensor was grouped integers, how.
+  /// Rows of doubles, and how the tensor was stored.
   final class Matrix: Sendable {
     let rows: [[Double]]
-    let integers: GroupedInteger?
+    let encoding: Encoding
 
-    init(_ rows: [[Double]], _ integers: GroupedInteger? = nil) {
+    init(_ rows: [[Double]], _ encoding: Encoding) {
       self.rows = rows
-      self.integers = integers
+      self.encoding = encoding
     }
   }
 
@@ -32,8 +32,7 @@ public struct ReferenceDevice: Device {
     if values.isEmpty { return buffer([], tensor.columns) }
     let columns = isIndex && isVector ? 1 : tensor.columns
     let rows = stride(from: 0, to: values.count, by: max(columns, 1)).map { Array(values[$0..<$0 + columns]) }
-    if case .grouped(let integers) = tensor.encoding { return buffer(rows, columns, integers) }
-    return buffer(rows, columns)
+    return buffer(rows, columns, tensor.encoding)
   }
 
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
@@ -58,8 +57,12 @@ public struct ReferenceDevice: Device {
       return buffer(values[1].map { $0[0] >= 0 ? x[Int($0[0])] : values[2][-1 - Int($0[0])] }, columns)
     case .row(let index): return buffer([x[index]], columns)
     case .linear(let input):
-      let integers = try matrix(inputs[1]).integers
-      let rounded = input == .int8 ? integers.map { i in x.map { ReferenceDevice.rounded($0, i.groupSize) } } ?? x : x
+      let rounded =
+        switch (input, try matrix(inputs[1]).encoding) {
+        case (.int8, .grouped(let integers)): x.map { ReferenceDevice.rounded($0, integers.groupSize) }
+        case (.bfloat16, .plain(.BF16)): x.map { $0.map(ReferenceDevice.bfloat16) }
+        default: x
+        }
       let y = rounded.map { row in
         values[1].enumerated().map { output, weights in
           zip(row, weights).reduce(values.count > 2 ? values[2][0][output] : 0) { $0 + $1.0 * $1.1 }
@@ -194,6 +197,14 @@ public struct ReferenceDevice: Device {
     return result
   }
 
+  /// The nearest BF16, ties to even, from its definition: seven bits after the first.
+  private static func bfloat16(_ value: Double) -> Double {
+    guard value.isFinite, abs(value) >= 0x1p-126 else { return value.isFinite ? 0 : value }
+    let unit = scalbn(1, Int32(value.exponent) - 7)
+    let nearest = (Double(Float(value)) / unit).rounded(.toNearestOrEven) * unit
+    return abs(nearest) < 0x1p128 ? nearest : .infinity * (value < 0 ? -1 : 1)
+  }
+
   // MARK: Decoding
 
   private static func decode(_ tensor: Tensor, _ bytes: [UInt8]) throws(Failure) -> [Double] {
@@ -250,8 +261,8 @@ public struct ReferenceDevice: Device {
 
   // MARK: Values
 
-  private func buffer(_ rows: [[Double]], _ columns: Int, _ integers: GroupedInteger? = nil) -> DeviceBuffer {
-    DeviceBuffer(rows: rows.count, columns: columns, storage: Matrix(rows, integers))
+  private func buffer(_ rows: [[Double]], _ columns: Int, _ encoding: Encoding = .plain(.F64)) -> DeviceBuffer {
+    DeviceBuffer(rows: rows.count, columns: columns, storage: Matrix(rows, encoding))
   }
 
   private func matrix(_ buffer: DeviceBuffer) throws(Failure) -> Matrix {

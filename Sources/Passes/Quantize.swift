@@ -1,16 +1,23 @@
 import Bytes
+import CKernels
 import Tensors
 
 /// What becomes of one weight.
 public enum WeightChoice: Sendable, Equatable {
   case keep
+  /// Rounded to BF16, 16 bits.
+  case bfloat16
   /// `group` elements share a scale; nil for a whole row (a channel).
   case integers(bits: Int, group: Int?, isAffine: Bool)
 
-  /// `keep`, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`.
+  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`.
   public init?(_ text: String) {
     if text == "keep" {
       self = .keep
+      return
+    }
+    if text == "16" {
+      self = .bfloat16
       return
     }
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
@@ -45,6 +52,7 @@ public enum WeightChoice: Sendable, Equatable {
   public var text: String {
     switch self {
     case .keep: "keep"
+    case .bfloat16: "16"
     case .integers(let bits, let group, let isAffine):
       "\(bits):\(group.map { "g\($0)" } ?? "channel"):\(isAffine ? "affine" : "symmetric")"
     }
@@ -57,7 +65,7 @@ public struct QuantizeRecipe: Sendable {
   public var linear: WeightChoice
   /// For token tables. They are looked up, not multiplied, and errors in them reach every layer.
   public var table: WeightChoice
-  /// How linear operations with integer weights treat their input.
+  /// How linear operations with the weights that this makes treat their input.
   public var input: Op.LinearInput
   /// Patterns with `*` and `?` over tensor names, and what they override; the last match wins.
   public var overrides: [(pattern: String, choice: WeightChoice)]
@@ -108,11 +116,13 @@ extension Pass {
         for name in matches { weights[name] = choice }
       }
       for tensor in model.tensors {
-        guard let choice = weights[tensor.name], case .integers(let bits, let group, let isAffine) = choice else {
-          continue
-        }
+        guard let choice = weights[tensor.name], choice != .keep else { continue }
         guard case .plain(let type) = tensor.encoding, type.isWeight, tensor.count > 0 else {
           notes.append("tensor \(tensor.name.quoted) is \(tensor.encoding.text) and stays so")
+          continue
+        }
+        guard case .integers(let bits, let group, let isAffine) = choice else {
+          model.set(tensor.roundedToBFloat16)
           continue
         }
         let size = min(group ?? tensor.columns, tensor.columns)
@@ -136,7 +146,9 @@ extension Pass {
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
-          guard case .linear = node.op, case .grouped? = model.tensor(node.inputs[1])?.encoding else { continue }
+          guard case .linear = node.op, let encoding = model.tensor(node.inputs[1])?.encoding,
+            !encoding.isPlain || encoding == .plain(.BF16)
+          else { continue }
           graph.replace(index, with: .init(.linear(recipe.input), node.inputs))
         }
       }
@@ -166,5 +178,20 @@ extension Pass {
   private static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
     if case .node(let below) = node.inputs[0], case .rescale = graph.nodes[below].op { return true }
     return node.inputs[0] == .input(.pixels)
+  }
+}
+
+extension Tensor {
+  /// The same tensor with each element rounded to BF16 (nearest, ties to even) when it is written.
+  fileprivate var roundedToBFloat16: Tensor {
+    if encoding == .plain(.BF16) { return self }
+    let computation = Computation { (threads) throws(Failure) in
+      let result = try Buffer(count: count * 2)
+      try rowReader(threads: threads).forEachSpan(rows: rows, columns: columns, threads: threads) { _, span, values in
+        llv_f32_to_bf16(values, result.start + span.lowerBound * columns * 2, span.count * columns)
+      }
+      return (result, nil)
+    }
+    return Tensor(name, shape: shape, encoding: .plain(.BF16), content: .computed(computation))
   }
 }

@@ -43,10 +43,12 @@ public enum Op: Sendable, Hashable {
 
   public enum Norm: String, Sendable, Hashable, CaseIterable { case layer, rms }
 
-  /// What a linear operation with integer weights does with its input.
+  /// What a linear operation with integer or BF16 weights does with its input.
   public enum LinearInput: String, Sendable, Hashable, CaseIterable {
     /// Multiplied as Float32.
     case float
+    /// Where W is BF16, rounded to BF16 too (magnitudes below 2^-126 to zero); products are added in Float32.
+    case bfloat16
     /// Rounded to 8-bit integers, one scale for each token and each group of the weight's columns; products are integers.
     case int8
   }

@@ -57,6 +57,22 @@ static void product_f32(size_t m, size_t columns, size_t n, float *y) {
   llv_gemm_f32(x, columns, m, columns, panel, &out);
 }
 
+static void product_bf16(size_t m, size_t columns, size_t n, float *y) {
+  size_t places = llv_bf16_places(columns);
+  static uint16_t x[MOST_ROWS * (MOST_COLUMNS + 1)], w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * (MOST_COLUMNS + 1)];
+  float row[MOST_COLUMNS];
+  for (size_t i = 0; i < m; i++) {
+    for (size_t k = 0; k < columns; k++) row[k] = uniform();
+    llv_round_row_bf16(row, columns, x + i * places);
+  }
+  for (size_t i = 0; i < n * columns; i++) w[i] = (uint16_t)(0x3C00 + next() % 0x400 + next() % 2 * 0x8000);
+  llv_pack_panel_bf16(w, n, columns, panel);
+  void *working = malloc(llv_bf16_working(columns));
+  llv_output out = {.n = n, .y = y, .stride = n};
+  llv_gemm_bf16(x, m, columns, panel, working, &out);
+  free(working);
+}
+
 static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal, float *y) {
   static float q[MOST_ROWS * 128], keys[2][512 * 128], values[2][512 * 128], scratch[48 * 512];
   for (size_t i = 0; i < m * d; i++) q[i] = uniform();
@@ -87,6 +103,11 @@ int main(void) {
       llv_cpu_limit(level), state = seed;
       product_f32(m, columns, n, level ? found : plain);
       if (level) compare("float product", level, found, plain, m * n);
+    }
+    for (int level = 0; level <= best; level++) {
+      llv_cpu_limit(level), state = seed;
+      product_bf16(m, columns, n, level ? found : plain);
+      if (level) compare("bf16 product", level, found, plain, m * n);
     }
     if (round % 8) continue;
     static float before[MOST_ROWS * 128], after[MOST_ROWS * 128];

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Which instruction set the loops may use: 0 plain C; on x86 1 AVX2 + FMA + F16C, 2 AVX-VNNI too, 3 AVX-512 with VNNI; on Arm
-// 1 NEON with dot products. `llv_cpu_limit` lowers it, for tests.
+// Which instruction set the loops may use: 0 plain C; on x86 1 AVX2 + FMA + F16C, 2 AVX-VNNI too, 3 AVX-512 with VNNI, 4 with
+// BF16 too; on Arm 1 NEON with dot products, 2 with 8-bit matrix products (i8mm). `llv_cpu_limit` lowers it, for tests.
 int llv_cpu_level(void);
 void llv_cpu_limit(int level);
 // For people.
@@ -143,11 +143,27 @@ typedef struct {
 
 // Up to LLV_PANEL rows of `columns` elements, `stride` apart, to a panel [columns, LLV_PANEL]; missing rows are zeros.
 void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
-// The same for dense rows of 16-bit elements, whatever they are.
+// The same for dense rows of half-precision elements.
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
 // out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Fused multiply-adds in the order of the columns, so
 // that every instruction set gives the same bits and a row does not depend on the others.
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out);
+
+// gemm_bf16.c -------------------------------------------------------------------------------------------------------
+
+// Columns filled up to pairs.
+size_t llv_bf16_places(size_t columns);
+// Up to LLV_PANEL dense rows of bf16 to a panel of pairs [places / 2][LLV_PANEL, 2]; missing rows are zeros.
+void llv_pack_panel_bf16(const void *rows, size_t outputs, size_t columns, void *panel);
+// That panel to columns [columns, LLV_PANEL] of floats; where `swapped`, [places, LLV_PANEL] with the second of each pair first.
+void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
+// One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
+void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
+// out[i, j] = x[i] . panel's column j. x [m, places]. Fused multiply-adds, pair after pair with the second of each first, which is what
+// AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every instruction set gives the same bits but for weights and sums with
+// magnitudes below 2^-126, which that instruction takes for zero. working: [llv_bf16_working] bytes, aligned to 4.
+size_t llv_bf16_working(size_t columns);
+void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +206,7 @@ void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *tar
 
 // The fastest that this processor's instructions for a kind of product can run, operands in registers: does `rounds` of a fixed
 // number of them and returns how many multiplications with their additions that was; 0 where nobody wrote it down.
-enum { LLV_PEAK_FLOAT, LLV_PEAK_INT8, LLV_PEAK_INT4 };
+enum { LLV_PEAK_FLOAT, LLV_PEAK_INT8, LLV_PEAK_INT4, LLV_PEAK_BF16 };
 double llv_peak(int kind, size_t rounds);
 
 // attention.c -------------------------------------------------------------------------------------------------------

@@ -6,21 +6,22 @@ import Tensors
 
 let quantizeCommand = Command(
   name: "quantize",
-  abstract: "Makes a model's weights 8- or 4-bit integers.",
+  abstract: "Makes a model's weights 8- or 4-bit integers, or BF16.",
   positionals: ["MODEL.llv"],
   options: [
-    .init("--bits", "8|4", "bits of the weights of linear operations", isRequired: true),
+    .init("--bits", "16|8|4", "bits of the weights of linear operations; 16 is BF16", isRequired: true),
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init("--group", "N|channel", "weights that share a scale: 32 (default), 64, 128, …, or a whole row"),
     .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
     .init(
       "--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
     .init(
-      "--activations", "float|8", "multiply float inputs (default), or round them to 8-bit integers per token and group"
+      "--activations", "float|16|8",
+      "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and group"
     ),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest at 8 bits, 8:channel at 4)"
+      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest, but 8:channel at 4 bits)"
     ),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
@@ -92,11 +93,14 @@ private func openCalibration(_ path: String, of source: Container.Contents) thro
 }
 
 private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {
-  let bits = try arguments.choice("--bits", ["8", "4"]) ?? "8"
+  let bits = try arguments.choice("--bits", ["16", "8", "4"]) ?? "8"
   var text = bits
   if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
   guard !(arguments.has("--symmetric") && arguments.has("--affine")) else {
     throw Failure(.usage, "--symmetric and --affine exclude each other")
+  }
+  if bits == "16", arguments["--group"] != nil || arguments.has("--symmetric") || arguments.has("--affine") {
+    throw Failure(.usage, "--group, --symmetric and --affine are for --bits 8 and 4")
   }
   if arguments.has("--symmetric") { text += ":symmetric" }
   if arguments.has("--affine") { text += ":affine" }
@@ -104,13 +108,16 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
     throw Failure(
       .usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
   }
-  let tableText = arguments["--table"] ?? (bits == "8" ? linear.text : "8:channel")
+  let tableText = arguments["--table"] ?? (bits == "4" ? "8:channel" : linear.text)
   guard let table = WeightChoice(tableText) else {
     throw Failure(
       .usage,
-      "--table must be keep, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
+      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
   }
-  let input = try arguments.choice("--activations", ["float", "8"]) ?? "float"
+  let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"
+  guard input == "float" || (input == "16") == (bits == "16") else {
+    throw Failure(.usage, "--activations \(input) does not go with --bits \(bits): 16 with 16, 8 with 8 and 4")
+  }
   var overrides: [(pattern: String, choice: WeightChoice)] = []
   for text in arguments.all("--tensor") {
     guard let equals = text.lastIndex(of: "="), let choice = WeightChoice(String(text[text.index(after: equals)...]))
@@ -120,7 +127,7 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
     }
     overrides.append((String(text[..<equals]), choice))
   }
-  return QuantizeRecipe(linear: linear, table: table, input: input == "8" ? .int8 : .float, overrides: overrides)
+  return QuantizeRecipe(linear: linear, table: table, input: input == "8" ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides)
 }
 
 /// What quantizing changes, from names and shapes alone.
@@ -136,7 +143,9 @@ private struct QuantizePlan {
     let unused = Set(before.unused)
     bytesBefore = before.tensors.filter { !unused.contains($0.name) }.reduce(0) { $0 + $1.byteCount }
     bytesAfter = after.tensors.reduce(0) { $0 + $1.byteCount }
-    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }
+    let quantized = after.tensors.filter { tensor in
+      !tensor.encoding.isPlain || tensor.encoding == .plain(.BF16) && before[tensor.name]?.encoding != tensor.encoding
+    }
     weights = quantized.reduce(0) { $0 + $1.count }
     weightBits = quantized.reduce(0) { $0 + $1.byteCount * 8 }
   }

@@ -1,0 +1,108 @@
+#include "internal.h"
+
+#include <string.h>
+
+// Columns come in pairs, since the processor's instruction takes two at a time; a last one alone is paired with zeros.
+size_t llv_bf16_places(size_t columns) { return (columns + 1) / 2 * 2; }
+
+void llv_pack_panel_bf16(const void *rows, size_t outputs, size_t columns, void *panel) {
+  const uint16_t *from = rows;
+  uint16_t *to = panel;
+  memset(panel, 0, llv_bf16_places(columns) * LLV_PANEL * 2);
+  for (size_t first = 0; first < columns; first += 64) {
+    size_t last = first + 64 < columns ? first + 64 : columns;
+    for (size_t r = 0; r < outputs; r++)
+      for (size_t i = first; i < last; i++) to[i / 2 * 2 * LLV_PANEL + 2 * r + i % 2] = from[r * columns + i];
+  }
+}
+
+// Nearest, ties to even; what is smaller than the smallest normal number becomes zero, as it does for the instruction.
+LLV_INLINE uint32_t rounded_bf16(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  uint32_t magnitude = bits & 0x7FFFFFFF;
+  uint32_t up = magnitude > 0x7F800000 ? bits | 0x400000 : bits + 0x7FFF + (bits >> 16 & 1);
+  return magnitude < 0x00800000 ? (bits & 0x80000000) >> 16 : up >> 16;
+}
+
+LLV_INLINE void llv_round_row_bf16_body(const float *x, size_t columns, uint16_t *target) {
+  for (size_t i = 0; i < columns; i++) target[i] = (uint16_t)rounded_bf16(x[i]);
+  if (columns % 2) target[columns] = 0;
+}
+LLV_DISPATCH(llv_round_row_bf16, (const float *x, size_t columns, uint16_t *target), (x, columns, target))
+
+typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
+
+// To columns [columns, LLV_PANEL]; where `swapped`, all pairs and the second of each first.
+LLV_INLINE void llv_widen_panel_bf16_body(const void *panel, size_t columns, int swapped, float *target) {
+  const w16 *pair = panel;
+  w16 *to = (w16 *)target;
+  for (size_t i = 0; i < columns; i += 2, pair++, to += 2) {
+    w16 even = *pair << 16, odd = *pair & 0xFFFF0000u;
+    if (swapped) to[0] = odd, to[1] = even;
+    else {
+      to[0] = even;
+      if (i + 1 < columns) to[1] = odd;
+    }
+  }
+}
+LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target), (panel, columns, swapped, target))
+
+LLV_INLINE void widen_rows_body(const uint16_t *x, size_t count, float *target) {
+  for (size_t i = 0; i < count; i += 2) {
+    uint32_t pair[2] = {(uint32_t)x[i + 1] << 16, (uint32_t)x[i] << 16};
+    memcpy(target + i, pair, 8);
+  }
+}
+LLV_DISPATCH(widen_rows, (const uint16_t *x, size_t count, float *target), (x, count, target))
+
+enum { ROWS = 48 };
+
+size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV_PANEL + ROWS) * 4; }
+
+// By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
+static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, const llv_output *out) {
+  float *floats = working, *rows = working + places * LLV_PANEL, result[ROWS * LLV_PANEL];
+  llv_widen_panel_bf16(panel, places, 1, floats);
+  for (size_t i = 0; i < m; i += ROWS) {
+    size_t count = m - i < ROWS ? m - i : ROWS;
+    widen_rows(x + i * places, count * places, rows);
+    llv_products_f32(rows, places, count, places, floats, 0, result, LLV_PANEL);
+    llv_finish(result, i, count, out);
+  }
+}
+
+#if defined(LLV_X86)
+LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const uint16_t *x, size_t places, const uint16_t *panel, float *y) {
+  __m512 sum[12];
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) sum[r] = _mm512_setzero_ps();
+  for (size_t i = 0; i < places; i += 2, panel += 2 * LLV_PANEL) {
+    __m512i w = _mm512_loadu_si512(panel);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      int32_t pair;
+      memcpy(&pair, x + r * places + i, 4);
+      sum[r] = _mm512_dpbf16_ps(sum[r], (__m512bh)_mm512_set1_epi32(pair), (__m512bh)w);
+    }
+  }
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(y + r * LLV_PANEL, sum[r]);
+}
+
+LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
+  float result[12 * LLV_PANEL];
+  size_t i = 0;
+  for (; i + 12 <= m; i += 12) pairs_avx512_tile(12, x + i * places, places, panel, result), llv_finish(result, i, 12, out);
+  for (; i + 4 <= m; i += 4) pairs_avx512_tile(4, x + i * places, places, panel, result), llv_finish(result, i, 4, out);
+  for (; i < m; i++) pairs_avx512_tile(1, x + i * places, places, panel, result), llv_finish(result, i, 1, out);
+}
+#endif
+
+void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
+  size_t places = llv_bf16_places(columns);
+#if defined(LLV_X86)
+  if (llv_cpu_level() >= LLV_LEVEL_AVX512_BF16) return products_avx512(x, m, places, panel, out);
+#endif
+  products_f32(x, m, places, panel, working, out);
+}
