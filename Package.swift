@@ -20,7 +20,8 @@ let package = Package(
     .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Fidelity", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(
-      name: "Calibration", dependencies: ["Bytes", "Tensors", "Passes", "Inference", "CKernels", "COpenBLAS"]),
+      name: "Calibration",
+      dependencies: ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
     .executableTarget(
       name: "llvconv",
       dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"]),

@@ -1,3 +1,5 @@
+import Bytes
+
 /// Scores of one data set, computed from its embeddings.
 public struct BenchmarkScore: Sendable {
   public let name: String
@@ -27,21 +29,25 @@ public struct BenchmarkScore: Sendable {
   }
 
   /// Queries with candidates of their own, the right one first.
-  public init(name: String, task: String?, items: Embeddings, choices: [(query: Int, candidates: [Int])]) {
+  public init(name: String, task: String?, items: Embeddings, choices: [(query: Int, candidates: [Int])]
+  ) throws(Failure) {
+    let rows = try Rows(items)
     self.name = name
     self.task = task
     queries = choices.count
     let right = choices.count { choice in
-      let scores = choice.candidates.map { BenchmarkScore.dot(items, choice.query, $0) }
+      let scores = choice.candidates.map { rows.dot(choice.query, $0) }
       return scores.allSatisfy { $0 <= scores[0] }
     }
     accuracy = Double(right) / Double(max(1, choices.count))
     (forward, backward) = (nil, nil)
-    meanCosine = BenchmarkScore.meanCosine(items)
+    meanCosine = rows.meanCosine
   }
 
   /// Every query searched among all targets; a target with several queries counts as found by the best of them.
-  public init(name: String, task: String?, items: Embeddings, searches: [(query: Int, target: Int)]) {
+  public init(name: String, task: String?, items: Embeddings, searches: [(query: Int, target: Int)]
+  ) throws(Failure) {
+    let rows = try Rows(items)
     self.name = name
     self.task = task
     queries = searches.count
@@ -56,27 +62,38 @@ public struct BenchmarkScore: Sendable {
     // Best similarity of each target to the queries of each target: [targets, targets].
     var best = [[Float]](repeating: [Float](repeating: -.infinity, count: targets.count), count: targets.count)
     for search in searches {
-      let scores = targets.map { BenchmarkScore.dot(items, search.query, $0) }
+      let scores = targets.map { rows.dot(search.query, $0) }
       let own = places[search.target] ?? 0
       forward.append(1 + scores.count { $0 > scores[own] })
       for (target, score) in scores.enumerated() { best[target][own] = max(best[target][own], score) }
     }
     self.forward = Ranks(ranks: forward)
     backward = Ranks(ranks: best.enumerated().map { own, scores in 1 + scores.count { $0 > scores[own] } })
-    meanCosine = BenchmarkScore.meanCosine(items)
+    meanCosine = rows.meanCosine
   }
 
-  private static func dot(_ items: Embeddings, _ a: Int, _ b: Int) -> Float {
-    zip(items[a], items[b]).reduce(0) { $0 + $1.0 * $1.1 }
-  }
+  /// All vectors in memory.
+  private struct Rows {
+    let width: Int
+    let values: [Float]
 
-  /// From the length of the vectors' sum; NaN where a vector holds one, 0 for a single item.
-  private static func meanCosine(_ items: Embeddings) -> Double {
-    let count = Double(items.count)
-    guard items.count > 1 else { return 0 }
-    var sum = [Double](repeating: 0, count: items.width)
-    for index in 0..<items.count { for (column, value) in items[index].enumerated() { sum[column] += Double(value) } }
-    return (sum.reduce(0) { $0 + $1 * $1 } - count) / (count * (count - 1))
+    init(_ items: Embeddings) throws(Failure) {
+      width = items.width
+      values = try items.rows(0..<items.count)
+    }
+
+    private subscript(row: Int) -> ArraySlice<Float> { values[row * width..<(row + 1) * width] }
+
+    func dot(_ a: Int, _ b: Int) -> Float { zip(self[a], self[b]).reduce(0) { $0 + $1.0 * $1.1 } }
+
+    /// From the length of the vectors' sum; NaN where a vector holds one, 0 for a single item.
+    var meanCosine: Double {
+      let count = Double(values.count / width)
+      guard count > 1 else { return 0 }
+      var sum = [Double](repeating: 0, count: width)
+      for (place, value) in values.enumerated() { sum[place % width] += Double(value) }
+      return (sum.reduce(0) { $0 + $1 * $1 } - count) / (count * (count - 1))
+    }
   }
 }
 

@@ -1,28 +1,124 @@
 import Bytes
 import CKernels
 
-/// Vectors of one width, row-major `[count, width]`.
+/// Vectors of one width, in memory or in a file that is read block by block.
 public struct Embeddings: Sendable {
   public let width: Int
-  public let values: [Float]
-  public var count: Int { width > 0 ? values.count / width : 0 }
+  public let count: Int
+  private let storage: Storage
 
+  private enum Storage: Sendable {
+    case memory([Float])
+    /// Float32, row-major.
+    case file(ByteView)
+  }
+
+  /// - Parameter values: `[count, width]`.
   public init(width: Int, values: [Float]) {
     precondition(width > 0 && values.count % width == 0, "whole rows")
     self.width = width
-    self.values = values
+    count = values.count / width
+    storage = .memory(values)
   }
 
-  public subscript(row: Int) -> ArraySlice<Float> { values[row * width..<(row + 1) * width] }
+  /// - Parameter bytes: Float32 `[count, width]`.
+  init(width: Int, count: Int, bytes: ByteView) {
+    precondition(bytes.count == count * width * 4, "whole rows")
+    self.width = width
+    self.count = count
+    storage = .file(bytes)
+  }
 
-  /// Dot products of `query`, as wide as a row, with every row. For vectors of length 1 these are cosines.
-  public func similarities(to query: ArraySlice<Float>) -> [Float] {
-    precondition(query.count == width, "a query as wide as the rows")
-    var result = [Float](repeating: 0, count: count)
-    query.withUnsafeBufferPointer { query in
-      values.withUnsafeBufferPointer { rows in llv_dot_rows(query.baseAddress, rows.baseAddress, count, width, &result)
+  /// Some rows, `[rows.count, width]`.
+  public func rows(_ rows: Range<Int>) throws(Failure) -> [Float] {
+    switch storage {
+    case .memory(let values): return Array(values[rows.lowerBound * width..<rows.upperBound * width])
+    case .file(let bytes):
+      let part = try Buffer(count: rows.count * width * 4)
+      try part.withMutableBytes { (target) throws(Failure) in
+        try bytes.read(at: rows.lowerBound * width * 4, into: target)
       }
+      return part.array(of: Float.self)
     }
+  }
+
+  /// Single rows, in the order asked for, `[places.count, width]`.
+  public func rows(at places: [Int]) throws(Failure) -> [Float] {
+    var result: [Float] = []
+    result.reserveCapacity(places.count * width)
+    for place in places { result += try rows(place..<place + 1) }
     return result
   }
+
+  /// At most `most` rows, evenly spread.
+  public func sample(_ most: Int) throws(Failure) -> Embeddings {
+    count <= most ? self : Embeddings(width: width, values: try rows(at: Embeddings.spread(count, most)))
+  }
+
+  /// At most `most` of `count` places, evenly spread.
+  static func spread(_ count: Int, _ most: Int) -> [Int] {
+    count <= most ? Array(0..<count) : (0..<most).map { $0 * count / most }
+  }
+}
+
+/// Rows that others are multiplied with, packed for the kernel: `a bᵀ`, the same bits whatever stands beside a row.
+struct PackedRows: Sendable {
+  let count: Int
+  private let width: Int
+  /// Panels `[width, LLV_PANEL]`.
+  private let panels: [Float]
+  private static let panel = Int(LLV_PANEL)
+
+  /// - Parameter values: `[count, width]`.
+  init(_ values: [Float], width: Int, threads: Int = 1) throws(Failure) {
+    (self.width, count) = (width, values.count / width)
+    let (count, size, panel) = (count, width * PackedRows.panel, PackedRows.panel)
+    var panels = [Float](repeating: 0, count: Checked.ceilDivide(count, panel) * size)
+    try panels.withUnsafeMutableBufferPointer { (target) throws(Failure) in
+      try values.withUnsafeBufferPointer { (values) throws(Failure) in
+        guard let to = target.baseAddress, let from = values.baseAddress else { return }
+        let (shared, source) = (Shared(to), Shared(UnsafeMutablePointer(mutating: from)))
+        try parallel(Checked.ceilDivide(count, panel), threads: threads) { place in
+          llv_pack_panel_f32(
+            source.pointer + place * size, width, min(panel, count - place * panel), width,
+            shared.pointer + place * size)
+        }
+      }
+    }
+    self.panels = panels
+  }
+
+  /// Calls `body` with the products of some rows `[rows, width]` and each panel: `[rows, columns]`, rows `stride` apart.
+  func products(
+    with x: UnsafePointer<Float>, rows: Int,
+    _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
+  ) {
+    let (panel, size) = (PackedRows.panel, width * PackedRows.panel)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: rows * panel) { result in
+      panels.withUnsafeBufferPointer { panels in
+        guard let base = panels.baseAddress, let y = result.baseAddress else { return }
+        for place in 0..<Checked.ceilDivide(count, panel) {
+          var out = llv_output(bias: nil, steps: nil, step_count: 0, n: panel, y: y, stride: panel)
+          llv_gemm_f32(x, width, rows, width, base + place * size, &out)
+          body(place * panel, min(panel, count - place * panel), y, panel)
+        }
+      }
+    }
+  }
+
+  /// All products of one row.
+  func products(with x: UnsafePointer<Float>) -> [Float] {
+    var all: [Float] = []
+    all.reserveCapacity(count)
+    products(with: x, rows: 1) { _, columns, products, _ in
+      all += UnsafeBufferPointer(start: products, count: columns)
+    }
+    return all
+  }
+}
+
+/// A pointer for work that is shared out to threads, each with elements of its own.
+struct Shared<Element>: @unchecked Sendable {
+  let pointer: UnsafeMutablePointer<Element>
+  init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
 }

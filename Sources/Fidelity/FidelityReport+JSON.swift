@@ -2,21 +2,54 @@ import Bytes
 
 extension FidelityReport {
   public var json: JSONText {
-    [
-      "verdict": .string(passes ? "pass" : "fail"), "candidate": .string(candidate), "reference": .string(reference),
-      "data": .string(data), "queries": .int(own.rank.count), "documents": .int(documents),
-      "checks": .array(
-        checks.map {
-          [
-            "name": .string($0.name), "value": .number($0.value), "threshold": .number($0.threshold),
-            "bound": .string($0.isLowerBound ? "at least" : "at most"), "passes": .bool($0.passes),
-          ]
-        }),
-      "cosine": FidelityReport.json(closeness.cosine), "angle_degrees": FidelityReport.json(closeness.angle),
-      "relative_error": FidelityReport.json(closeness.relativeError), "rank_correlation": .number(rankCorrelation),
-      "reference_retrieval": json(baseline), "candidate_retrieval": json(own), "mixed_index_retrieval": json(mixed),
-      "worst": .array(worst.map { ["id": .string($0.id), "cosine": .number($0.cosine), "text": .string($0.text)] }),
+    var members: [(String, JSONText)] = [
+      ("verdict", .string(passes ? "pass" : "fail")), ("candidate", .string(candidate.name)),
+      ("reference", .string(reference.name)), ("data", .string(data)), ("queries", .int(own.rank.count)),
+      ("documents", .int(documents)),
+      (
+        "checks",
+        .array(
+          checks.map {
+            [
+              "name": .string($0.name), "value": .number($0.value), "low": .number($0.estimate.low),
+              "high": .number($0.estimate.high), "threshold": .number($0.threshold),
+              "bound": .string($0.isLowerBound ? "at least" : "at most"), "passes": .bool($0.passes),
+            ]
+          })
+      ),
+      ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
+      ("relative_error", FidelityReport.json(closeness.relativeError)), ("length", FidelityReport.json(closeness.length)),
+      ("cosine_by_kind", .object(kinds.map { ($0.name, FidelityReport.json($0.cosine)) })),
+      ("rank_correlation", .number(rankCorrelation)),
+      ("ordering", .object(orderingRows.map { ($0.key, ["own": $0.own.json, "mixed_index": $0.mixed.json]) })),
+      (
+        "spread",
+        .object(
+          [("reference", spread.reference), ("candidate", spread.candidate)].map {
+            ($0.0, ["mean_cosine": .number($0.1.meanCosine), "effective_dimensions": .number($0.1.dimensions)])
+          })
+      ),
     ]
+    if let clusters {
+      var cells: [(String, JSONText)] = [
+        ("count", .int(clusters.count)), ("adjusted_rand", .number(clusters.agreement)),
+        ("adjusted_rand_of_reference_alone", .number(clusters.stability)),
+      ]
+      if let v = clusters.vMeasure {
+        cells += [("v_measure_reference", .number(v.reference)), ("v_measure_candidate", .number(v.candidate))]
+      }
+      members.append(("clusters", .object(cells)))
+    }
+    members += zip(["reference", "candidate", "mixed_index", "reversed_index"], runs).map {
+      ($0 + "_retrieval", json($1.run))
+    }
+    if let divergence { members.append(("divergence", divergence.json)) }
+    members.append(
+      (
+        "worst",
+        .array(worst.map { ["id": .string($0.id), "cosine": .number($0.cosine), "text": .string($0.text)] })
+      ))
+    return .object(members)
   }
 
   private static func json(_ summary: Closeness.Summary) -> JSONText {
@@ -29,8 +62,66 @@ extension FidelityReport {
   private func json(_ run: Retrieval.Run) -> JSONText {
     [
       "p_at_1": .number(run.recall(at: 1)), "recall_at_5": .number(run.recall(at: 5)),
-      "recall_at_10": .number(run.recall(at: 10)), "overlap_at_10": .number(run.overlap(with: baseline)),
+      "recall_at_10": .number(run.recall(at: 10)),
+      "overlap_at_1": .number(overlap(run, 1)), "overlap_at_5": .number(overlap(run, 5)),
+      "overlap_at_10": .number(overlap(run, 10)),
       "negatives_beaten": run.negativesBeaten.map(JSONText.number) ?? .null,
+    ]
+  }
+
+  func overlap(_ run: Retrieval.Run, _ k: Int) -> Double { Estimate(mean: run.overlaps(with: baseline, at: k)).value }
+
+  /// The searches with their names.
+  public var runs: [(name: String, run: Retrieval.Run)] {
+    [("reference", baseline), ("candidate", own), ("mixed index", mixed), ("mixed, other way", reversed)]
+  }
+
+  /// What becomes of the order at the head, for the candidate's own index and for the mixed one.
+  public var orderingRows: [(name: String, key: String, own: Estimate, mixed: Estimate)] {
+    func row(_ name: String, _ key: String, _ values: (Ordering) -> [Double]) -> (String, String, Estimate, Estimate) {
+      (name, key, Estimate(mean: values(ordering)), Estimate(mean: values(mixedOrdering)))
+    }
+    return [
+      row("Kendall's tau of the first 20", "kendall_tau_20") { $0.kendall.compactMap { $0 } },
+      row("order reversed, by hardness", "rank_flips") { $0.flips },
+      row("mean square of margins' change", "margin_distortion") { $0.distortion },
+      row("negatives that overtook, by hardness", "overtaken") { $0.overtaken },
+    ]
+  }
+}
+
+extension Estimate {
+  var json: JSONText { ["value": .number(value), "low": .number(low), "high": .number(high)] }
+
+  /// Value and interval for people.
+  public var text: String {
+    let digits = abs(value) < 0.01 && value != 0 ? 6 : 4
+    return "\(value.fixed(digits)) [\(low.fixed(digits)), \(high.fixed(digits))]"
+  }
+}
+
+extension Divergence {
+  var json: JSONText {
+    [
+      "findings": .array(findings.map(JSONText.string)),
+      "settings": .array(
+        settings.map {
+          ["name": .string($0.name), "reference": .string($0.reference), "candidate": .string($0.candidate)]
+        }),
+      "layers": .array(
+        layers.map {
+          [
+            "part": .string($0.part), "name": .string($0.name), "relative_error": .number($0.relativeError),
+            "cosine": .number($0.cosine),
+          ]
+        }),
+      "weights": .array(
+        weights.map {
+          [
+            "name": .string($0.name), "encoding": .string($0.encoding), "bits": .number($0.bits),
+            "relative_error": .number($0.relativeError), "cosine": .number($0.cosine),
+          ]
+        }),
     ]
   }
 }

@@ -3,8 +3,8 @@ import Synchronization
 
 /// What queries find in an index, and how that compares with what the reference finds.
 public struct Retrieval: Sendable {
-  /// How deep rankings are compared.
-  public static let depth = 10
+  /// How deep rankings are kept.
+  public static let depth = 20
 
   /// One search of all queries in all documents.
   public struct Run: Sendable {
@@ -14,6 +14,9 @@ public struct Retrieval: Sendable {
     public let rank: [Int]
     /// Whether the positive is more similar than every one of the query's own negatives; nil where it has none.
     public let beatsNegatives: [Bool?]
+
+    /// 1 for each query whose positive is among the first `k`, else 0.
+    public func hits(at k: Int) -> [Double] { rank.map { $0 <= k ? 1 : 0 } }
 
     /// Share of queries whose positive is among the first `k`.
     public func recall(at k: Int) -> Double {
@@ -26,16 +29,16 @@ public struct Retrieval: Sendable {
       return known.isEmpty ? nil : Double(known.count { $0 }) / Double(known.count)
     }
 
-    /// Mean share of the first `depth` documents that both runs have.
-    public func overlap(with other: Run) -> Double {
-      let shares = zip(top, other.top).map { a, b in
-        a.isEmpty ? 1 : Double(Set(a).intersection(b).count) / Double(a.count)
+    /// For each query the share of the other run's first `k` documents that this one has among its own.
+    public func overlaps(with other: Run, at k: Int) -> [Double] {
+      zip(top, other.top).map { a, b in
+        let (a, b) = (a.prefix(k), b.prefix(k))
+        return b.isEmpty ? 1 : Double(Set(a).intersection(b).count) / Double(b.count)
       }
-      return shares.isEmpty ? .nan : shares.reduce(0, +) / Double(shares.count)
     }
   }
 
-  /// What each query should find: a row of the documents, and rows that it should not.
+  /// What a query should find: a row of the documents, and rows that it should not.
   public struct Label: Sendable {
     public let positive: Int
     public let negatives: [Int]
@@ -46,62 +49,122 @@ public struct Retrieval: Sendable {
     }
   }
 
+  private static let queriesAtATime = 1_024
+  private static let documentsAtATime = 4_096
+  private static let queriesPerTask = 48
+
   /// Searches exactly, by dot product.
-  /// - Cost: queries × documents × width, in parallel over queries; a row of similarities for each thread.
+  ///
+  /// - Parameter labels: one for each query; where empty, ranks are 0.
+  /// - Cost: queries × documents × width products, in parallel over queries. Some thousand rows of each are in memory at a time, so that
+  ///   an index may be larger than memory.
   public static func run(
-    queries: Embeddings, documents: Embeddings, labels: [Label], threads: Int
+    queries: Embeddings, documents: Embeddings, labels: [Label], threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) -> Run {
-    precondition(queries.count == labels.count, "a label for each query")
-    let results = Mutex([(top: [Int], rank: Int, beats: Bool?)](repeating: ([], 0, nil), count: queries.count))
-    try parallel(queries.count, threads: threads) { task in
-      let similarities = documents.similarities(to: queries[task])
-      let label = labels[task]
-      let own = similarities[label.positive]
-      let before = similarities.indices.count {
-        similarities[$0] > own || (similarities[$0] == own && $0 < label.positive)
+    precondition(labels.isEmpty || queries.count == labels.count, "a label for each query")
+    precondition(queries.width == documents.width, "vectors of one width")
+    let width = queries.width
+    let states = Mutex([Search](repeating: Search(), count: queries.count))
+    for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
+      let block = first..<min(queries.count, first + queriesAtATime)
+      let x = try queries.rows(block)
+      try parallel(labels.isEmpty ? 0 : block.count, threads: threads) { (place) throws(Failure) in
+        let label = labels[first + place]
+        let similarities = try similarities(Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
+        let start = Search(positive: label.positive, similarities: similarities)
+        states.withLock { $0[first + place] = start }
       }
-      let beats = label.negatives.isEmpty ? nil : label.negatives.allSatisfy { similarities[$0] < own }
-      let result = (best(similarities, depth), before + 1, beats)
-      results.withLock { $0[task] = result }
+      for start in stride(from: 0, to: documents.count, by: documentsAtATime) {
+        let part = start..<min(documents.count, start + documentsAtATime)
+        let packed = try PackedRows(try documents.rows(part), width: width, threads: threads)
+        try parallel(Checked.ceilDivide(block.count, queriesPerTask), threads: threads) { task in
+          let own = task * queriesPerTask..<min(block.count, (task + 1) * queriesPerTask)
+          var searches = states.withLock { Array($0[first + own.lowerBound..<first + own.upperBound]) }
+          x.withUnsafeBufferPointer { x in
+            guard let base = x.baseAddress else { return }
+            packed.products(with: base + own.lowerBound * width, rows: own.count) { column, columns, products, stride in
+              for row in 0..<own.count {
+                searches[row].add(products + row * stride, columns, from: start + column)
+              }
+            }
+          }
+          let done = searches
+          states.withLock { $0.replaceSubrange(first + own.lowerBound..<first + own.upperBound, with: done) }
+        }
+        progress((Double(first) + Double(part.upperBound) / Double(documents.count) * Double(block.count)) / Double(queries.count))
+      }
     }
-    let all = results.withLock { $0 }
-    return Run(top: all.map(\.top), rank: all.map(\.rank), beatsNegatives: all.map(\.beats))
+    let all = states.withLock { $0 }
+    return Run(top: all.map { $0.top.map(\.place) }, rank: all.map(\.rank), beatsNegatives: all.map(\.beatsNegatives))
   }
 
-  /// Indices of the `count` largest values, largest first; of equals the earlier.
-  static func best(_ values: [Float], _ count: Int) -> [Int] {
-    var top: [Int] = []
-    for (index, value) in values.enumerated() {
-      if top.count == count, let last = top.last, values[last] >= value { continue }
-      let place = top.firstIndex { values[$0] < value } ?? top.count
-      top.insert(index, at: place)
-      if top.count > count { top.removeLast() }
-    }
-    return top
+  /// Dot products of a query with some documents: the same bits as in a search.
+  static func similarities(_ query: [Float], _ documents: Embeddings, _ places: [Int]) throws(Failure) -> [Float] {
+    let packed = try PackedRows(try documents.rows(at: places), width: documents.width)
+    return query.withUnsafeBufferPointer { $0.baseAddress.map { packed.products(with: $0) } ?? [] }
   }
+
+  /// What is known of one query's search.
+  private struct Search: Sendable {
+    private(set) var top: [(place: Int, similarity: Float)] = []
+    private(set) var beatsNegatives: Bool?
+    private var positive = -1
+    private var own: Float = 0
+    private var before = 0
+    /// Place of the positive, from 1; 0 without one.
+    var rank: Int { positive < 0 ? 0 : before + 1 }
+
+    init() {}
+
+    /// - Parameter similarities: of the positive, then of the negatives.
+    init(positive: Int, similarities: [Float]) {
+      self.positive = positive
+      own = similarities[0]
+      beatsNegatives = similarities.count < 2 ? nil : similarities.dropFirst().allSatisfy { [own] in $0 < own }
+    }
+
+    /// Documents `first ..< first + count`.
+    mutating func add(_ similarities: UnsafePointer<Float>, _ count: Int, from first: Int) {
+      for index in 0..<count {
+        let (value, place) = (similarities[index], first + index)
+        if value > own || (value == own && place < positive) { before += 1 }
+        if top.count == Retrieval.depth, let last = top.last, !(value > last.similarity) { continue }
+        let at = top.firstIndex { $0.similarity < value } ?? top.count
+        top.insert((place, value), at: at)
+        if top.count > Retrieval.depth { top.removeLast() }
+      }
+    }
+  }
+
+  // MARK: Whole lists
 
   /// Mean over queries of Spearman's ρ between the two similarity lists of a query over all documents: whether the whole
-  /// order of the index survives, not only its head. Over at most `sample` queries and documents, evenly spread.
+  /// order of the index survives, not only its head. Over at most `sample` queries and twice as many documents, evenly spread.
   public static func rankCorrelation(
     reference: (queries: Embeddings, documents: Embeddings), candidate: (queries: Embeddings, documents: Embeddings),
     threads: Int, sample: Int = 1_000
   ) throws(Failure) -> Double {
-    let queries = spread(reference.queries.count, sample)
-    let documents = spread(reference.documents.count, 2 * sample)
-    guard documents.count > 1, !queries.isEmpty else { return .nan }
-    let values = Mutex([Double](repeating: 0, count: queries.count))
-    try parallel(queries.count, threads: threads) { task in
-      let query = queries[task]
-      let a = reference.documents.similarities(to: reference.queries[query])
-      let b = candidate.documents.similarities(to: candidate.queries[query])
-      let correlation = spearman(documents.map { a[$0] }, documents.map { b[$0] })
-      values.withLock { $0[task] = correlation }
+    func lists(_ side: (queries: Embeddings, documents: Embeddings)) throws(Failure) -> (queries: [Float], documents: PackedRows) {
+      let (queries, documents) = (try side.queries.sample(sample), try side.documents.sample(2 * sample))
+      return (
+        try queries.rows(0..<queries.count),
+        try PackedRows(try documents.rows(0..<documents.count), width: documents.width, threads: threads)
+      )
+    }
+    let (width, count) = (reference.queries.width, min(sample, reference.queries.count))
+    let (a, b) = (try lists(reference), try lists(candidate))
+    guard a.documents.count > 1, count > 0 else { return .nan }
+    let values = Mutex([Double](repeating: 0, count: count))
+    try parallel(count, threads: threads) { query in
+      let correlation = a.queries.withUnsafeBufferPointer { x in
+        b.queries.withUnsafeBufferPointer { y in
+          guard let x = x.baseAddress, let y = y.baseAddress else { return Double.nan }
+          return spearman(a.documents.products(with: x + query * width), b.documents.products(with: y + query * width))
+        }
+      }
+      values.withLock { $0[query] = correlation }
     }
     return values.withLock { $0.reduce(0, +) / Double($0.count) }
-  }
-
-  private static func spread(_ count: Int, _ most: Int) -> [Int] {
-    count <= most ? Array(0..<count) : (0..<most).map { $0 * count / most }
   }
 
   /// Spearman's ρ: Pearson's correlation of the ranks, equal values sharing the mean of theirs. NaN when one list is

@@ -140,7 +140,7 @@ extension Container {
     return .input(try choice(json, "input"))
   }
 
-  private static func parameters(_ op: Op) -> [(String, JSONText)] {
+  static func parameters(_ op: Op) -> [(String, JSONText)] {
     switch op {
     case .embedding, .add, .multiply, .interpolate, .normalize: []
     case .row(let index): [("row", .int(index))]

@@ -48,15 +48,18 @@ public struct Item: Sendable, Hashable {
   }
 }
 
-/// A query and what it should find: `{"id", "query": {item}, "positive": {item}, "negatives": [items]}`.
+/// A query and what it should find: `{"id", "query": {item}, "positive": {item}, "negatives": [items], "label"}`.
 public struct Pair: Sendable, Equatable {
   public var id: String?
   public var query: Item
   public var positive: Item
   public var negatives: [Item] = []
+  /// The class of the positive, to hold clusters to.
+  public var label: String?
 
   public init(_ json: JSON) throws(Failure) {
-    try json.refuseUnknownKeys(["id", "query", "positive", "negatives"])
+    try json.refuseUnknownKeys(["id", "query", "positive", "negatives", "label"])
+    label = try json.optional("label").map { (value) throws(Failure) in try Item.identifier(value) }
     id = try json.optional("id").map { (value) throws(Failure) in try Item.identifier(value) }
     query = try Item(try json.required("query"))
     positive = try Item(try json.required("positive"))

@@ -32,7 +32,9 @@ struct Arguments: Sendable {
         values[name, default: []].append(value)
       }
     }
-    guard positionals.count == command.positionals.count else {
+    let isRepeated = command.positionals.last?.hasSuffix("...") ?? false
+    guard positionals.count == command.positionals.count || isRepeated && positionals.count > command.positionals.count
+    else {
       let wanted = command.positionals.isEmpty ? "no arguments" : command.positionals.joined(separator: " ")
       throw Failure(
         .usage, "\(command.name) takes \(wanted); found \(positionals.count); see llvconv \(command.name) --help")

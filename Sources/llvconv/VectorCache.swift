@@ -34,6 +34,8 @@ final class VectorCache {
     if descriptor >= 0 { close(descriptor) }
   }
 
+  var count: Int { vectors.count }
+
   subscript(key: UInt64) -> [Float]? { vectors[key] }
 
   func add(_ key: UInt64, _ vector: [Float]) {

@@ -10,7 +10,7 @@ struct LayerTests {
     "Formats": ["Bytes", "Tensors", "CKernels"],
     "Passes": ["Bytes", "Tensors", "CKernels"], "CImages": [], "Inputs": ["Bytes", "Tensors", "CImages"],
     "Inference": ["Bytes", "Tensors", "CKernels"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
-    "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "CKernels", "COpenBLAS"],
+    "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
     "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"],
   ]
   static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]

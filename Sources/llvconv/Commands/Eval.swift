@@ -79,9 +79,9 @@ private func score(_ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], wi
   }
   let items = Embeddings(width: width, values: values)
   switch file.kind {
-  case .choice: return BenchmarkScore(name: file.name, task: file.task, items: items, choices: file.queries)
+  case .choice: return try BenchmarkScore(name: file.name, task: file.task, items: items, choices: file.queries)
   case .search:
-    return BenchmarkScore(
+    return try BenchmarkScore(
       name: file.name, task: file.task, items: items, searches: file.queries.map { ($0.query, $0.candidates[0]) })
   }
 }

@@ -1,0 +1,94 @@
+import Bytes
+import Fidelity
+import Inputs
+
+/// Pairs laid out for searching: queries, then documents (positives, then negatives), and who should find whom.
+struct VerifyData {
+  var items: [(id: String, item: Item)] = []
+  let queryCount: Int
+  var labels: [Retrieval.Label] = []
+  /// Of the documents, where the pairs say so.
+  private(set) var classes: [String?] = []
+  let folder: String
+
+  /// A document that several pairs name is in the index once.
+  init(_ pairs: [Pair], folder: String) {
+    self.folder = folder
+    queryCount = pairs.count
+    let names = pairs.enumerated().map { $0.element.id ?? "line \($0.offset + 1)" }
+    items = zip(names, pairs).map { ($0, $1.query) }
+    var places: [Item: Int] = [:]
+    func place(_ document: Item, _ name: String, _ label: String?) -> Int {
+      var document = document
+      document.id = nil
+      if let place = places[document] { return place }
+      places[document] = items.count - queryCount
+      items.append((name, document))
+      classes.append(label)
+      return items.count - 1 - queryCount
+    }
+    // Positives first: of equally similar documents the earlier counts as found.
+    let positives = zip(names, pairs).map { place($1.positive, "\($0), positive", $1.label) }
+    for (index, pair) in pairs.enumerated() {
+      let negatives = pair.negatives.enumerated().map { place($1, "\(names[index]), negative \($0 + 1)", nil) }
+      labels.append(.init(positive: positives[index], negatives: negatives))
+    }
+  }
+
+  /// Vectors of all items, and how many a second were made; nil when few were.
+  func vectors(
+    _ model: LoadedModel, _ what: String, cache: VectorCache?
+  ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?) {
+    let progress = Progress("embedding, \(what)", of: items.count)
+    let started = ContinuousClock.now
+    let known = cache?.count ?? 0
+    let embedded = try model.embed(items.map(\.item), folder: folder, cache: cache) { progress.show($0) }
+    let seconds = (ContinuousClock.now - started) / .seconds(1)
+    model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: items.count)
+    let width = model.embedder.width
+    var values: [Float] = []
+    values.reserveCapacity(items.count * width)
+    for (item, embedded) in zip(items, embedded) {
+      switch embedded.result {
+      case .success(let vector): values += vector
+      case .failure(let failure): throw failure.about("item \(Failure.quoted(item.id))")
+      }
+    }
+    let vectors = FidelityReport.Vectors(
+      queries: Embeddings(width: width, values: Array(values[..<(queryCount * width)])),
+      documents: Embeddings(width: width, values: Array(values[(queryCount * width)...])))
+    return (vectors, known == 0 && seconds > 0.5 ? Double(items.count) / seconds : nil)
+  }
+
+  /// Some of the items, evenly spread over queries and documents.
+  func sample(_ most: Int) -> [Item] {
+    items.count <= most ? items.map(\.item) : (0..<most).map { items[$0 * items.count / most].item }
+  }
+
+  var reportItems: [FidelityReport.Item] { items.map { .init(id: $0.id, text: $0.item.shown, kind: $0.item.kind) } }
+
+  /// The pictures of an item, for the report.
+  func pictures(_ index: Int) -> [FidelityReport.Picture] {
+    let item = items[index].item
+    let names = item.images.map { ($0, "image") } + (item.video.map { [($0, "video")] } ?? [])
+    return names.compactMap { name, kind in
+      guard let file = try? InputFile(Item.path(name, in: folder)),
+        let bytes = try? file.all(limit: FidelityReport.Picture.limit, what: kind)
+      else { return nil }
+      return FidelityReport.Picture(isVideo: kind == "video", bytes: bytes)
+    }
+  }
+}
+
+extension Item {
+  /// The item in a line for people.
+  fileprivate var shown: String {
+    ([text, instruction].compactMap { $0 } + images + [video].compactMap { $0 }).joined(separator: " · ")
+  }
+
+  fileprivate var kind: String {
+    if video != nil { return "video" }
+    if images.isEmpty { return "text" }
+    return text == nil ? "image" : "text and image"
+  }
+}
