@@ -29,7 +29,8 @@ public struct BenchmarkScore: Sendable {
   }
 
   /// Queries with candidates of their own, the right one first.
-  public init(name: String, task: String?, items: Embeddings, choices: [(query: Int, candidates: [Int])]
+  public init(
+    name: String, task: String?, items: Embeddings, choices: [(query: Int, candidates: [Int])]
   ) throws(Failure) {
     let rows = try Rows(items)
     self.name = name
@@ -45,7 +46,8 @@ public struct BenchmarkScore: Sendable {
   }
 
   /// Every query searched among all targets; a target with several queries counts as found by the best of them.
-  public init(name: String, task: String?, items: Embeddings, searches: [(query: Int, target: Int)]
+  public init(
+    name: String, task: String?, items: Embeddings, searches: [(query: Int, target: Int)]
   ) throws(Failure) {
     let rows = try Rows(items)
     self.name = name

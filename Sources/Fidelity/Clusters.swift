@@ -72,7 +72,9 @@ public struct Clusters: Sendable {
   }
 
   /// Lloyd's rounds, the group of each item.
-  private static func groups(_ values: [Float], _ width: Int, from first: [Int], _ threads: Int) throws(Failure) -> [Int] {
+  private static func groups(_ values: [Float], _ width: Int, from first: [Int], _ threads: Int) throws(Failure)
+    -> [Int]
+  {
     let items = values.count / width
     var centres = first.flatMap { values[$0 * width..<($0 + 1) * width] }
     var groups = [Int](repeating: 0, count: items)

@@ -47,33 +47,39 @@ public struct Divergence: Sendable {
 
   public init() {}
 
-  /// The first layer whose input is more than three times as wrong as the one before it in its part, and wrong by more than a twentieth:
+  /// The first layer whose input is more than three times as wrong as the one before it in its part, and wrong by more than a fifth:
   /// what stands between the two is where to look.
   public var jump: (before: Layer?, at: Layer)? {
     var before: Layer?
     for layer in layers {
       let last = before?.part == layer.part ? before : nil
-      if !(layer.relativeError <= 0.05), !(layer.relativeError <= 3 * (last?.relativeError ?? 0)) { return (last, layer) }
+      if !(layer.relativeError <= 0.2), !(layer.relativeError <= 3 * (last?.relativeError ?? 0)) {
+        return (last, layer)
+      }
       before = layer
     }
     return nil
   }
 
-  /// Weights whose relative error stands out: three times the median of those stored alike, and more than a twentieth.
+  /// Weights that no quantization explains: their relative error is more than three times the median of the others stored alike (of all
+  /// others where there are fewer than three), and more than a twentieth.
   public var outliers: [Weight] {
-    var byEncoding: [String: [Double]] = [:]
-    for weight in weights { byEncoding[weight.encoding, default: []].append(weight.relativeError) }
-    let medians = byEncoding.mapValues { $0.sorted()[$0.count / 2] }
-    return weights.filter { weight in
-      !(weight.relativeError <= 0.05) && !(weight.relativeError <= 3 * (medians[weight.encoding] ?? 0))
-    }
+    weights.indices.filter { place in
+      let others = weights.indices.filter { $0 != place }
+      let alike = others.filter { weights[$0].encoding == weights[place].encoding }
+      let errors = (alike.count < 3 ? others : alike).map { weights[$0].relativeError }.sorted()
+      let usual = errors.isEmpty ? 0 : errors[errors.count / 2]
+      return !(weights[place].relativeError <= 0.05) && !(weights[place].relativeError <= 3 * usual)
+    }.map { weights[$0] }
   }
 
   /// What a person should look at first, in sentences.
   public var findings: [String] {
-    var result = settings.map { "\($0.name) differs: \($0.reference) in the reference, \($0.candidate) in the candidate" }
+    var result = settings.map {
+      "\($0.name) differs: \($0.reference) in the reference, \($0.candidate) in the candidate"
+    }
     result += outliers.prefix(5).map {
-      "weight \($0.name) is off by \(($0.relativeError * 100).fixed(1)) %, far more than others stored as \($0.encoding)"
+      "weight \($0.name) is off by \(($0.relativeError * 100).fixed(1)) %, far more than others"
     }
     if let (before, at) = jump {
       result.append(

@@ -96,9 +96,14 @@ extension FidelityReport {
         "<div><b>\((Double(own) / 1e6).fixed(1)) MB</b><span>\((Double(other) / Double(own)).fixed(1)) times smaller than \((Double(other) / 1e6).fixed(1)) MB</span></div>"
       )
     }
-    if let speed = candidate.itemsPerSecond { cells.append("<div><b>\(speed.fixed(1))</b><span>items a second here</span></div>") }
-    cells.append("<div><b>\((self.own.recall(at: 1) * 100).fixed(1)) %</b><span>P@1, reference \((baseline.recall(at: 1) * 100).fixed(1)) %</span></div>")
-    cells.append("<div><b>\((overlap(mixed, 10) * 100).fixed(1)) %</b><span>of the old index's first 10 found again</span></div>")
+    if let speed = candidate.itemsPerSecond {
+      cells.append("<div><b>\(speed.fixed(1))</b><span>items a second here</span></div>")
+    }
+    cells.append(
+      "<div><b>\((self.own.recall(at: 1) * 100).fixed(1)) %</b><span>P@1, reference \((baseline.recall(at: 1) * 100).fixed(1)) %</span></div>"
+    )
+    cells.append(
+      "<div><b>\((overlap(mixed, 10) * 100).fixed(1)) %</b><span>of the old index's first 10 found again</span></div>")
     return "<div class=\"cards\">\(cells.joined())</div>"
   }
 
@@ -110,8 +115,11 @@ extension FidelityReport {
   private var clusterSentence: String {
     guard let clusters else { return "" }
     let classes =
-      clusters.vMeasure.map { " V-measure with the labels \($0.candidate.fixed(3)), reference \($0.reference.fixed(3))." } ?? ""
-    return "In \(clusters.count) clusters both agree by <b>\(clusters.agreement.fixed(3))</b> (adjusted Rand index; the reference with itself, "
+      clusters.vMeasure.map {
+        " V-measure with the labels \($0.candidate.fixed(3)), reference \($0.reference.fixed(3))."
+      } ?? ""
+    return
+      "In \(clusters.count) clusters both agree by <b>\(clusters.agreement.fixed(3))</b> (adjusted Rand index; the reference with itself, "
       + "started elsewhere, \(clusters.stability.fixed(3))).\(classes)"
   }
 
@@ -211,7 +219,7 @@ extension FidelityReport {
 
 /// Text as it may stand in a page.
 func escaped(_ text: String) -> String {
-    var result = ""
+  var result = ""
   for character in text.unicodeScalars {
     switch character {
     case "&": result += "&amp;"

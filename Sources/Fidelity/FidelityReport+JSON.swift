@@ -18,7 +18,8 @@ extension FidelityReport {
           })
       ),
       ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
-      ("relative_error", FidelityReport.json(closeness.relativeError)), ("length", FidelityReport.json(closeness.length)),
+      ("relative_error", FidelityReport.json(closeness.relativeError)),
+      ("length", FidelityReport.json(closeness.length)),
       ("cosine_by_kind", .object(kinds.map { ($0.name, FidelityReport.json($0.cosine)) })),
       ("rank_correlation", .number(rankCorrelation)),
       ("ordering", .object(orderingRows.map { ($0.key, ["own": $0.own.json, "mixed_index": $0.mixed.json]) })),

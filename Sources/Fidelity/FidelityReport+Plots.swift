@@ -7,7 +7,9 @@ extension FidelityReport {
     let layers = divergence.layers
     guard layers.count > 1 else { return "" }
     let values = layers.map { log10(max($0.relativeError, 1e-8)) }
-    let (low, high) = ((values.min() ?? 0).rounded(.down), max((values.max() ?? 0).rounded(.up), (values.min() ?? 0) + 1))
+    let (low, high) = (
+      (values.min() ?? 0).rounded(.down), max((values.max() ?? 0).rounded(.up), (values.min() ?? 0) + 1)
+    )
     func x(_ index: Int) -> Double { 40 + Double(index) / Double(layers.count - 1) * 390 }
     func y(_ value: Double) -> Double { 165 - (value - low) / (high - low) * 150 }
     let colors = ["vision": "var(--purple)", "projector": "var(--green)", "text": "var(--blue)"]
@@ -34,10 +36,12 @@ extension FidelityReport {
       let width = Double(weight.bytes) / total * 400
       defer { left += width }
       let height = min(weight.bits, 32) / 32 * 150
-      return "<rect x=\"\(left.fixed(2))\" y=\"\((165 - height).fixed(1))\" width=\"\(max(0.2, width * 0.95).fixed(2))\" height=\"\(height.fixed(1))\" "
+      return
+        "<rect x=\"\(left.fixed(2))\" y=\"\((165 - height).fixed(1))\" width=\"\(max(0.2, width * 0.95).fixed(2))\" height=\"\(height.fixed(1))\" "
         + "fill=\"var(--blue)\"><title>\(escaped(weight.name)): \(escaped(weight.encoding)), \(weight.bits.fixed(2)) bits, relative error \((weight.relativeError * 100).fixed(2)) %</title></rect>"
     }
-    return "<figure><svg viewBox=\"0 0 450 200\" role=\"img\">\(bars.joined())<line x1=\"30\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
+    return
+      "<figure><svg viewBox=\"0 0 450 200\" role=\"img\">\(bars.joined())<line x1=\"30\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
       + "<text x=\"26\" y=\"20\" text-anchor=\"end\">32</text><text x=\"26\" y=\"169\" text-anchor=\"end\">0</text><text x=\"230\" y=\"188\" text-anchor=\"middle\">weights in the order of the model</text></svg>"
       + "<figcaption>Bits per element; a bar is as wide as its share of the bytes.</figcaption></figure>"
   }
@@ -49,25 +53,31 @@ extension FidelityReport {
         + "<td class=\"n\">\(report.closeness.cosine.mean.fixed(5))</td><td class=\"n\">\(report.own.recall(at: 1).fixed(4))</td>"
         + "<td class=\"n\">\(report.overlap(report.mixed, 10).fixed(4))</td><td class=\"\(report.passes ? "ok\">pass" : "bad\">fail")</td></tr>"
     }
-    return "<h2>Candidates</h2><div class=\"plots\"><figure>\(pareto(reports))<figcaption>Bytes against 1 - mean cosine, logarithmic: the lower left is "
+    return
+      "<h2>Candidates</h2><div class=\"plots\"><figure>\(pareto(reports))<figcaption>Bytes against 1 - mean cosine, logarithmic: the lower left is "
       + "better.</figcaption></figure></div><div class=\"wide\"><table><tr><th>candidate</th><th class=\"n\">size</th><th class=\"n\">mean cosine</th>"
       + "<th class=\"n\">P@1</th><th class=\"n\">overlap@10, mixed</th><th></th></tr>\(rows.joined())</table></div>"
   }
 
   private static func pareto(_ reports: [FidelityReport]) -> String {
     let points = reports.compactMap { report in
-      report.candidate.bytes.map { (name: report.candidate.name, x: Double($0), y: log10(max(1e-8, 1 - report.closeness.cosine.mean))) }
+      report.candidate.bytes.map {
+        (name: report.candidate.name, x: Double($0), y: log10(max(1e-8, 1 - report.closeness.cosine.mean)))
+      }
     }
-    guard let most = points.map(\.x).max(), let low = points.map(\.y).min(), let high = points.map(\.y).max() else { return "" }
+    guard let most = points.map(\.x).max(), let low = points.map(\.y).min(), let high = points.map(\.y).max() else {
+      return ""
+    }
     let (bottom, top) = (low - 0.2, high + 0.2)
     let dots = points.map { point in
       let (x, y) = (40 + point.x / (most * 1.1) * 380, 165 - (point.y - bottom) / (top - bottom) * 150)
       return "<circle cx=\"\(x.fixed(1))\" cy=\"\(y.fixed(1))\" r=\"5\" fill=\"var(--blue)\"/>"
         + "<text x=\"\(x.fixed(1))\" y=\"\((y - 9).fixed(1))\" text-anchor=\"\(x > 300 ? "end" : "middle")\">\(escaped(point.name))</text>"
     }
-    return "<svg viewBox=\"0 0 450 200\" role=\"img\">\(dots.joined())<line x1=\"40\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
+    return
+      "<svg viewBox=\"0 0 450 200\" role=\"img\">\(dots.joined())<line x1=\"40\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
       + "<line x1=\"40\" y1=\"10\" x2=\"40\" y2=\"165\" stroke=\"var(--grey)\"/><text x=\"40\" y=\"185\">0</text>"
       + "<text x=\"430\" y=\"185\" text-anchor=\"end\">\((most * 1.1 / 1e6).fixed(1)) MB</text>"
-      + "<text x=\"36\" y=\"20\" text-anchor=\"end\">\(pow(10, top).fixed(4))</text></svg>"
+      + "<text x=\"46\" y=\"16\">\(pow(10, top).fixed(4))</text></svg>"
   }
 }

@@ -120,7 +120,8 @@ public struct FidelityReport: Sendable {
     let closeness = try Closeness([(a.queries, b.queries), (a.documents, b.documents)])
     self.closeness = closeness
     let names = Set(items.map(\.kind)).sorted()
-    kinds = names.count < 2
+    kinds =
+      names.count < 2
       ? []
       : names.map { name in
         (name, Closeness.Summary(zip(items, closeness.cosines).compactMap { $0.kind == name ? $1 : nil }))
@@ -159,7 +160,15 @@ public struct FidelityReport: Sendable {
           text: index < items.count ? items[index].text : "", item: index,
           before: before.prefix(3).map { $0 + queries }, after: after.prefix(3).map { $0 + queries })
       }
-    checks = FidelityReport.checks(closeness, baseline, [(own, ""), (mixed, ", mixed index")], spread, labels, thresholds)
+    checks =
+      FidelityReport.checks(closeness, baseline, [(own, ""), (mixed, ", mixed index")], spread, labels, thresholds)
+      + (divergence.map { found in
+        [
+          Check(
+            name: "weights that stand out", estimate: Estimate(mean: [Double(found.outliers.count)]), threshold: 0,
+            isLowerBound: false)
+        ]
+      } ?? [])
   }
 
   private static func checks(

@@ -38,7 +38,8 @@ extension Embeddings {
 
   /// What stands after `'key':`, up to the next comma outside parentheses.
   private static func value(_ key: String, in header: String) -> String? {
-    guard let found = header.split(separator: "'\(key)':", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first
+    guard
+      let found = header.split(separator: "'\(key)':", maxSplits: 1, omittingEmptySubsequences: false).dropFirst().first
     else { return nil }
     let text = found.drop { $0 == " " }
     return String(text.first == "(" ? text.prefix { $0 != ")" } : text.prefix { $0 != "," && $0 != "}" })

@@ -31,10 +31,14 @@ public struct Ordering: Sendable {
       let negatives = labels.isEmpty ? [] : labels[query].negatives
       var seen: Set = [positive]
       let others = (top + negatives).filter { seen.insert($0).inserted }
-      func similarities(_ side: (queries: Embeddings, documents: Embeddings), _ places: [Int]) throws(Failure) -> [Double] {
+      func similarities(_ side: (queries: Embeddings, documents: Embeddings), _ places: [Int]) throws(Failure)
+        -> [Double]
+      {
         try Retrieval.similarities(try side.queries.rows(query..<query + 1), side.documents, places).map(Double.init)
       }
-      let (was, now) = (try similarities(reference, [positive] + others), try similarities(candidate, [positive] + others))
+      let (was, now) = (
+        try similarities(reference, [positive] + others), try similarities(candidate, [positive] + others)
+      )
       let heads = (try similarities(reference, top), try similarities(candidate, top))
       let result = Query(was, now, heads.0, heads.1, hardness)
       all.withLock { $0[query] = result }
@@ -83,7 +87,8 @@ public struct Ordering: Sendable {
   /// - Parameters:
   ///   - was, now: similarities of the positive, then of the negatives.
   ///   - weights: of the negatives, adding up to 1.
-  static func margins(_ was: [Double], _ now: [Double], _ weights: [Double]) -> (distortion: Double, overtaken: Double) {
+  static func margins(_ was: [Double], _ now: [Double], _ weights: [Double]) -> (distortion: Double, overtaken: Double)
+  {
     var (distortion, overtaken) = (0.0, 0.0)
     for (place, weight) in weights.enumerated() {
       let (before, after) = (was[0] - was[place + 1], now[0] - now[place + 1])

@@ -70,7 +70,8 @@ public struct Retrieval: Sendable {
       let x = try queries.rows(block)
       try parallel(labels.isEmpty ? 0 : block.count, threads: threads) { (place) throws(Failure) in
         let label = labels[first + place]
-        let similarities = try similarities(Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
+        let similarities = try similarities(
+          Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
         let start = Search(positive: label.positive, similarities: similarities)
         states.withLock { $0[first + place] = start }
       }
@@ -91,7 +92,9 @@ public struct Retrieval: Sendable {
           let done = searches
           states.withLock { $0.replaceSubrange(first + own.lowerBound..<first + own.upperBound, with: done) }
         }
-        progress((Double(first) + Double(part.upperBound) / Double(documents.count) * Double(block.count)) / Double(queries.count))
+        progress(
+          (Double(first) + Double(part.upperBound) / Double(documents.count) * Double(block.count))
+            / Double(queries.count))
       }
     }
     let all = states.withLock { $0 }
@@ -144,7 +147,9 @@ public struct Retrieval: Sendable {
     reference: (queries: Embeddings, documents: Embeddings), candidate: (queries: Embeddings, documents: Embeddings),
     threads: Int, sample: Int = 1_000
   ) throws(Failure) -> Double {
-    func lists(_ side: (queries: Embeddings, documents: Embeddings)) throws(Failure) -> (queries: [Float], documents: PackedRows) {
+    func lists(_ side: (queries: Embeddings, documents: Embeddings)) throws(Failure) -> (
+      queries: [Float], documents: PackedRows
+    ) {
       let (queries, documents) = (try side.queries.sample(sample), try side.documents.sample(2 * sample))
       return (
         try queries.rows(0..<queries.count),

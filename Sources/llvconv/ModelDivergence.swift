@@ -31,9 +31,10 @@ struct ModelDivergence {
     func run(_ path: String, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
       let model = try LoadedModel(path, options, passes: passes, observer: observer)
       let start = observer === own ? items.count : 0
-      for case .failure(let failure) in try model.embed(items, folder: data.folder, progress: { progress.show(start + $0) })
-        .lazy.map(\.result)
-      {
+      for case .failure(let failure) in try model.embed(
+        items, folder: data.folder, progress: { progress.show(start + $0) }
+      )
+      .lazy.map(\.result) {
         throw failure
       }
     }

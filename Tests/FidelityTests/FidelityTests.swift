@@ -63,7 +63,8 @@ struct FidelityTests {
     let other = FidelityReport.Vectors(queries: candidate, documents: candidate)
     return try FidelityReport(
       candidate: (.init("c<script>"), other), reference: (.init("r"), base), data: "d",
-      labels: (0..<3).map { .init(positive: $0, negatives: []) }, items: (0..<6).map { .init(id: "id\($0)", text: "text & <b>\($0)") },
+      labels: (0..<3).map { .init(positive: $0, negatives: []) },
+      items: (0..<6).map { .init(id: "id\($0)", text: "text & <b>\($0)") },
       thresholds: thresholds, threads: 1)
   }
 
@@ -101,7 +102,9 @@ struct FidelityTests {
     for row in try Repository.json("Tests/Goldens/hardness.json").elements() {
       func numbers(_ key: String) throws -> [Double] { try row.required(key).elements().map { try $0.double() } }
       let width = try row.required("width").integer(in: 1...100)
-      func vectors(_ key: String) throws -> Embeddings { Embeddings(width: width, values: try numbers(key).map { Float($0) }) }
+      func vectors(_ key: String) throws -> Embeddings {
+        Embeddings(width: width, values: try numbers(key).map { Float($0) })
+      }
       let rows = try row.required("first").integer(in: 0...9)..<row.required("last").integer(in: 0...9)
       let loss = try Hardness(alpha: try row.required("alpha").double())
         .loss(queries: vectors("queries"), targets: vectors("targets"), rows: rows)
@@ -134,7 +137,8 @@ struct FidelityTests {
     #expect(try stored.rows(at: [9, 0]) == Array(values[27...]) + values[..<3])
     for (bad, count) in [
       (header, 29), (header.replacing("<f4", with: "<f8"), 30), (header.replacing("False", with: "True"), 30),
-      (header.replacing("(10, 3)", with: "(10,)"), 30), (header.replacing("10, 3", with: "99999999999, 99999999999"), 30), ("x", 30),
+      (header.replacing("(10, 3)", with: "(10,)"), 30),
+      (header.replacing("10, 3", with: "99999999999, 99999999999"), 30), ("x", 30),
     ] {
       try file(bad, Array(values.prefix(count)))
       #expect(throws: Failure.self) { try Embeddings(numPy: path) }

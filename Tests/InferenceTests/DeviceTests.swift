@@ -22,6 +22,8 @@ struct ConformanceTests {
     var taps: (shape: [Int], below: Int)?
     var positions = 0
     var encoding: GroupedInteger?
+    /// The weight in BF16.
+    var isBFloat = false
     let tolerance: Float
   }
 
@@ -104,6 +106,12 @@ struct ConformanceTests {
           name: "embedding \(integers.text)", op: .embedding, shapes: [[11, 96]], ids: 19, encoding: integers,
           tolerance: 1e-6))
     }
+    for input in [Op.LinearInput.float, .bfloat16] {
+      rows.append(
+        Row(
+          name: "linear BF16 \(input)", op: .linear(input), shapes: [[70, 95], [37, 95], [37]], isBFloat: true,
+          tolerance: 2e-6))
+    }
     return rows
   }
 
@@ -116,6 +124,11 @@ struct ConformanceTests {
       let isWeight = place == (row.op == .embedding ? 0 : 1)
       if let integers = row.encoding, isWeight {
         inputs.append(try device.upload(try grouped(integers, shape, &random), isLinear: row.isLinear))
+      } else if row.isBFloat, isWeight {
+        let buffer = try Buffer(count: values.count * 2)
+        buffer.with(UInt16.self) { for (i, value) in values.enumerated() { $0[i] = UInt16(value.bitPattern >> 16) } }
+        let tensor = Tensor("w", shape: shape, encoding: .plain(.BF16), content: .bytes(ByteView(buffer)))
+        inputs.append(try device.upload(tensor, isLinear: true))
       } else if place == 0, row.op != .embedding, !row.isTable {
         inputs.append(try activation(values, shape, on: device))
       } else if row.isWeightInput(place), row.op != .embedding || place == 0 {

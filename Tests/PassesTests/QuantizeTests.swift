@@ -188,11 +188,11 @@ struct QuantizeTests {
 
   @Test("choices are read and written alike")
   func choicesAreReadAndWrittenAlike() {
-    for text in ["keep", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric"] {
+    for text in ["keep", "16", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric"] {
       #expect(WeightChoice(text)?.text == text)
     }
     #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g32:affine")
-    for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16"] { #expect(WeightChoice(text) == nil) }
+    for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12"] { #expect(WeightChoice(text) == nil) }
   }
 
   /// The whole integer path against the double-precision reference, on a model quantized as users do.

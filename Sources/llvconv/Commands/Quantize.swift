@@ -112,7 +112,8 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
   guard let table = WeightChoice(tableText) else {
     throw Failure(
       .usage,
-      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))")
+      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))"
+    )
   }
   let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"
   guard input == "float" || (input == "16") == (bits == "16") else {
@@ -127,7 +128,9 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
     }
     overrides.append((String(text[..<equals]), choice))
   }
-  return QuantizeRecipe(linear: linear, table: table, input: input == "8" ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides)
+  return QuantizeRecipe(
+    linear: linear, table: table, input: input == "8" ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides
+  )
 }
 
 /// What quantizing changes, from names and shapes alone.
