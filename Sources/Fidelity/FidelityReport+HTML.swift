@@ -39,7 +39,7 @@ extension FidelityReport {
     <b>\(escaped(data))</b>. \(escaped(sentence))</p>
     \(cards)
     <h2>Verdict</h2>
-    <div class="wide"><table><tr><th>check</th><th class="n">value</th><th class="n">95 % interval</th><th class="n">asked for</th><th></th></tr>
+    <div class="wide"><table><tr><th></th><th>check</th><th class="n">value</th><th class="n">asked for</th><th class="n">95 % interval</th></tr>
     \(checks.map(row).joined(separator: "\n"))
     </table></div>
     \(findings)
@@ -137,9 +137,10 @@ extension FidelityReport {
   private func row(_ check: Check) -> String {
     let bound = check.isLowerBound ? "≥" : "≤"
     let range = "\(fixed(check.estimate.low, 4)) to \(fixed(check.estimate.high, 4))"
+    let mark = check.passes ? "<span class=\"ok\">✓ passes</span>" : "<span class=\"bad\">✗ fails</span>"
     return
-      "<tr><td>\(check.name)</td><td class=\"n\">\(fixed(check.value, 4))</td><td class=\"n\">\(range)</td><td class=\"n\">\(bound) \(fixed(check.threshold, 4))</td>"
-      + "<td class=\"\(check.passes ? "ok\">✓ passes" : "bad\">✗ fails")\(check.isClose ? " <span class=\"close\">close</span>" : "")</td></tr>"
+      "<tr><td>\(mark)\(check.isClose ? " <span class=\"close\">close</span>" : "")</td><td>\(check.name)</td>"
+      + "<td class=\"n\">\(fixed(check.value, 4))</td><td class=\"n\">\(bound) \(fixed(check.threshold, 4))</td><td class=\"n\">\(range)</td></tr>"
   }
 
   private func summaryRow(_ name: String, _ summary: Closeness.Summary, _ digits: Int, isHighWorst: Bool = false)
