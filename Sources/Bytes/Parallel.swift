@@ -43,3 +43,9 @@ public func parallel(
   }
   if let failure = first.withLock({ $0?.failure }) { throw failure }
 }
+
+/// A pointer for tasks of `parallel`, each of which reads and writes elements of its own.
+public struct SharedPointer<Element>: @unchecked Sendable {
+  public let pointer: UnsafeMutablePointer<Element>
+  public init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
+}

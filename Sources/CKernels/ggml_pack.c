@@ -15,18 +15,10 @@ LLV_INLINE float lane_most(v8 x) {
 }
 LLV_INLINE int is_infinite_half(uint16_t half) { return (half & 0x7FFF) == 0x7C00; }
 
-// w [8][n] to transposed [n], with the sums that every search needs.
+// The searches' start for w [8][n].
 LLV_INLINE problem gather(const float *w, size_t n, v8 *target, v8 *least, v8 *most) {
   problem p = {.w = target, .n = n, .mass = (float)n};
-  p.sum = p.squares = splat(0), *least = splat(INFINITY), *most = splat(-INFINITY);
-  for (size_t i = 0; i < n; i++) {
-    v8 x = {w[i], w[n + i], w[2 * n + i], w[3 * n + i], w[4 * n + i], w[5 * n + i], w[6 * n + i], w[7 * n + i]};
-    target[i] = x;
-    *least = smaller(*least, x);
-    *most = larger(*most, x);
-    p.sum += x;
-    p.squares += x * x;
-  }
+  gather_groups(&p, w, n, 8, target, least, most, 0);
   return p;
 }
 

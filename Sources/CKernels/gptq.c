@@ -11,19 +11,8 @@ LLV_INLINE void llv_search_steps_body(const float *w, size_t stride, size_t coun
   for (size_t i = 0; i < n; i++) p.mass += importance[i];
   for (size_t first = 0; first < count; first += 8) {
     size_t lanes = count - first < 8 ? count - first : 8;
-    v8 least = splat(INFINITY), most = splat(-INFINITY);
-    p.sum = splat(0), p.squares = splat(0);
-    const float *row[8];  // lanes without a row repeat the last one
-    for (size_t j = 0; j < 8; j++) row[j] = w + (first + (j < lanes ? j : lanes - 1)) * stride;
-    for (size_t i = 0; i < n; i++) {
-      v8 x = {row[0][i], row[1][i], row[2][i], row[3][i], row[4][i], row[5][i], row[6][i], row[7][i]};
-      ((v8 *)scratch)[i] = x;
-      least = smaller(least, x);
-      most = larger(most, x);
-      v8 weighted = x * splat(importance[i]);
-      p.sum += weighted;
-      p.squares += weighted * x;
-    }
+    v8 least, most;
+    gather_groups(&p, w + first * stride, stride, lanes, (v8 *)scratch, &least, &most, 1);
     fit best = search(&p, least, most, 1);
     for (size_t j = 0; j < lanes; j++) {
       uint16_t scale, zero;

@@ -4,6 +4,8 @@
 
 #include "internal.h"
 
+#include <math.h>
+
 enum { LLV_SEARCH_STEPS = 10 };
 
 // Eight groups side by side: lane j of every vector belongs to group j, so that no sum crosses lanes and every instruction
@@ -32,6 +34,24 @@ typedef struct {
   float low, high;  // range of codes
   int affine;
 } problem;
+
+// Puts `lanes` groups, `stride` elements apart, side by side into `target` [n], with their sums and range; lanes without a group
+// repeat the last one.
+LLV_INLINE void gather_groups(problem *p, const float *w, size_t stride, size_t lanes, v8 *target, v8 *least, v8 *most, const int weighted) {
+  const float *row[8];
+  for (size_t j = 0; j < 8; j++) row[j] = w + (j < lanes ? j : lanes - 1) * stride;
+  *least = splat(INFINITY), *most = splat(-INFINITY);
+  p->sum = splat(0), p->squares = splat(0);
+  for (size_t i = 0; i < p->n; i++) {
+    v8 x = {row[0][i], row[1][i], row[2][i], row[3][i], row[4][i], row[5][i], row[6][i], row[7][i]};
+    v8 a = weighted ? x * splat(p->importance[i]) : x;
+    target[i] = x;
+    *least = smaller(*least, x);
+    *most = larger(*most, x);
+    p->sum += a;
+    p->squares += a * x;
+  }
+}
 
 // Codes for a starting step and zero, then the least-squares step and zero for those codes, and their error.
 LLV_INLINE fit refit(const problem *p, v8 inverse, v8 zero, const int weighted) {

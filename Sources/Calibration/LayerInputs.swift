@@ -37,7 +37,9 @@ public final class LayerInputs: LinearObserver {
     rowLimit = reference?.rowLimit ?? max(1, min(LayerInputs.most, LayerInputs.bytes / max(1, 4 * columns)))
   }
 
-  public func sees(_ weight: TensorName, _ values: [Float], rows: Int, columns: Int) throws(Failure) {
+  public func sees(
+    _ weight: TensorName, _ values: [Float], rows: Int, columns: Int, isPicture _: ArraySlice<Bool>
+  ) throws(Failure) {
     let old = reference?.layers.withLock { $0[weight] }
     layers.withLock { layers in
       var layer = layers[weight] ?? Layer(place: layers.count)
@@ -67,7 +69,7 @@ public final class LayerInputs: LinearObserver {
       part(name).map {
         Divergence.Layer(
           part: $0, name: name.text,
-          relativeError: layer.difference > 0 ? (layer.difference / layer.squares).squareRoot() : 0,
+          relativeError: layer.difference == 0 ? 0 : (layer.difference / layer.squares).squareRoot(),
           cosine: layer.cosines / Double(layer.compared))
       }
     }

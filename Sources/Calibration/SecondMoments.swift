@@ -16,15 +16,46 @@ public final class SecondMoments: LinearObserver {
   private struct Sum: Sendable {
     let columns: Int
     let buffer: Buffer  // [columns, block]; only the upper triangle of each block is filled
-    var totals: [Double]
+    /// Of tokens, and of those that stand for parts of pictures.
+    var kinds: [Channels]
+  }
+
+  /// Sums over tokens of each column, and largest magnitudes.
+  private struct Channels: Sendable {
     var tokens = 0
+    var totals, squares: [Double]
+    var largest: [Float]
+
+    init(columns: Int) {
+      totals = .init(repeating: 0, count: columns)
+      squares = totals
+      largest = .init(repeating: 0, count: columns)
+    }
+
+    mutating func add(_ row: UnsafePointer<Float>) {
+      tokens += 1
+      let columns = totals.count
+      totals.withUnsafeMutableBufferPointer { for column in 0..<columns { $0[column] += Double(row[column]) } }
+      squares.withUnsafeMutableBufferPointer {
+        for column in 0..<columns { $0[column] += Double(row[column]) * Double(row[column]) }
+      }
+      largest.withUnsafeMutableBufferPointer {
+        for column in 0..<columns {
+          let size = row[column].magnitude
+          $0[column] = size > $0[column] ? size : $0[column]
+        }
+      }
+    }
   }
 
   private let sums = Mutex<[TensorName: Sum]>([:])
   private let threads: Int
+  private let pictureWeight: Float
 
-  public init(threads: Int = availableThreads) {
+  /// - Parameter pictureWeight: what a text model's token that stands for a part of a picture counts, beside others' 1.
+  public init(threads: Int = availableThreads, pictureWeight: Float = 1) {
     self.threads = threads
+    self.pictureWeight = pictureWeight
     openblas_set_num_threads(1)
   }
 
@@ -35,8 +66,11 @@ public final class SecondMoments: LinearObserver {
   }
 
   static func mean(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+mean".utf8)) }
+  static func channels(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+channels".utf8)) }
 
-  public func sees(_ weight: TensorName, _ values: [Float], rows: Int, columns: Int) throws(Failure) {
+  public func sees(
+    _ weight: TensorName, _ seen: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>
+  ) throws(Failure) {
     let block = SecondMoments.block(columns)
     var sum: Sum
     if let known = sums.withLock({ $0[weight] }) {
@@ -45,9 +79,12 @@ public final class SecondMoments: LinearObserver {
       guard let size = Checked.product([columns, block, 4]) else {
         throw Failure(.limit, "too many columns: \(columns)")
       }
-      sum = Sum(columns: columns, buffer: try Buffer(count: size), totals: .init(repeating: 0, count: columns))
+      sum = Sum(
+        columns: columns,
+        buffer: try Buffer(count: size), kinds: .init(repeating: Channels(columns: columns), count: 2))
       sum.buffer.clear()
     }
+    let values = weighed(seen, columns, isPicture)
     // Tiles of the upper triangles.
     let tile = 256
     var tiles: [(first: Int, row: Int, column: Int, end: Int)] = []
@@ -57,10 +94,10 @@ public final class SecondMoments: LinearObserver {
         for column in stride(from: row, to: end, by: tile) { tiles.append((first, row, column, end)) }
       }
     }
-    let (all, target) = (tiles, sum.buffer.start.assumingMemoryBound(to: Float.self).sendable)
+    let (all, target) = (tiles, SharedPointer(sum.buffer.start.assumingMemoryBound(to: Float.self)))
     try values.withUnsafeBufferPointer { (values) throws(Failure) in
       guard let base = values.baseAddress else { return }
-      let x = UnsafeMutablePointer(mutating: base).sendable
+      let x = SharedPointer(UnsafeMutablePointer(mutating: base))
       try parallel(all.count, threads: threads) { task in
         let (first, row, column, end) = all[task]
         cblas_sgemm(
@@ -69,20 +106,35 @@ public final class SecondMoments: LinearObserver {
           target.pointer + row * block + (column - first), Int32(block))
       }
     }
-    for row in 0..<rows {
-      for column in 0..<columns { sum.totals[column] += Double(values[row * columns + column]) }
+    seen.withUnsafeBufferPointer { seen in
+      for row in 0..<rows {
+        guard let base = seen.baseAddress else { return }
+        sum.kinds[!isPicture.isEmpty && isPicture[isPicture.startIndex + row] ? 1 : 0].add(base + row * columns)
+      }
     }
-    sum.tokens += rows
     let done = sum
     sums.withLock { $0[weight] = done }
   }
 
-  /// Means over all tokens seen, in order of names: for each weight a tensor `[columns, block]` of its name, and one `[columns]` of the
-  /// name with `+mean`.
+  /// Rows that stand for parts of pictures, by the root of what they count.
+  private func weighed(_ values: [Float], _ columns: Int, _ isPicture: ArraySlice<Bool>) -> [Float] {
+    guard pictureWeight != 1, isPicture.contains(true) else { return values }
+    var result = values
+    for (row, isPicture) in isPicture.enumerated() where isPicture {
+      for place in row * columns..<(row + 1) * columns { result[place] *= pictureWeight.squareRoot() }
+    }
+    return result
+  }
+
+  /// Means over all tokens seen, in order of names: for each weight a tensor `[columns, block]` of its name, one `[columns]` of the
+  /// name with `+mean`, and one `[4, columns]` with `+channels`: mean squares and largest magnitudes, of tokens, and of those that stand
+  /// for parts of pictures.
   public func tensors() throws(Failure) -> [Tensor] {
     var result: [Tensor] = []
     for (name, sum) in sums.withLock({ $0 }).sorted(by: { $0.key.text < $1.key.text }) {
-      let factor = 1 / Float(max(1, sum.tokens))
+      let (text, pictures, share) = (sum.kinds[0], sum.kinds[1], Double(pictureWeight))
+      let tokens = max(Double(text.tokens) + share * Double(pictures.tokens), .leastNormalMagnitude)
+      let factor = Float(1 / tokens)
       let block = SecondMoments.block(sum.columns)
       sum.buffer.with(Float.self) { values in
         for row in 0..<sum.columns {
@@ -98,18 +150,15 @@ public final class SecondMoments: LinearObserver {
       result.append(
         Tensor(
           name, shape: [sum.columns, block], encoding: .plain(.F32), content: .bytes(ByteView(sum.buffer))))
-      result.append(
-        try Tensor(
-          SecondMoments.mean(name), floats: sum.totals.map { Float($0 / Double(max(1, sum.tokens))) },
-          shape: [sum.columns]))
+      let means = zip(text.totals, pictures.totals).map { Float(($0 + share * $1) / tokens) }
+      result.append(try Tensor(SecondMoments.mean(name), floats: means, shape: [sum.columns]))
+      var channels: [Float] = []
+      for kind in sum.kinds {
+        let count = Double(max(1, kind.tokens))
+        channels += kind.squares.map { Float($0 / count) } + kind.largest
+      }
+      result.append(try Tensor(SecondMoments.channels(name), floats: channels, shape: [4, sum.columns]))
     }
     return result
   }
-}
-
-/// A pointer for work that is shared out to threads, each with elements of its own.
-struct SendablePointer: @unchecked Sendable { let pointer: UnsafeMutablePointer<Float> }
-
-extension UnsafeMutablePointer<Float> {
-  var sendable: SendablePointer { SendablePointer(pointer: self) }
 }

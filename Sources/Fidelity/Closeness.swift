@@ -3,7 +3,7 @@ import Glibc
 
 /// How far one set of vectors is from another, item by item.
 public struct Closeness: Sendable {
-  /// Cosine of each item's two vectors; nil where one of them is zero or holds NaN and there is no angle.
+  /// Cosine of each item's two vectors; nil where one of them is zero or not finite and there is no angle.
   public let cosines: [Double?]
   /// `‖candidate - reference‖ / ‖reference‖` of each item; nil where the reference is zero.
   public let relativeErrors: [Double?]
@@ -23,7 +23,7 @@ public struct Closeness: Sendable {
       let width = reference.width
       for first in stride(from: 0, to: reference.count, by: Closeness.rowsAtATime) {
         let rows = first..<min(reference.count, first + Closeness.rowsAtATime)
-        let (x, y) = (try reference.rows(rows), try candidate.rows(rows))
+        let (x, y) = (reference.rows(rows), candidate.rows(rows))
         for row in 0..<rows.count {
           var (dot, a, b, difference) = (0.0, 0.0, 0.0, 0.0)
           for column in row * width..<(row + 1) * width {
@@ -33,7 +33,8 @@ public struct Closeness: Sendable {
             b += y * y
             difference += (x - y) * (x - y)
           }
-          cosines.append(a > 0 && b > 0 ? min(1, dot / (a * b).squareRoot()) : nil)
+          let cosine = dot / (a * b).squareRoot()
+          cosines.append(cosine.isFinite ? min(1, cosine) : nil)
           errors.append(a > 0 ? (difference / a).squareRoot() : nil)
           lengths.append(a > 0 ? (b / a).squareRoot() : nil)
         }

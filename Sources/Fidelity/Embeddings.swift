@@ -1,58 +1,33 @@
 import Bytes
 import CKernels
 
-/// Vectors of one width, in memory or in a file that is read block by block.
+/// Vectors of one width.
 public struct Embeddings: Sendable {
   public let width: Int
-  public let count: Int
-  private let storage: Storage
-
-  private enum Storage: Sendable {
-    case memory([Float])
-    /// Float32, row-major.
-    case file(ByteView)
-  }
+  private let values: [Float]
+  public var count: Int { values.count / width }
 
   /// - Parameter values: `[count, width]`.
   public init(width: Int, values: [Float]) {
     precondition(width > 0 && values.count % width == 0, "whole rows")
     self.width = width
-    count = values.count / width
-    storage = .memory(values)
-  }
-
-  /// - Parameter bytes: Float32 `[count, width]`.
-  init(width: Int, count: Int, bytes: ByteView) {
-    precondition(bytes.count == count * width * 4, "whole rows")
-    self.width = width
-    self.count = count
-    storage = .file(bytes)
+    self.values = values
   }
 
   /// Some rows, `[rows.count, width]`.
-  public func rows(_ rows: Range<Int>) throws(Failure) -> [Float] {
-    switch storage {
-    case .memory(let values): return Array(values[rows.lowerBound * width..<rows.upperBound * width])
-    case .file(let bytes):
-      let part = try Buffer(count: rows.count * width * 4)
-      try part.withMutableBytes { (target) throws(Failure) in
-        try bytes.read(at: rows.lowerBound * width * 4, into: target)
-      }
-      return part.array(of: Float.self)
-    }
-  }
+  public func rows(_ rows: Range<Int>) -> [Float] { Array(values[rows.lowerBound * width..<rows.upperBound * width]) }
 
   /// Single rows, in the order asked for, `[places.count, width]`.
-  public func rows(at places: [Int]) throws(Failure) -> [Float] {
+  public func rows(at places: [Int]) -> [Float] {
     var result: [Float] = []
     result.reserveCapacity(places.count * width)
-    for place in places { result += try rows(place..<place + 1) }
+    for place in places { result += rows(place..<place + 1) }
     return result
   }
 
   /// At most `most` rows, evenly spread.
-  public func sample(_ most: Int) throws(Failure) -> Embeddings {
-    count <= most ? self : Embeddings(width: width, values: try rows(at: Embeddings.spread(count, most)))
+  public func sample(_ most: Int) -> Embeddings {
+    count <= most ? self : Embeddings(width: width, values: rows(at: Embeddings.spread(count, most)))
   }
 
   /// At most `most` of `count` places, evenly spread.
@@ -77,7 +52,7 @@ struct PackedRows: Sendable {
     try panels.withUnsafeMutableBufferPointer { (target) throws(Failure) in
       try values.withUnsafeBufferPointer { (values) throws(Failure) in
         guard let to = target.baseAddress, let from = values.baseAddress else { return }
-        let (shared, source) = (Shared(to), Shared(UnsafeMutablePointer(mutating: from)))
+        let (shared, source) = (SharedPointer(to), SharedPointer(UnsafeMutablePointer(mutating: from)))
         try parallel(Checked.ceilDivide(count, panel), threads: threads) { place in
           llv_pack_panel_f32(
             source.pointer + place * size, width, min(panel, count - place * panel), width,
@@ -115,10 +90,4 @@ struct PackedRows: Sendable {
     }
     return all
   }
-}
-
-/// A pointer for work that is shared out to threads, each with elements of its own.
-struct Shared<Element>: @unchecked Sendable {
-  let pointer: UnsafeMutablePointer<Element>
-  init(_ pointer: UnsafeMutablePointer<Element>) { self.pointer = pointer }
 }

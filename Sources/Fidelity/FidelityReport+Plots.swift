@@ -6,7 +6,8 @@ extension FidelityReport {
   func layerCurve(_ divergence: Divergence) -> String {
     let layers = divergence.layers
     guard layers.count > 1 else { return "" }
-    let values = layers.map { log10(max($0.relativeError, 1e-8)) }
+    // What is not finite is drawn at the upper end.
+    let values = layers.map { $0.relativeError.isFinite ? log10(min(max($0.relativeError, 1e-8), 1e3)) : 3 }
     let (low, high) = (
       (values.min() ?? 0).rounded(.down), max((values.max() ?? 0).rounded(.up), (values.min() ?? 0) + 1)
     )

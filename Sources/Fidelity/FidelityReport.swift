@@ -102,8 +102,7 @@ public struct FidelityReport: Sendable {
   }
 
   /// - Parameters:
-  ///   - labels: empty when nobody knows what queries should find; recall is then not judged.
-  ///   - items: every query, then every document; may be empty.
+  ///   - items: every query, then every document.
   ///   - classes: of the documents, to hold clusters to.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
@@ -156,12 +155,11 @@ public struct FidelityReport: Sendable {
       .map { index, cosine in
         let (before, after) = index < queries ? (first[index], second[index]) : ([], [])
         return Worst(
-          cosine: cosine, id: index < items.count ? items[index].id : "row \(index)",
-          text: index < items.count ? items[index].text : "", item: index,
+          cosine: cosine, id: items[index].id, text: items[index].text, item: index,
           before: before.prefix(3).map { $0 + queries }, after: after.prefix(3).map { $0 + queries })
       }
     checks =
-      FidelityReport.checks(closeness, baseline, [(own, ""), (mixed, ", mixed index")], spread, labels, thresholds)
+      FidelityReport.checks(closeness, baseline, [(own, ""), (mixed, ", mixed index")], spread, thresholds)
       + (divergence.map { found in
         [
           Check(
@@ -173,7 +171,7 @@ public struct FidelityReport: Sendable {
 
   private static func checks(
     _ closeness: Closeness, _ baseline: Retrieval.Run, _ runs: [(run: Retrieval.Run, suffix: String)],
-    _ spread: (reference: Spread, candidate: Spread), _ labels: [Retrieval.Label], _ thresholds: Thresholds
+    _ spread: (reference: Spread, candidate: Spread), _ thresholds: Thresholds
   ) -> [Check] {
     // An item without an angle counts as turned around.
     var checks = [
@@ -186,7 +184,7 @@ public struct FidelityReport: Sendable {
         Check(
           name: "overlap of the first 10" + suffix, estimate: Estimate(mean: run.overlaps(with: baseline, at: 10)),
           threshold: thresholds.overlap, isLowerBound: true))
-      for (name, k) in [("P@1", 1), ("recall@10", 10)] where !labels.isEmpty {
+      for (name, k) in [("P@1", 1), ("recall@10", 10)] {
         let drops = zip(baseline.hits(at: k), run.hits(at: k)).map { $0 - $1 }
         checks.append(
           Check(

@@ -18,7 +18,6 @@ public struct Ordering: Sendable {
   /// - Parameters:
   ///   - candidate: whose queries search whose documents; the reference's documents for an index that was built before.
   ///   - baseline: the reference's own search.
-  ///   - labels: without them the reference's first document stands for the positive.
   public init(
     reference: (queries: Embeddings, documents: Embeddings), candidate: (queries: Embeddings, documents: Embeddings),
     baseline: Retrieval.Run, labels: [Retrieval.Label], hardness: Hardness = Hardness(), threads: Int
@@ -26,15 +25,13 @@ public struct Ordering: Sendable {
     let all = Mutex([Query?](repeating: nil, count: baseline.top.count))
     try parallel(baseline.top.count, threads: threads) { (query) throws(Failure) in
       let top = baseline.top[query]
-      let positive = labels.isEmpty ? top.first : labels[query].positive
-      guard let positive else { return }
-      let negatives = labels.isEmpty ? [] : labels[query].negatives
+      let (positive, negatives) = (labels[query].positive, labels[query].negatives)
       var seen: Set = [positive]
       let others = (top + negatives).filter { seen.insert($0).inserted }
       func similarities(_ side: (queries: Embeddings, documents: Embeddings), _ places: [Int]) throws(Failure)
         -> [Double]
       {
-        try Retrieval.similarities(try side.queries.rows(query..<query + 1), side.documents, places).map(Double.init)
+        try Retrieval.similarities(side.queries.rows(query..<query + 1), side.documents, places).map(Double.init)
       }
       let (was, now) = (
         try similarities(reference, [positive] + others), try similarities(candidate, [positive] + others)

@@ -55,20 +55,20 @@ public struct Retrieval: Sendable {
 
   /// Searches exactly, by dot product.
   ///
-  /// - Parameter labels: one for each query; where empty, ranks are 0.
-  /// - Cost: queries × documents × width products, in parallel over queries. Some thousand rows of each are in memory at a time, so that
-  ///   an index may be larger than memory.
+  /// - Parameter labels: one for each query.
+  /// - Cost: queries × documents × width products, in parallel over queries. Some
+  ///   thousand rows of each are worked on at a time.
   public static func run(
     queries: Embeddings, documents: Embeddings, labels: [Label], threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) -> Run {
-    precondition(labels.isEmpty || queries.count == labels.count, "a label for each query")
+    precondition(queries.count == labels.count, "a label for each query")
     precondition(queries.width == documents.width, "vectors of one width")
     let width = queries.width
     let states = Mutex([Search](repeating: Search(), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
-      let x = try queries.rows(block)
-      try parallel(labels.isEmpty ? 0 : block.count, threads: threads) { (place) throws(Failure) in
+      let x = queries.rows(block)
+      try parallel(block.count, threads: threads) { (place) throws(Failure) in
         let label = labels[first + place]
         let similarities = try similarities(
           Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
@@ -77,7 +77,7 @@ public struct Retrieval: Sendable {
       }
       for start in stride(from: 0, to: documents.count, by: documentsAtATime) {
         let part = start..<min(documents.count, start + documentsAtATime)
-        let packed = try PackedRows(try documents.rows(part), width: width, threads: threads)
+        let packed = try PackedRows(documents.rows(part), width: width, threads: threads)
         try parallel(Checked.ceilDivide(block.count, queriesPerTask), threads: threads) { task in
           let own = task * queriesPerTask..<min(block.count, (task + 1) * queriesPerTask)
           var searches = states.withLock { Array($0[first + own.lowerBound..<first + own.upperBound]) }
@@ -103,7 +103,7 @@ public struct Retrieval: Sendable {
 
   /// Dot products of a query with some documents: the same bits as in a search.
   static func similarities(_ query: [Float], _ documents: Embeddings, _ places: [Int]) throws(Failure) -> [Float] {
-    let packed = try PackedRows(try documents.rows(at: places), width: documents.width)
+    let packed = try PackedRows(documents.rows(at: places), width: documents.width)
     return query.withUnsafeBufferPointer { $0.baseAddress.map { packed.products(with: $0) } ?? [] }
   }
 
@@ -111,11 +111,10 @@ public struct Retrieval: Sendable {
   private struct Search: Sendable {
     private(set) var top: [(place: Int, similarity: Float)] = []
     private(set) var beatsNegatives: Bool?
-    private var positive = -1
+    private var positive = 0
     private var own: Float = 0
     private var before = 0
-    /// Place of the positive, from 1; 0 without one.
-    var rank: Int { positive < 0 ? 0 : before + 1 }
+    var rank: Int { before + 1 }
 
     init() {}
 
@@ -130,7 +129,8 @@ public struct Retrieval: Sendable {
     mutating func add(_ similarities: UnsafePointer<Float>, _ count: Int, from first: Int) {
       for index in 0..<count {
         let (value, place) = (similarities[index], first + index)
-        if value > own || (value == own && place < positive) { before += 1 }
+        // What is not a number finds nothing.
+        if !(value <= own) || (value == own && place < positive) { before += 1 }
         if top.count == Retrieval.depth, let last = top.last, !(value > last.similarity) { continue }
         let at = top.firstIndex { $0.similarity < value } ?? top.count
         top.insert((place, value), at: at)
@@ -150,10 +150,10 @@ public struct Retrieval: Sendable {
     func lists(_ side: (queries: Embeddings, documents: Embeddings)) throws(Failure) -> (
       queries: [Float], documents: PackedRows
     ) {
-      let (queries, documents) = (try side.queries.sample(sample), try side.documents.sample(2 * sample))
+      let (queries, documents) = (side.queries.sample(sample), side.documents.sample(2 * sample))
       return (
-        try queries.rows(0..<queries.count),
-        try PackedRows(try documents.rows(0..<documents.count), width: documents.width, threads: threads)
+        queries.rows(0..<queries.count),
+        try PackedRows(documents.rows(0..<documents.count), width: documents.width, threads: threads)
       )
     }
     let (width, count) = (reference.queries.width, min(sample, reference.queries.count))
@@ -173,8 +173,9 @@ public struct Retrieval: Sendable {
   }
 
   /// Spearman's ρ: Pearson's correlation of the ranks, equal values sharing the mean of theirs. NaN when one list is
-  /// constant.
+  /// constant or holds NaN.
   static func spearman(_ a: [Float], _ b: [Float]) -> Double {
+    guard !a.contains(where: \.isNaN), !b.contains(where: \.isNaN) else { return .nan }
     let (x, y) = (ranks(a), ranks(b))
     let mean = Double(a.count + 1) / 2
     var (xy, xx, yy) = (0.0, 0.0, 0.0)

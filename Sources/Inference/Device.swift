@@ -55,6 +55,10 @@ public struct DeviceBuffer: Sendable {
 
 /// Somebody who is shown the inputs of linear operations as a model runs.
 public protocol LinearObserver: Sendable {
-  /// - Parameter values: `[rows, columns]`, what is multiplied with the weight called `weight`.
-  func sees(_ weight: TensorName, _ values: [Float], rows: Int, columns: Int) throws(Failure)
+  /// - Parameters:
+  ///   - values: `[rows, columns]`, what is multiplied with the weight called `weight`.
+  ///   - isPicture: for rows that are a text model's tokens, whether each stands for a part of a picture; otherwise empty.
+  func sees(
+    _ weight: TensorName, _ values: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>
+  ) throws(Failure)
 }

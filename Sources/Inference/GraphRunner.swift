@@ -9,27 +9,50 @@ struct GraphRunner: Sendable {
   private let device: any Device
   private let schedule: Schedule
   private let profile: Profile?
-  private let observer: (any LinearObserver)?
+  /// Who is shown the inputs of linear operations.
+  var observer: (any LinearObserver)?
   /// All weights, where they are kept.
   private let resident: [TensorName: DeviceBuffer]?
 
   /// What belongs to one batch: its inputs, and results that are still needed.
   struct State {
     var inputs: [Graph.Input: DeviceBuffer]
+    /// Whether each token stands for a part of a picture, for an observer.
+    var isPicture: [Bool] = []
     var results: [DeviceBuffer?] = []
   }
 
+  /// - Parameter isFine: whether segments are as short as they can be.
   init(
-    _ graph: Graph, of model: Model, on device: any Device, isResident: Bool, profile: Profile? = nil,
-    observer: (any LinearObserver)? = nil
+    _ graph: Graph, of model: Model, on device: any Device, isResident: Bool, isFine: Bool = false,
+    profile: Profile? = nil
   ) throws(Failure) {
     self.graph = graph
     self.model = model
     self.device = device
     self.profile = profile
-    self.observer = observer
-    schedule = try Schedule(graph, of: model, splitsLinear: device is any RowDevice)
-    resident = isResident ? try GraphRunner.upload(graph.nodes, of: model, to: device) { _ in true } : nil
+    schedule = try Schedule(
+      graph, of: model, splitsLinear: device is any RowDevice, segmentBytes: isFine ? 0 : Schedule.segmentBytes)
+    resident = isResident ? try GraphRunner.upload(graph.nodes, of: model, to: device) : nil
+  }
+
+  /// The same graph of a model that differs in a few tensors alone; the others' places on the device are shared.
+  init(_ other: GraphRunner, _ graph: Graph, of model: Model, changed: Set<TensorName>) throws(Failure) {
+    self.graph = graph
+    self.model = model
+    device = other.device
+    profile = other.profile
+    schedule = try Schedule(
+      graph, of: model, splitsLinear: device is any RowDevice, segmentBytes: other.schedule.segmentBytes)
+    guard schedule.segments.count == other.schedule.segments.count else {
+      throw Failure(.internal, "a model of other segments")
+    }
+    if let shared = other.resident {
+      let own = try GraphRunner.upload(graph.nodes, of: model, to: device) { shared[$0] == nil || changed.contains($0) }
+      resident = shared.merging(own) { $1 }
+    } else {
+      resident = nil
+    }
   }
 
   /// Bytes of all tensors that a graph reads.
@@ -43,11 +66,11 @@ struct GraphRunner: Sendable {
   }
 
   private static func upload(
-    _ nodes: [Graph.Node], of model: Model, to device: any Device, where isWanted: (Graph.Node) -> Bool
+    _ nodes: [Graph.Node], of model: Model, to device: any Device, where isWanted: (TensorName) -> Bool = { _ in true }
   ) throws(Failure) -> [TensorName: DeviceBuffer] {
     // What is multiplied with and nothing else: a table may be tied to a weight.
     var isLinear: [TensorName: Bool] = [:]
-    for node in nodes where isWanted(node) {
+    for node in nodes {
       for (place, source) in node.inputs.enumerated() {
         guard case .tensor(let name) = source else { continue }
         let isWeight = if case .linear = node.op { place == 1 } else { false }
@@ -55,7 +78,7 @@ struct GraphRunner: Sendable {
       }
     }
     var weights: [TensorName: DeviceBuffer] = [:]
-    for (name, isLinear) in isLinear {
+    for (name, isLinear) in isLinear where isWanted(name) {
       weights[name] = try device.upload(try tensor(name, model), isLinear: isLinear)
     }
     return weights
@@ -63,33 +86,47 @@ struct GraphRunner: Sendable {
 
   // MARK: Running
 
-  /// Runs every batch through the graph, segment by segment. `tokens` are the ids of each batch, for tables that are not held.
-  func run(
-    _ states: inout [State], tokens: [[Int32]], step: (Double) -> Void = { _ in }
-  ) throws(Failure) -> [DeviceBuffer] {
-    for index in states.indices { states[index].results = [DeviceBuffer?](repeating: nil, count: graph.nodes.count) }
-    for (number, segment) in schedule.segments.enumerated() {
-      let weights = if let resident { resident } else { try load(segment) }
-      for index in states.indices {
-        for region in segment.regions {
-          try run(region, &states[index], weights, index < tokens.count ? tokens[index] : [])
-        }
+  var segmentCount: Int { schedule.segments.count }
+
+  /// Weights of linear operations and token tables that a segment reads, in order.
+  func weights(of segment: Int) -> [TensorName] {
+    var seen = Set<TensorName>()
+    return schedule.steps[schedule.segments[segment].steps].compactMap { step in
+      let place: Int
+      switch step.op {
+      case .linear: place = 1
+      case .embedding: place = 0
+      default: return nil
       }
-      step(Double(number + 1) / Double(schedule.segments.count))
+      guard case .tensor(let name) = step.inputs[place], seen.insert(name).inserted else { return nil }
+      return name
     }
-    var outputs: [DeviceBuffer] = []
-    for state in states {
-      guard let output = state.results[graph.output] else { throw Failure(.internal, "the graph gave no result") }
-      outputs.append(output)
+  }
+
+  /// Runs every batch through one segment; between segments a batch carries one result. `tokens` are the ids of each batch, for tables
+  /// that are not held.
+  func run(segment number: Int, _ states: inout [State], tokens: [[Int32]]) throws(Failure) {
+    let segment = schedule.segments[number]
+    let weights = if let resident { resident } else { try load(segment) }
+    for index in states.indices {
+      if states[index].results.isEmpty {
+        states[index].results = [DeviceBuffer?](repeating: nil, count: graph.nodes.count)
+      }
+      for region in segment.regions {
+        try run(region, &states[index], weights, index < tokens.count ? tokens[index] : [])
+      }
     }
-    return outputs
+  }
+
+  /// What the last segment left.
+  func output(of state: State) throws(Failure) -> DeviceBuffer {
+    guard let output = state.results[graph.output] else { throw Failure(.internal, "the graph gave no result") }
+    return output
   }
 
   private func load(_ segment: Schedule.Segment) throws(Failure) -> [TensorName: DeviceBuffer] {
-    let nodes = schedule.steps[segment.steps].map { step in
-      Graph.Node(step.op, step.inputs + step.following.compactMap(\.other))
-    }
-    return try GraphRunner.upload(nodes, of: model, to: device) { !isTable($0) }
+    let nodes = schedule.steps[segment.steps].map { Graph.Node($0.op, $0.sources) }
+    return try GraphRunner.upload(nodes.filter { !isTable($0) }, of: model, to: device)
   }
 
   /// Whether a node looks up token ids, of which a batch has few in a table of many.
@@ -109,7 +146,9 @@ struct GraphRunner: Sendable {
         for source in step.inputs.dropFirst(2) { inputs.append(try buffer(source, state, weights, step.node)) }
         state.results[step.node] = try device.run(step.op, inputs)
       } else {
-        let result = try run(step) { (source) throws(Failure) in try buffer(source, state, weights, step.node) }
+        let result = try run(step, state.isPicture[...]) { (source) throws(Failure) in
+          try buffer(source, state, weights, step.node)
+        }
         state.results[step.node] = result
       }
       for done in step.done { state.results[done] = nil }
@@ -153,7 +192,8 @@ struct GraphRunner: Sendable {
         }
         var target: DeviceBuffer?
         if let result = results[step.node] { target = try device.rows(range, of: result) }
-        let part = try run(step, into: target, on: device) { (source) throws(Failure) in
+        let isPicture = kind == .tokens && !state.isPicture.isEmpty ? state.isPicture[range] : []
+        let part = try run(step, isPicture, into: target, on: device) { (source) throws(Failure) in
           guard let part = parts[source] else { throw Failure(.internal, "an input of node \(step.node) is missing") }
           return part
         }
@@ -166,7 +206,8 @@ struct GraphRunner: Sendable {
   }
 
   private func run(
-    _ step: Schedule.Step, into target: DeviceBuffer? = nil, on rowDevice: (any RowDevice)? = nil,
+    _ step: Schedule.Step, _ isPicture: ArraySlice<Bool>, into target: DeviceBuffer? = nil,
+    on rowDevice: (any RowDevice)? = nil,
     _ value: (Graph.Source) throws(Failure) -> DeviceBuffer
   ) throws(Failure) -> DeviceBuffer {
     var inputs: [DeviceBuffer] = []
@@ -174,7 +215,10 @@ struct GraphRunner: Sendable {
     // Steps for other outputs of the same weight have the same input.
     if let observer, case .linear = step.op, case .tensor(let name) = step.inputs[1], step.outputs?.lowerBound ?? 0 == 0
     {
-      try observer.sees(name, try device.download(inputs[0]), rows: inputs[0].rows, columns: inputs[0].columns)
+      let rows = inputs[0].rows
+      try observer.sees(
+        name, try device.download(inputs[0]), rows: rows, columns: inputs[0].columns,
+        isPicture: isPicture.count == rows ? isPicture : [])
     }
     if let outputs = step.outputs, let device = device as? any RowDevice {
       for place in 1..<inputs.count { inputs[place] = try device.outputs(outputs, of: inputs[place]) }

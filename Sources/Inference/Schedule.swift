@@ -37,11 +37,16 @@ struct Schedule: Sendable {
   let types: [ValueType]
   private(set) var steps: [Step] = []
   private(set) var segments: [Segment] = []
-  private static let segmentBytes = 256 << 20
+  /// Segments are joined up to so many bytes of weights.
+  let segmentBytes: Int
+  static let segmentBytes = 256 << 20
 
   /// - Parameter splitsLinear: whether a linear operation of which only slices are read becomes one step for each slice, which other
   ///   operations can then follow.
-  init(_ graph: Graph, of model: Model, splitsLinear: Bool) throws(Failure) {
+  init(
+    _ graph: Graph, of model: Model, splitsLinear: Bool, segmentBytes: Int = Schedule.segmentBytes
+  ) throws(Failure) {
+    self.segmentBytes = segmentBytes
     types = try model.types(of: graph)
     steps = Schedule.steps(graph, types, splitsLinear: splitsLinear)
     var lastReader: [Int: Int] = [:]
@@ -135,7 +140,7 @@ struct Schedule: Sendable {
       }
       let live = steps[...index].count { lastReader[$0.node] ?? 0 > index }
       guard live <= 1 || index == steps.count - 1 else { continue }
-      if let last = result.last, last.bytes + bytes <= Schedule.segmentBytes {
+      if let last = result.last, last.bytes + bytes <= segmentBytes {
         result[result.count - 1] = Segment(steps: last.steps.lowerBound..<index + 1, bytes: last.bytes + bytes)
       } else {
         result.append(Segment(steps: start..<index + 1, bytes: bytes))

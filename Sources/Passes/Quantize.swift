@@ -146,9 +146,13 @@ extension Pass {
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
-          guard case .linear = node.op, let encoding = model.tensor(node.inputs[1])?.encoding,
-            !encoding.isPlain || encoding == .plain(.BF16)
-          else { continue }
+          guard case .linear = node.op, let encoding = model.tensor(node.inputs[1])?.encoding else { continue }
+          // Integers of the input go with integers, BF16 with BF16; pixels stay as they are.
+          switch (encoding, recipe.input) {
+          case (.grouped, .float), (.grouped, .int8): break
+          case (.plain(.BF16), .float), (.plain(.BF16), .bfloat16): if readsPixels(node, graph) { continue }
+          default: continue
+          }
           graph.replace(index, with: .init(.linear(recipe.input), node.inputs))
         }
       }

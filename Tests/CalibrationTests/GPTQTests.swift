@@ -28,10 +28,10 @@ struct GPTQTests {
     var found: [[Float]] = []
     for threads in [1, 3] {
       let moments = SecondMoments(threads: threads)
-      for values in [first, second] { try moments.sees("w", values, rows: rows, columns: columns) }
+      for values in [first, second] { try moments.sees("w", values, rows: rows, columns: columns, isPicture: []) }
       let tensors = try moments.tensors()
       let (tensor, mean) = (tensors[0], try tensors[1].floats().array(of: Float.self))
-      #expect(tensors.map(\.name.text) == ["w", "w+mean"] && tensor.shape == [columns, columns])
+      #expect(tensors.map(\.name.text) == ["w", "w+mean", "w+channels"] && tensor.shape == [columns, columns])
       let exact = stride(from: 5, to: rows * columns, by: columns).reduce(0.0) { $0 + Double(first[$1] + second[$1]) }
       #expect(abs(Double(mean[5]) - exact / Double(2 * rows)) < 1e-5)
       found.append(try tensor.floats().array(of: Float.self))
@@ -63,7 +63,7 @@ struct GPTQTests {
     let w = (0..<outputs * columns).map { _ in random.normal() }
     let tensor = try Tensor("w", floats: w, shape: [outputs, columns])
     let moments = SecondMoments(threads: 2)
-    try moments.sees("w", x, rows: rows, columns: columns)
+    try moments.sees("w", x, rows: rows, columns: columns, isPicture: [])
     let measured = try moments.tensors()
     let gptq = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1])
     let shift = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1]).biasShift(threads: 2)

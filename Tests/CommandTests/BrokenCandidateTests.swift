@@ -51,6 +51,10 @@ struct BrokenCandidateTests {
       }
     ),
     (
+      "not a number", "weight model.layers.2.mlp.up_proj.weight is off",
+      { try change("model.layers.2.mlp.up_proj.weight", in: &$0) { values, _ in values[5] = .nan } }
+    ),
+    (
       "constant encoder", "weight model.norm.weight is off",
       {
         try change("model.norm.weight", in: &$0) { values, _ in for i in values.indices { values[i] = i == 0 ? 1 : 0 } }

@@ -120,31 +120,6 @@ struct FidelityTests {
     #expect(abs(try Hardness(alpha: 0).loss(queries: axes, targets: targets).value - 7.7204695e-6) < 1e-11)
   }
 
-  @Test("vectors in a file are compared as those in memory")
-  func vectorsInAFileAreComparedAsThoseInMemory() throws {
-    let directory = try TemporaryDirectory()
-    let path = directory.path + "/v.npy"
-    let values: [Float] = (0..<30).map { Float($0 * 7 % 11) }
-    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 3), }\n"
-    func file(_ header: String, _ values: [Float]) throws {
-      var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8)
-      values.withUnsafeBytes { bytes += $0 }
-      try Data(bytes).write(to: URL(fileURLWithPath: path))
-    }
-    try file(header, values)
-    let stored = try Embeddings(numPy: path)
-    #expect(stored.count == 10 && stored.width == 3)
-    #expect(try stored.rows(at: [9, 0]) == Array(values[27...]) + values[..<3])
-    for (bad, count) in [
-      (header, 29), (header.replacing("<f4", with: "<f8"), 30), (header.replacing("False", with: "True"), 30),
-      (header.replacing("(10, 3)", with: "(10,)"), 30),
-      (header.replacing("10, 3", with: "99999999999, 99999999999"), 30), ("x", 30),
-    ] {
-      try file(bad, Array(values.prefix(count)))
-      #expect(throws: Failure.self) { try Embeddings(numPy: path) }
-    }
-  }
-
   @Test("a collapsed encoder is seen, and clusters of equal vectors agree")
   func aCollapsedEncoderIsSeenAndClustersOfEqualVectorsAgree() throws {
     var state: UInt64 = 1

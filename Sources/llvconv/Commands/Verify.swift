@@ -59,12 +59,13 @@ let verifyCommand = Command(
         candidate: candidate, path: path, reference: referencePath, data: data, options: options)
     var described = subject(path, candidate, found.itemsPerSecond)
     if let profile = options.profile { described.name += " in \(profile.rawValue)" }
+    let comparing = Progress("searching", of: 100)
     reports.append(
       try FidelityReport(
         candidate: (described, found.vectors),
         reference: (subject(referencePath, reference, known.itemsPerSecond), known.vectors), data: fileName(dataPath),
         labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence,
-        thresholds: thresholds, threads: options.threads))
+        thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
   }
   Progress.clear()
   try page?.write(Array(FidelityReport.page(reports) { data.pictures($0) }.utf8))
