@@ -1,4 +1,5 @@
 import Bytes
+import Fidelity
 import Passes
 import Synchronization
 import Tensors
@@ -33,6 +34,55 @@ public struct Calibration: Sendable {
         if let gptq = quantizers[name] { shiftBias(of: name, gptq, &model) }
       }
     }
+  }
+
+  /// Mean squares of the inputs of a weight, `[columns]`; nil for one that was not measured.
+  func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
+    guard let tensor = moments[weight] else { return nil }
+    let (columns, block) = (tensor.rows, tensor.columns)
+    return try tensor.floats().with(Float.self) { values in
+      (0..<columns).map { values[$0 * block + $0 % block] }
+    }
+  }
+
+  /// What each weight's rounding costs, alone and with its input rounded too; nil where sensitivities were not measured.
+  ///
+  /// - Throws: `malformed` for tensors that `measure` does not write.
+  func losses(
+    _ objective: Objective
+  ) throws(Failure) -> [TensorName: (rounded: Double, withInput: Double?)]? {
+    guard let reference = moments["embeddings"], let positives = moments["positives"] else { return nil }
+    guard reference.shape.count == 2, reference.encoding == .plain(.F32), reference.count > 0,
+      positives.encoding == .plain(.I32), positives.count < reference.rows
+    else { throw Failure(.malformed, "embeddings of \(reference.shape)", thing: "tensor \(reference.name.quoted)") }
+    let (width, queries) = (reference.columns, positives.count)
+    let places = try positives.load().array(of: Int32.self).map(Int.init)
+    func sides(_ tensor: Tensor) throws(Failure) -> (queries: Embeddings, documents: Embeddings) {
+      guard tensor.shape == reference.shape, tensor.encoding == .plain(.F32) else {
+        throw Failure(.malformed, "embeddings of \(tensor.shape)", thing: "tensor \(tensor.name.quoted)")
+      }
+      let values = try tensor.load().array(of: Float.self)
+      let documents = Embeddings(width: width, values: Array(values[(queries * width)...]))
+      return (
+        queries == 0 ? documents : Embeddings(width: width, values: Array(values[..<(queries * width)])), documents
+      )
+    }
+    let before = try sides(reference)
+    guard places.allSatisfy({ (0..<before.documents.count).contains($0) }) else {
+      throw Failure(.malformed, "a place without a document", thing: "tensor \(positives.name.quoted)")
+    }
+    let labels = queries == 0 ? try Objective.Labels(nearest: before.documents) : Objective.Labels(positives: places)
+    var result: [TensorName: (rounded: Double, withInput: Double?)] = [:]
+    for name in moments.keys {
+      guard let moved = moments[Sensitivity.moved(name)] else { continue }
+      let rounded = try objective.cost(reference: before, moved: try sides(moved), labels: labels)
+      var withInput: Double?
+      if let both = moments[Sensitivity.movedByInput(name)] {
+        withInput = try objective.cost(reference: before, moved: try sides(both), labels: labels)
+      }
+      result[name] = (rounded, withInput)
+    }
+    return result
   }
 
   /// Gives every linear operation with this weight the bias that makes up for what the mean input loses.

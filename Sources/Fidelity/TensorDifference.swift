@@ -13,10 +13,11 @@ public struct TensorDifference: Sendable, Equatable {
   /// Whether all bits are equal. NaN equals the same NaN here, and 0 is not -0.
   public var isIdentical = true
 
+  /// - Parameter weights: what squares in each column count, in the relative error and the cosine; 1 when nil.
   /// - Rounding: differences in Float32, sums in double.
   /// - Cost: each tensor is read once; nothing of their size is in memory.
   /// - Throws: `unsupported` for element types that no weight has, `malformed` for damaged files.
-  public init(_ a: Tensor, _ b: Tensor, threads: Int) throws(Failure) {
+  public init(_ a: Tensor, _ b: Tensor, weights: [Float]? = nil, threads: Int) throws(Failure) {
     precondition(a.shape == b.shape, "tensors of one shape")
     let (rows, columns) = (a.rows, a.columns)
     guard a.count > 0 else { return }
@@ -30,7 +31,9 @@ public struct TensorDifference: Sendable, Equatable {
           let sums = try memory.with(Float.self) { (second) throws(Failure) -> Sums in
             guard let start = second.baseAddress else { return Sums() }
             try other.read(span, into: start)
-            return Sums(values, start, span.count * columns)
+            var sums = Sums()
+            for row in 0..<span.count { sums.add(values + row * columns, start + row * columns, columns, weights) }
+            return sums
           }
           parts.withLock { $0[number] = sums }
         } catch {
@@ -54,18 +57,16 @@ public struct TensorDifference: Sendable, Equatable {
     var aa = 0.0, ab = 0.0, bb = 0.0, difference = 0.0, largest = 0.0
     var isIdentical = true
 
-    init() {}
-
-    init(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) {
+    mutating func add(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int, _ weights: [Float]?) {
       for index in 0..<count {
         let (x, y) = (a[index], b[index])
         if x.bitPattern == y.bitPattern, !x.isFinite { continue }
         isIdentical = isIdentical && x.bitPattern == y.bitPattern
-        let d = Double(x - y)
-        aa += Double(x) * Double(x)
-        ab += Double(x) * Double(y)
-        bb += Double(y) * Double(y)
-        difference += d * d
+        let (d, weight) = (Double(x - y), weights.map { Double($0[index]) } ?? 1)
+        aa += weight * Double(x) * Double(x)
+        ab += weight * Double(x) * Double(y)
+        bb += weight * Double(y) * Double(y)
+        difference += weight * d * d
         largest = d.isNaN ? .infinity : max(largest, abs(d))
       }
     }

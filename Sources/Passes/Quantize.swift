@@ -69,21 +69,32 @@ public struct QuantizeRecipe: Sendable {
   public var input: Op.LinearInput
   /// Patterns with `*` and `?` over tensor names, and what they override; the last match wins.
   public var overrides: [(pattern: String, choice: WeightChoice)]
+  /// Choices for single weights, before the overrides.
+  public var choices: [TensorName: WeightChoice]
+  /// Weights whose inputs are multiplied as floats, whatever `input` says.
+  public var floatInputs: Set<TensorName>
 
   public init(
     linear: WeightChoice, table: WeightChoice, input: Op.LinearInput,
-    overrides: [(pattern: String, choice: WeightChoice)] = []
+    overrides: [(pattern: String, choice: WeightChoice)] = [], choices: [TensorName: WeightChoice] = [:],
+    floatInputs: Set<TensorName> = []
   ) {
     self.linear = linear
     self.table = table
     self.input = input
     self.overrides = overrides
+    self.choices = choices
+    self.floatInputs = floatInputs
   }
 
   public var json: JSONText {
     [
       "linear": .string(linear.text), "table": .string(table.text), "input": .string(input.rawValue),
       "overrides": .array(overrides.map { ["pattern": .string($0.pattern), "choice": .string($0.choice.text)] }),
+      "choices": .object(
+        choices.sorted { $0.key.text < $1.key.text }.map { name, choice in
+          (name.text, .string(choice.text + (floatInputs.contains(name) ? ", float inputs" : "")))
+        }),
     ]
   }
 }
@@ -107,6 +118,12 @@ extension Pass {
           guard let choice = defaultChoice(node, graph, recipe, model, &notes) else { continue }
           weights[choice.name] = choice.choice
         }
+      }
+      for (name, choice) in recipe.choices {
+        guard weights[name] != nil else {
+          throw Failure(.usage, "there is a choice for \(name.quoted), which is no weight of this model")
+        }
+        weights[name] = choice
       }
       for (pattern, choice) in recipe.overrides {
         let matches = weights.keys.filter { Glob.matches(pattern, $0.text) }
@@ -146,17 +163,26 @@ extension Pass {
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
-          guard case .linear = node.op, let encoding = model.tensor(node.inputs[1])?.encoding else { continue }
+          guard case .linear = node.op, let weight = model.tensor(node.inputs[1]) else { continue }
+          let input = recipe.floatInputs.contains(weight.name) ? .float : recipe.input
           // Integers of the input go with integers, BF16 with BF16; pixels stay as they are.
-          switch (encoding, recipe.input) {
+          switch (weight.encoding, input) {
           case (.grouped, .float), (.grouped, .int8): break
           case (.plain(.BF16), .float), (.plain(.BF16), .bfloat16): if readsPixels(node, graph) { continue }
           default: continue
           }
-          graph.replace(index, with: .init(.linear(recipe.input), node.inputs))
+          graph.replace(index, with: .init(.linear(input), node.inputs))
         }
       }
     }
+  }
+
+  /// Weights that quantizing makes smaller: those of linear operations and large token tables, in the model's order.
+  public static func quantizableWeights(of model: Model) throws(Failure) -> [TensorName] {
+    var (copy, notes) = (model, [String]())
+    let any = WeightChoice.integers(bits: 8, group: nil, isAffine: false)
+    try run([.quantize(.init(linear: any, table: any, input: .float))], on: &copy, notes: &notes)
+    return copy.tensors.map(\.name).filter { model[$0]?.encoding != copy[$0]?.encoding }
   }
 
   private static func defaultChoice(

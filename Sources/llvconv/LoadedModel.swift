@@ -9,6 +9,8 @@ import Tensors
 /// A container opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
 struct LoadedModel: Sendable {
   let contents: Container.Contents
+  /// The model as it runs.
+  let prepared: Model
   let builder: SampleBuilder
   let embedder: Embedder
   let threads: Int
@@ -41,9 +43,10 @@ struct LoadedModel: Sendable {
   ///   - passes: what is done to the model before it runs.
   ///   - timeline: what is told of every operation.
   ///   - observer: who is shown the inputs of linear operations, of all tokens.
+  ///   - isMeasured: whether somebody walks through it stage by stage, with all tokens.
   init(
     _ path: String, _ options: Options, passes given: [Pass] = [], timeline: Profile? = nil,
-    observer: (any LinearObserver)? = nil
+    observer: (any LinearObserver)? = nil, isMeasured: Bool = false
   ) throws(Failure) {
     contents = try Container.open(path)
     threads = options.threads
@@ -61,10 +64,12 @@ struct LoadedModel: Sendable {
         profile: options.profile)
       var notes: [String] = []
       let profile: [Pass] = options.profile == .llamaCpp ? [.tanhProjector] : []
-      try Pass.run(given + profile + (observer == nil ? [.poolEarly] : []), on: &model, notes: &notes)
+      try Pass.run(given + profile + (observer == nil && !isMeasured ? [.poolEarly] : []), on: &model, notes: &notes)
+      prepared = model
       embedder = try Embedder(
         model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory,
-        profile: timeline, observer: observer)
+        profile: timeline, observer: observer,
+        isFine: isMeasured)
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }

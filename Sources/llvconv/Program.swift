@@ -5,7 +5,8 @@ import Glibc
 enum Program {
   static let version = "0.1.0"
   static let commands = [
-    importCommand, measureCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand, embedCommand,
+    importCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand,
+    embedCommand,
     inspectCommand,
     diffCommand, hashCommand, benchCommand,
   ]

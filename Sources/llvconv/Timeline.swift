@@ -34,7 +34,8 @@ struct Timeline {
       parts.append(
         "<rect x=\"\(x.fixed(2))\" y=\"\((30 + Double(place) * lane).fixed(0))\" width=\"\(max(0.4, event.duration / (end - start) * width).fixed(2))\" "
           + "height=\"\(lane - 3)\" fill=\"\(Timeline.colors[place % Timeline.colors.count])\">"
-          + "<title>\(event.name): \(event.rows) × \(event.columns), \((event.duration * 1e3).fixed(2)) ms\(rate)</title></rect>")
+          + "<title>\(event.name): \(event.rows) × \(event.columns), \((event.duration * 1e3).fixed(2)) ms\(rate)</title></rect>"
+      )
     }
     for tick in 0...10 {
       let x = left + width * Double(tick) / 10

@@ -12,35 +12,155 @@ let measureCommand = Command(
   positionals: ["MODEL.llv"],
   options: [
     .init("--data", "X.jsonl", "items, or labelled pairs of items, like those the model will meet", isRequired: true),
-    Command.output, .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
+    Command.output,
+    .init("--sensitivity", nil, "also how far embeddings move when each weight alone is rounded, for plan"),
+    .init(
+      "--activations", "8",
+      "with --sensitivity: also when a weight's input is rounded to 8 bits, for plan --activations 8"),
+    .init(
+      "--sensitivity-tokens", "N",
+      "tokens and patches that sensitivity is measured on (default: less for larger models)"),
+    .init(
+      "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
+    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
   ] + Command.modelOptions,
   discussion: """
-    Runs the model as quantize will fuse it over all items and keeps, for each weight of a linear operation, the second moments of
-    its inputs. A few hundred items are enough; do not measure on what you will verify with. The file belongs to this model.
+    Runs the model as quantize will fuse it over all items, layer by layer, and keeps, for each weight of a linear operation, the
+    second moments of its inputs. A few hundred items are enough; do not measure on what you will verify with. The file belongs to
+    this model. Work that is stopped is kept in OUTPUT.partial/ and gone on with by the same command; what was measured already of
+    the same model on the same data is not measured again.
     """
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let dataPath = try arguments.required("--data")
-  let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
+  let outputPath = try arguments.required("-o")
+  let withInputs = try arguments.choice("--activations", ["8"]) != nil
+  guard arguments.has("--sensitivity") || !withInputs else {
+    throw Failure(.usage, "--activations is for --sensitivity")
+  }
+  let pictureWeight = try arguments.number("--picture-weight", in: 0...1_000) ?? 1
   let items = try Item.read(dataPath)
-  let moments = SecondMoments(threads: options.threads)
   let passes = arguments.has("--no-fuse") ? [] : Pass.fusions
-  let model = try LoadedModel(arguments.positionals[0], options, passes: passes, observer: moments)
-  let progress = Progress("measuring", of: items.count)
-  let embedded = try model.embed(items, folder: directory(of: dataPath)) { progress.show($0) }
-  for case .failure(let failure) in embedded.lazy.map(\.result) { throw failure.inFile(dataPath) }
-  Progress.clear()
-  model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: items.count)
+  let model = try LoadedModel(arguments.positionals[0], options, passes: passes, isMeasured: true)
+  var samples: [Sample] = []
+  var cut = 0
+  for built in model.samples(items, prompt: nil, folder: directory(of: dataPath)) {
+    do throws(Failure) {
+      let built = try built.get()
+      samples.append(built.sample)
+      cut += built.cut > 0 ? 1 : 0
+    } catch { throw error.inFile(dataPath) }
+  }
+  model.complain(ofCuts: cut, of: items.count)
+  var facts: [(String, JSONText)] = [
+    ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(items.count)),
+    ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
+    ("picture_weight", .number(pictureWeight)),
+  ]
+  var chosen: SensitivitySamples?
+  if arguments.has("--sensitivity") {
+    let tokens = try arguments.integer("--sensitivity-tokens", in: 1...1 << 30) ?? defaultTokens(model.prepared)
+    chosen = try SensitivitySamples(model, dataPath, tokens: tokens)
+    facts += [("sensitivity_tokens", .int(tokens)), ("inputs", .bool(withInputs))]
+  }
+  let key = JSONText.object(facts)
+  if let known = try? Container.open(outputPath).model.history.last, known == key {
+    Output.complain("\(outputPath) is that measurement already")
+    return 0
+  }
+  let output = try OutputFile(outputPath, isReplacing: arguments.has("--force"))
+  let work = PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
   var result = Model(configuration: model.configuration)
-  for tensor in try moments.tensors() { result.set(tensor) }
-  result.history = model.contents.model.history
-  result.history.append([
-    "step": "measure", "model": .string(String(model.contents.checksum, radix: 16)), "items": .int(items.count),
-    "passes": .array(passes.map { .string($0.name) }),
-  ])
+  for tensor in try moments(model, samples, Float(pictureWeight), work, threads: options.threads) { result.set(tensor) }
+  if let chosen {
+    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), withInputs, work) { result.set(tensor) }
+  }
+  Progress.clear()
+  result.history = model.contents.model.history + [key]
   let writer = try ContainerWriter(output, threads: options.threads)
   try writer.writeData(result)
   try writer.finish(result, program: "llvconv \(Program.version)")
   try writer.commit()
+  work.removeAll()
   return 0
+}
+
+/// Second moments of the inputs of all weights, layer by layer.
+private func moments(
+  _ model: LoadedModel, _ samples: [Sample], _ pictureWeight: Float, _ work: PartialWork, threads: Int
+) throws(Failure) -> [Tensor] {
+  var seen = Set<Sample>()
+  var walk = Walk(model.embedder, samples.filter { seen.insert($0).inserted })
+  var done: [[Tensor]] = []
+  if let state = work.open("state") {
+    done = (0..<state.stage).compactMap { work.open("moments-\($0)")?.tensors }
+    if done.count == state.stage, (try? walk.resume(at: state.stage, state.tensors)) != nil {
+      Output.complain("going on at stage \(state.stage + 1) of \(walk.stageCount)")
+    } else {
+      done = []
+    }
+  }
+  let progress = Progress("measuring", of: walk.stageCount)
+  while !walk.isDone {
+    progress.show(walk.stage)
+    let moments = SecondMoments(threads: threads, pictureWeight: pictureWeight)
+    try walk.advance(observer: moments)
+    try work.save("moments-\(done.count)", try moments.tensors(), stage: done.count)
+    // From the file, so that memory holds one stage's.
+    guard let kept = work.open("moments-\(done.count)") else {
+      throw Failure(.io, "what was measured cannot be read back")
+    }
+    done.append(kept.tensors)
+    try work.save("state", try walk.carried(), stage: walk.stage)
+  }
+  return done.flatMap { $0 }
+}
+
+/// Where embeddings go when single weights are rounded, and what they are and belong to.
+private func sensitivity(
+  _ model: LoadedModel, _ chosen: SensitivitySamples, _ calibration: Calibration, _ withInputs: Bool,
+  _ work: PartialWork
+) throws(Failure) -> [Tensor] {
+  var measured = Sensitivity(model.embedder, of: model.prepared, chosen.samples, calibration)
+  let embeddings = try measured.embeddings()
+  var tensors = try chosen.tensors(embeddings, width: model.embedder.width)
+  var names: [TensorName: [Tensor]] = [:]
+  var count = 0
+  while let known = work.open("moved-\(count)") {
+    if let first = known.tensors.first {
+      names[TensorName(first.name.text.split(separator: "+moved")[0].description)] = []
+    }
+    tensors += known.tensors
+    count += 1
+  }
+  let progress = Progress("rounding weights one by one", of: 1_000)
+  try measured.measure(embeddings, withInputs: withInputs, isKnown: { names[$0] != nil }) {
+    (weight, moved, share) throws(Failure) in
+    progress.show(Int(share * 1_000))
+    guard !moved.isEmpty else { return }
+    try work.save("moved-\(count)", moved, stage: count)
+    tensors += moved
+    count += 1
+  }
+  return tensors
+}
+
+/// A hash of what the model is given.
+private func fingerprint(_ samples: [Sample]) -> UInt64 {
+  var hash = XXH64()
+  for sample in samples {
+    withUnsafeBytes(of: (sample.ids.count, sample.pictures.count)) { hash.update($0) }
+    sample.ids.withUnsafeBytes { hash.update($0) }
+    for picture in sample.pictures { picture.pixels.withUnsafeBytes { hash.update($0) } }
+  }
+  return hash.value()
+}
+
+/// About as much work whatever the model.
+private func defaultTokens(_ model: Model) -> Int {
+  let weights = model.graphs.flatMap(\.graph.nodes).reduce(0) { sum, node in
+    guard case .linear = node.op, case .tensor(let name) = node.inputs[1] else { return sum }
+    return sum + (model[name]?.count ?? 0)
+  }
+  return max(4_096, min(32_768, 500_000_000_000 / max(1, weights)))
 }

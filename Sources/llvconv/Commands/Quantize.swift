@@ -1,5 +1,6 @@
 import Bytes
 import Calibration
+import Fidelity
 import Formats
 import Passes
 import Tensors
@@ -9,7 +10,13 @@ let quantizeCommand = Command(
   abstract: "Makes a model's weights 8- or 4-bit integers, or BF16.",
   positionals: ["MODEL.llv"],
   options: [
-    .init("--bits", "16|8|4", "bits of the weights of linear operations; 16 is BF16", isRequired: true),
+    .init(
+      "--bits", "16|8|4|X",
+      "bits of the weights of linear operations; 16 is BF16; another number: per weight on average, scales included, each weight as it pays"
+    ),
+    .init(
+      "--size", "BYTES", "in the place of --bits: of the file, a number, or with KB, MB, GB; each weight as it pays"),
+    .init("--plan", "PLAN.json", "in the place of --bits: what llvconv plan found, perhaps changed"),
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init("--group", "N|channel", "weights that share a scale: 32 (default), 64, 128, …, or a whole row"),
     .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
@@ -33,42 +40,49 @@ let quantizeCommand = Command(
     .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force,
     Command.json,
     Command.threads,
-  ],
+  ] + Command.objectiveOptions,
   discussion: """
     Exact fusions come first (query, key and value as one product, constants folded, unused tensors dropped). Each group's
     scale is searched for the least squared error; no data is needed. Norms, biases and small tables stay as they are.
     With --calibration, weights of linear operations are quantized by GPTQ, which takes longer and loses less.
+    --size, and --bits with a number between, give each weight what pays most, as llvconv plan does.
     """
 ) { (arguments) throws(Failure) in
   let started = ContinuousClock.now
   let threads = try arguments.threads()
-  let recipe = try quantizeRecipe(arguments)
+  let isPlanned = try checkBudget(arguments)
   let source = try Container.open(arguments.positionals[0])
   var model = source.model
   var notes: [String] = []
   let calibration = try arguments["--calibration"].map { (path) throws(Failure) in
     try openCalibration(path, of: source)
   }
-  let quantize = calibration.map { Calibration($0.model.tensors).quantize(recipe) } ?? .quantize(recipe)
-  let passes = (arguments.has("--no-fuse") ? [] : Pass.fusions) + [quantize]
+  let fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
+  let quantize: Pass
+  let recipe: QuantizeRecipe
   do throws(Failure) {
-    try Pass.run(passes, on: &model, notes: &notes)
+    try Pass.run(fusions, on: &model, notes: &notes)
+    recipe =
+      isPlanned
+      ? try plan(arguments, source, model, calibration, threads: threads).recipe : try quantizeRecipe(arguments)
+    quantize = calibration.map { Calibration($0.model.tensors).quantize(recipe) } ?? .quantize(recipe)
+    try Pass.run([quantize], on: &model, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
-  let plan = QuantizePlan(before: source.model, after: model)
+  let summary = QuantizeSummary(before: source.model, after: model)
   if arguments.has("--dry-run") {
-    try plan.printDry(notes, threads: threads, asJSON: arguments.has("--json"))
+    try summary.printDry(notes, threads: threads, asJSON: arguments.has("--json"))
     return 0
   }
   guard let path = arguments["-o"] else { throw Failure(.usage, "quantize needs -o FILE, or --dry-run") }
   let writer = try ContainerWriter(try OutputFile(path, isReplacing: arguments.has("--force")), threads: threads)
-  let progress = Progress("quantizing", of: plan.bytesAfter)
+  let progress = Progress("quantizing", of: summary.bytesAfter)
   do throws(Failure) {
     try writer.writeData(model) { progress.show($0) }
   } catch { throw error.inFile(arguments.positionals[0]) }
   model.history.append([
     "step": "quantize", "recipe": recipe.json,
     "calibration": calibration.map { .string(String($0.checksum, radix: 16)) } ?? .null,
-    "passes": .array(passes.map { .string($0.name) }),
+    "passes": .array((fusions + [quantize]).map { .string($0.name) }),
     "losses": .object(writer.losses.map { ($0.name.text, $0.loss.json) }),
   ])
   try writer.finish(model, program: "llvconv \(Program.version)")
@@ -76,12 +90,13 @@ let quantizeCommand = Command(
   Progress.clear()
   for note in notes { Output.complain("note: \(note)") }
   let elapsed = ContinuousClock.now - started
-  plan.summarize(path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
+  summary.summarize(
+    path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
   return 0
 }
 
 /// What `measure` found, held to be of this very model.
-private func openCalibration(_ path: String, of source: Container.Contents) throws(Failure) -> Container.Contents {
+func openCalibration(_ path: String, of source: Container.Contents) throws(Failure) -> Container.Contents {
   let calibration = try Container.open(path)
   guard case .object(let step)? = calibration.model.history.last,
     step.contains(where: { $0.0 == "step" && $0.1 == .string("measure") })
@@ -90,6 +105,50 @@ private func openCalibration(_ path: String, of source: Container.Contents) thro
     throw Failure(.usage, "measured on another model; run llvconv measure on this one", file: path)
   }
   return calibration
+}
+
+/// - Returns: whether each weight gets a choice of its own.
+private func checkBudget(_ arguments: Arguments) throws(Failure) -> Bool {
+  let budgets = ["--bits", "--size", "--plan"].filter(arguments.has)
+  guard budgets.count == 1 else {
+    throw Failure(
+      .usage,
+      "quantize needs one of --bits, --size and --plan; found \(budgets.isEmpty ? "none" : budgets.joined(separator: " and "))"
+    )
+  }
+  guard arguments.has("--size") || arguments.has("--plan") || !["4", "8", "16"].contains(arguments["--bits"]) else {
+    for option in ["--objective", "--alpha"] where arguments.has(option) {
+      throw Failure(.usage, "\(option) is for --size and for --bits with another number than 4, 8 or 16")
+    }
+    return false
+  }
+  for option in ["--group", "--symmetric", "--affine", "--table", "--tensor"] where arguments.has(option) {
+    throw Failure(.usage, "\(option) is for --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
+  }
+  return true
+}
+
+/// The plan that was given, or that fits the budget.
+private func plan(
+  _ arguments: Arguments, _ source: Container.Contents, _ model: Model, _ calibration: Container.Contents?, threads: Int
+) throws(Failure) -> Plan {
+  if let path = arguments["--plan"] {
+    guard !arguments.has("--activations") else { throw Failure(.usage, "--activations is up to the plan") }
+    let plan: Plan
+    do throws(Failure) {
+      plan = try Plan(try JSON.parse(try InputFile(path).all(limit: Limits.manifest, what: "plan"), what: "plan"))
+    } catch { throw error.inFile(path) }
+    guard plan.model == String(source.checksum, radix: 16) else {
+      throw Failure(.usage, "planned for another model; run llvconv plan on this one", file: path)
+    }
+    return plan
+  }
+  let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
+  let planner = try Planner(source, model, calibration, arguments, input: input, threads: threads)
+  guard let budget = try Budget(bits: arguments["--bits"], size: arguments["--size"]) else {
+    throw Failure(.internal, "no budget")
+  }
+  return try planner.plan(bytes: budget.bytes(planner, of: source, model))
 }
 
 private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {
@@ -134,7 +193,7 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
 }
 
 /// What quantizing changes, from names and shapes alone.
-private struct QuantizePlan {
+private struct QuantizeSummary {
   let before, after: Model
   let bytesBefore, bytesAfter: Int
   /// Elements and stored bits of the tensors that become integers.

@@ -1,0 +1,81 @@
+import Bytes
+import Passes
+import Tensors
+
+/// What becomes of each weight of a model: a file that people may read and change.
+public struct Plan: Sendable {
+  public struct Entry: Sendable {
+    public let name: TensorName
+    public var choice: WeightChoice
+    /// Whether its input is multiplied as floats where others' are rounded.
+    public var hasFloatInput: Bool
+    /// What this choice adds to the predicted cost, and the weight's relative error; not read back.
+    public var cost, relativeError: Double
+  }
+
+  /// Checksum of the container that the plan is for.
+  public let model: String
+  public let input: Op.LinearInput
+  /// For people: what was minimised, and what it comes to.
+  public var notes: [(String, JSONText)] = []
+  public var entries: [Entry]
+
+  public init(model: String, input: Op.LinearInput, entries: [Entry]) {
+    (self.model, self.input, self.entries) = (model, input, entries)
+  }
+
+  public var recipe: QuantizeRecipe {
+    QuantizeRecipe(
+      linear: .keep, table: .keep, input: input,
+      choices: Dictionary(entries.map { ($0.name, $0.choice) }, uniquingKeysWith: { first, _ in first }),
+      floatInputs: Set(entries.filter(\.hasFloatInput).map(\.name)))
+  }
+
+  public var json: JSONText {
+    [
+      "format": "llvconv plan", "model": .string(model), "input": .string(input.rawValue), "notes": .object(notes),
+      "weights": .array(
+        entries.map { entry in
+          [
+            "name": .string(entry.name.text), "choice": .string(entry.choice.text),
+            "float_input": .bool(entry.hasFloatInput), "cost": .number(entry.cost),
+            "relative_error": .number(entry.relativeError),
+          ]
+        }),
+    ]
+  }
+
+  /// - Throws: `malformed` for an unknown key, a wrong type, an unknown choice, or a weight that is there twice.
+  public init(_ json: JSON) throws(Failure) {
+    try json.refuseUnknownKeys(["format", "model", "input", "notes", "weights"])
+    guard try json.required("format").string("format") == "llvconv plan" else {
+      throw json.failure("format must be \"llvconv plan\"")
+    }
+    model = try json.required("model").string("model")
+    let inputValue = try json.required("input")
+    guard let input = Op.LinearInput(rawValue: try inputValue.string("input")) else {
+      throw inputValue.failure("input must be float, bfloat16 or int8")
+    }
+    self.input = input
+    entries = []
+    var names = Set<TensorName>()
+    for entry in try json.required("weights").elements("weights") {
+      try entry.refuseUnknownKeys(["name", "choice", "float_input", "cost", "relative_error"])
+      let choiceValue = try entry.required("choice")
+      let text = try choiceValue.string("choice")
+      guard let choice = WeightChoice(text) else {
+        throw choiceValue.failure(
+          "choice must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(text))")
+      }
+      let name = TensorName(try entry.required("name").string("name"))
+      guard names.insert(name).inserted else { throw entry.failure("weight \(name.quoted) is there twice") }
+      entries.append(
+        Entry(
+          name: name, choice: choice,
+          hasFloatInput: try entry.optional("float_input").map { (value) throws(Failure) in
+            try value.bool("float_input")
+          }
+            ?? false, cost: 0, relativeError: 0))
+    }
+  }
+}

@@ -1,0 +1,134 @@
+import Bytes
+import Fidelity
+import Passes
+import Tensors
+
+/// Finds what each weight should become so that a model of a given size loses least: what rounding each of them costs, by
+/// measured sensitivity, and the best of all combinations.
+public struct Planner: Sendable {
+  /// From small to large.
+  static let choices = ["4:g128", "4:g64", "4:g32", "8:channel", "8:g64", "8:g32", "16"].compactMap(WeightChoice.init)
+  /// A weight whose input's rounding costs more than this share of everything takes its input as floats.
+  static let inputShare = 0.1
+
+  private struct Weight: Sendable {
+    let name: TensorName
+    var options: [(choice: WeightChoice, bytes: Int, cost: Double, relativeError: Double)] = []
+    /// What rounding its input costs.
+    var inputCost = 0.0
+    var count = 0
+  }
+
+  private var weights: [Weight] = []
+  /// Bytes of all tensors that stay as they are.
+  public let otherBytes: Int
+  private let model: String
+  private let input: Op.LinearInput
+  private let objective: Objective
+  /// Whether costs were measured, or all relative errors count the same.
+  public let isMeasured: Bool
+
+  /// - Parameters:
+  ///   - model: after the fusions that quantizing starts with.
+  ///   - checksum: of its container.
+  ///   - calibration: where sensitivities were measured; without, all weights' relative errors count the same.
+  ///   - input: whether inputs are rounded to 8 bits.
+  ///   - progress: called with the share done.
+  public init(
+    _ model: Model, checksum: String, calibration: Calibration?, objective: Objective, input: Op.LinearInput,
+    threads: Int, progress: (Double) -> Void = { _ in }
+  ) throws(Failure) {
+    (self.model, self.objective, self.input) = (checksum, objective, input)
+    let losses = try calibration?.losses(objective)
+    isMeasured = losses != nil
+    let names = try Pass.quantizableWeights(of: model)
+    let quantizable = Set(names)
+    otherBytes = model.tensors.reduce(0) { $0 + (quantizable.contains($1.name) ? 0 : $1.byteCount) }
+    var rounded: [(choice: WeightChoice, model: Model)] = []
+    for choice in Planner.choices {
+      var (copy, notes) = (model, [String]())
+      let recipe = QuantizeRecipe(linear: choice, table: choice, input: .float)
+      try Pass.run([.quantize(recipe)], on: &copy, notes: &notes)
+      rounded.append((choice, copy))
+    }
+    for (place, name) in names.enumerated() {
+      progress(Double(place) / Double(names.count))
+      guard let tensor = model[name] else { continue }
+      var weight = Weight(name: name, count: tensor.count)
+      let columns = try calibration?.meanSquares(name)
+      for (choice, model) in rounded {
+        guard let other = model[name], !weight.options.contains(where: { $0.bytes == other.byteCount }) else {
+          continue
+        }
+        let error = try TensorDifference(tensor, other, weights: columns, threads: threads).relativeError
+        weight.options.append((choice, other.byteCount, error * error, error))
+      }
+      if let losses,
+        let measured = weight.options.first(where: { $0.choice == Sensitivity.weightChoice })
+          ?? weight.options.first
+      {
+        let loss = losses[name] ?? (0, nil)
+        let unit = measured.cost > 0 ? loss.rounded / measured.cost : 0
+        for index in weight.options.indices { weight.options[index].cost *= unit }
+        if input == .int8, let both = loss.withInput {
+          let own = weight.options.first { $0.choice == Sensitivity.inputChoice }?.cost ?? 0
+          weight.inputCost = max(0, both - own)
+        }
+      }
+      weights.append(weight)
+    }
+  }
+
+  /// Bytes of the weights at so many bits each on average, scales included.
+  public func bytes(bits: Double) -> Int { Int(bits * Double(weights.reduce(0) { $0 + $1.count }) / 8) }
+
+  /// The smallest and the largest that can be planned.
+  public var range: ClosedRange<Int> {
+    let (least, most) = (
+      weights.reduce(0) { $0 + ($1.options.map(\.bytes).min() ?? 0) },
+      weights.reduce(0) { $0 + ($1.options.map(\.bytes).max() ?? 0) }
+    )
+    return least...max(least, most)
+  }
+
+  /// The plan that costs least where all weights together take at most `bytes`.
+  ///
+  /// - Throws: `usage` when they cannot.
+  public func plan(bytes: Int) throws(Failure) -> Plan {
+    guard
+      let best = Allocation.best(
+        weights.map { $0.options.map { .init(bytes: $0.bytes, cost: $0.cost) } }, budget: bytes)
+    else {
+      throw Failure(
+        .usage,
+        "the weights take at least \(range.lowerBound) bytes (4 bits, groups of 128); the budget leaves them \(max(0, bytes))"
+      )
+    }
+    var entries: [Plan.Entry] = []
+    var (used, cost) = (0, 0.0)
+    for (weight, place) in zip(weights, best) {
+      let option = weight.options[place]
+      used += option.bytes
+      cost += option.cost
+      entries.append(
+        .init(
+          name: weight.name, choice: option.choice, hasFloatInput: false, cost: option.cost,
+          relativeError: option.relativeError))
+    }
+    cost += weights.reduce(0) { $0 + $1.inputCost }
+    for place in weights.indices.sorted(by: { weights[$0].inputCost > weights[$1].inputCost })
+    where weights[place].inputCost > Planner.inputShare * cost {
+      entries[place].hasFloatInput = true
+      cost -= weights[place].inputCost
+    }
+    for place in entries.indices where !entries[place].hasFloatInput { entries[place].cost += weights[place].inputCost }
+    var plan = Plan(model: model, input: input, entries: entries)
+    let count = weights.reduce(0) { $0 + $1.count }
+    plan.notes = [
+      ("objective", .string(isMeasured ? objective.text : "relative errors of weights, unmeasured")),
+      ("predicted_cost", .number(cost)), ("weight_bytes", .int(used)),
+      ("bits_per_weight", .number(Double(used * 8) / Double(max(1, count)))),
+    ]
+    return plan
+  }
+}

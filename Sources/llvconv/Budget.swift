@@ -1,0 +1,89 @@
+import Bytes
+import Calibration
+import Fidelity
+import Formats
+import Passes
+import Tensors
+
+/// Room for a model's weights, as somebody asks for it.
+enum Budget {
+  /// On average, scales included.
+  case bits(Double)
+  /// Of the whole file.
+  case size(Int)
+
+  /// - Returns: nil when neither option is there.
+  init?(bits: String?, size: String?) throws(Failure) {
+    if let size {
+      let units: [(String, Int)] = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("", 1)]
+      let unit = units.first { size.hasSuffix($0.0) } ?? ("", 1)
+      guard let number = Double(size.dropLast(unit.0.count)), number > 0, number * Double(unit.1) < 1e15 else {
+        throw Failure(
+          .usage, "--size must be a number of bytes, or of KB, MB or GB, like 400MB; found \(Failure.quoted(size))")
+      }
+      self = .size(Int(number * Double(unit.1)))
+    } else if let bits {
+      guard let number = Double(bits), (4...16).contains(number) else {
+        throw Failure(.usage, "--bits must be from 4 to 16; found \(Failure.quoted(bits))")
+      }
+      self = .bits(number)
+    } else {
+      return nil
+    }
+  }
+
+  /// What it leaves the weights.
+  func bytes(_ planner: Planner, of source: Container.Contents, _ model: Model) -> Int {
+    switch self {
+    case .bits(let bits): planner.bytes(bits: bits)
+    case .size(let size): size - planner.otherBytes - Budget.overhead(source, model)
+    }
+  }
+
+  /// What a container takes beside tensors: files as they are stored, the manifest with a loss for each weight, padding.
+  private static func overhead(_ source: Container.Contents, _ model: Model) -> Int {
+    let stored = source.model.tensors.reduce(0) { sum, tensor in
+      if case .stored(let bytes) = tensor.content { sum + bytes.stored.count } else { sum + tensor.byteCount }
+    }
+    return max(0, source.file.count - stored) + model.tensors.count * 200
+  }
+}
+
+extension Planner {
+  /// The planner for a container as quantize will fuse it.
+  init(
+    _ source: Container.Contents, _ model: Model, _ calibration: Container.Contents?, _ arguments: Arguments,
+    input: Op.LinearInput, threads: Int
+  ) throws(Failure) {
+    let progress = Progress("rounding errors", of: 1_000)
+    try self.init(
+      model, checksum: String(source.checksum, radix: 16),
+      calibration: calibration.map { Calibration($0.model.tensors) },
+      objective: try Objective(arguments), input: input, threads: threads
+    ) { progress.show(Int($0 * 1_000)) }
+    Progress.clear()
+    if !isMeasured {
+      Output.complain(
+        "note: no sensitivities were measured, so all weights' relative errors count the same; see measure --sensitivity"
+      )
+    }
+  }
+}
+
+extension Objective {
+  /// What `--objective` and `--alpha` ask for.
+  init(_ arguments: Arguments) throws(Failure) {
+    let name = try arguments.choice("--objective", ["margin", "infonce", "mse"]) ?? "mse"
+    let alpha = try arguments.number("--alpha", in: 0...1_000)
+    guard alpha == nil || name == "margin" else { throw Failure(.usage, "--alpha is for --objective margin") }
+    self = name == "mse" ? .mse : name == "infonce" ? .infonce : .margin(alpha: alpha ?? 9)
+  }
+}
+
+extension Command {
+  /// What plans are made for.
+  static let objectiveOptions: [Option] = [
+    .init("--objective", "mse|margin|infonce", "what plans keep small: see Docs/FIDELITY.md (default mse)"),
+    .init("--alpha", "X", "how much hard negatives count in --objective margin (default 9)"),
+  ]
+}

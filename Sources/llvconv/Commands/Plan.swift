@@ -1,0 +1,129 @@
+import Bytes
+import Calibration
+import Fidelity
+import Formats
+import Inputs
+import Passes
+import Tensors
+
+let planCommand = Command(
+  name: "plan",
+  abstract: "Finds what each weight should become within a size, or so that a quality is kept.",
+  positionals: ["MODEL.llv"],
+  options: [
+    .init("--bits", "X", "bits per weight on average, scales included, 4 to 16"),
+    .init("--size", "BYTES", "of the file: a number, or with KB, MB, GB"),
+    .init("--quality", "COSINE", "mean cosine to the model's own vectors that items of --data must keep"),
+    .init("--data", "X.jsonl", "for --quality: items or pairs that were not measured on"),
+    .init("--calibration", "C.llv", "what llvconv measure found, with --sensitivity for measured costs"),
+    .init("--activations", "float|8", "as for quantize; with 8, inputs that cost much stay floats"),
+    .init("-o", "PLAN.json", "where to write; appears whole or not at all", isRequired: true),
+    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
+  ] + Command.objectiveOptions + Command.modelOptions,
+  discussion: """
+    What rounding a weight costs is what it moved embeddings by when measure rounded it alone, scaled by the squared relative error
+    of each other choice; the best combination within the budget is found by dynamic programming. The plan is a text that you may
+    change; quantize --plan carries it out. With --quality, plans of several sizes are carried out in memory and held to the data,
+    and the smallest that keeps the quality is written; exit code 1 when none does.
+    """
+) { (arguments) throws(Failure) in
+  let options = try LoadedModel.Options(arguments)
+  let quality = try arguments.number("--quality", in: -1...1)
+  let budget = try Budget(bits: arguments["--bits"], size: arguments["--size"])
+  guard [arguments.has("--bits"), arguments.has("--size"), quality != nil].count(where: { $0 }) == 1 else {
+    throw Failure(.usage, "plan needs one of --bits, --size and --quality")
+  }
+  guard (quality != nil) == arguments.has("--data") else {
+    throw Failure(.usage, "--quality and --data go together: the quality is held to that data")
+  }
+  let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
+  let path = arguments.positionals[0]
+  let source = try Container.open(path)
+  let calibration = try arguments["--calibration"].map { (file) throws(Failure) in
+    try openCalibration(file, of: source)
+  }
+  let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
+  let fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
+  var (model, notes) = (source.model, [String]())
+  try Pass.run(fusions, on: &model, notes: &notes)
+  let planner = try Planner(source, model, calibration, arguments, input: input, threads: options.threads)
+  var plan: Plan
+  if let budget {
+    plan = try planner.plan(bytes: budget.bytes(planner, of: source, model))
+  } else {
+    let trial = try Trial(path, options, fusions, calibration, data: try arguments.required("--data"))
+    guard let found = try trial.smallest(planner, quality: quality ?? 1) else { return 1 }
+    plan = found
+  }
+  try output.write(plan.json.bytes(pretty: true) + [10])
+  try output.commit()
+  for (name, value) in plan.notes { Output.complain("\(name.replacing("_", with: " ")): \(value.text())") }
+  return 0
+}
+
+/// Plans carried out in memory, and held to data.
+private struct Trial {
+  private let path: String
+  private let options: LoadedModel.Options
+  private let fusions: [Pass]
+  private let calibration: Calibration?
+  private let items: [Item]
+  private let folder: String
+  private let reference: [[Float]]
+
+  init(
+    _ path: String, _ options: LoadedModel.Options, _ fusions: [Pass], _ calibration: Container.Contents?, data: String
+  ) throws(Failure) {
+    (self.path, self.options, self.fusions) = (path, options, fusions)
+    self.calibration = calibration.map { Calibration($0.model.tensors) }
+    items = try Item.read(data)
+    folder = directory(of: data)
+    reference = try Trial.vectors(try LoadedModel(path, options), items, folder)
+  }
+
+  private static func vectors(_ model: LoadedModel, _ items: [Item], _ folder: String) throws(Failure) -> [[Float]] {
+    let progress = Progress("embedding", of: items.count)
+    var vectors: [[Float]] = []
+    for embedded in try model.embed(items, folder: folder, progress: { progress.show($0) }) {
+      vectors.append(try embedded.result.get())
+    }
+    Progress.clear()
+    return vectors
+  }
+
+  private func cosine(_ plan: Plan) throws(Failure) -> Double {
+    let quantize = calibration?.quantize(plan.recipe) ?? .quantize(plan.recipe)
+    let vectors = try Trial.vectors(try LoadedModel(path, options, passes: fusions + [quantize]), items, folder)
+    var sum = 0.0
+    for (a, b) in zip(reference, vectors) {
+      let (ab, bb) = zip(a, b).reduce((0.0, 0.0)) {
+        ($0.0 + Double($1.0) * Double($1.1), $0.1 + Double($1.1) * Double($1.1))
+      }
+      sum += bb > 0 ? ab / bb.squareRoot() : 0
+    }
+    return sum / Double(reference.count)
+  }
+
+  /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the quality.
+  func smallest(_ planner: Planner, quality: Double) throws(Failure) -> Plan? {
+    func attempt(_ bytes: Int) throws(Failure) -> Plan? {
+      var plan = try planner.plan(bytes: bytes)
+      let found = try cosine(plan)
+      Output.complain("\(Output.size(bytes)) of weights: mean cosine \(found.fixed(5)) on \(items.count) items")
+      guard found >= quality else { return nil }
+      plan.notes += [("cosine", .number(found)), ("items", .int(items.count))]
+      return plan
+    }
+    var (low, high) = (planner.range.lowerBound, planner.range.upperBound)
+    if let plan = try attempt(low) { return plan }
+    guard var best = try attempt(high) else {
+      Output.complain("no plan keeps a mean cosine of \(quality): the last is the largest there is")
+      return nil
+    }
+    while high - low > planner.range.count / 100 {
+      let middle = low + (high - low) / 2
+      if let plan = try attempt(middle) { (best, high) = (plan, middle) } else { low = middle }
+    }
+    return best
+  }
+}
