@@ -1,9 +1,11 @@
 /// Which of several options each of many things gets, so that all fit into a budget and cost least together: the multiple-choice
 /// knapsack problem, by dynamic programming over sizes.
-enum Allocation {
-  struct Option {
-    var bytes: Int
-    var cost: Double
+public enum Allocation {
+  public struct Option: Sendable {
+    public var bytes: Int
+    public var cost: Double
+
+    public init(bytes: Int, cost: Double) { (self.bytes, self.cost) = (bytes, cost) }
   }
 
   private static let cells = 1 << 16
@@ -12,7 +14,7 @@ enum Allocation {
   /// - Rounding: what an option takes more than the smallest is rounded up to 1/65,536 of what they leave, so the result is within
   ///   `things / 65,536` of the budget of the best.
   /// - Cost: `65,536 · options` steps, a byte of memory for each thing and cell.
-  static func best(_ options: [[Option]], budget: Int) -> [Int]? {
+  public static func best(_ options: [[Option]], budget: Int) -> [Int]? {
     let least = options.map { $0.map(\.bytes).min() ?? 0 }
     let spare = budget - least.reduce(0, +)
     guard spare >= 0, options.allSatisfy({ !$0.isEmpty && $0.count < 256 }) else { return nil }

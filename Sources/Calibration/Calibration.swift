@@ -7,32 +7,111 @@ import Tensors
 /// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's name after
 /// the exact fusions.
 public struct Calibration: Sendable {
-  private let moments: [TensorName: Tensor]
+  private var moments: [TensorName: Tensor]
 
   public init(_ tensors: [Tensor]) {
     moments = Dictionary(tensors.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
   }
 
-  /// Quantizes with `recipe`; weights that were measured by GPTQ, the others by search alone.
+  /// How a measured weight becomes integers.
+  public struct Method: Sendable {
+    public enum Rounding: String, Sendable, CaseIterable {
+      /// As without a calibration.
+      case search
+      /// Steps searched with each squared error weighted by its input's mean square.
+      case weighted
+      /// That, and errors made up for in later columns.
+      case gptq
+    }
+
+    public var rounding: Rounding
+    /// Whether columns are scaled first, against what feeds them.
+    public var folds: Bool
+
+    public init(_ rounding: Rounding = .gptq, folds: Bool = false) { (self.rounding, self.folds) = (rounding, folds) }
+
+    /// `gptq`, `fold+gptq`, ….
+    public init?(_ text: String) {
+      folds = text.hasPrefix("fold+")
+      guard let rounding = Rounding(rawValue: folds ? String(text.dropFirst(5)) : text) else { return nil }
+      self.rounding = rounding
+    }
+
+    public var text: String { (folds ? "fold+" : "") + rounding.rawValue }
+    public static let all = [false, true].flatMap { folds in Rounding.allCases.map { Method($0, folds: folds) } }
+  }
+
+  /// Quantizes with `recipe`; weights that were measured by `method`, the others by search alone.
   ///
   /// - Throws: `usage` when nothing that is to be quantized was measured.
-  public func quantize(_ recipe: QuantizeRecipe) -> Pass {
-    Pass("gptq") { (model, notes) throws(Failure) in
+  public func quantize(_ recipe: QuantizeRecipe, _ method: Method = Method()) -> Pass {
+    Pass(method.text) { (model, notes) throws(Failure) in
       guard model.tensors.contains(where: { moments[$0.name] != nil }) else {
         throw Failure(.usage, "the calibration is of another model: it has none of this one's weights")
       }
-      let done = Mutex<[TensorName: GPTQ]>([:])
-      let pass = Pass.quantize(recipe) { (tensor, integers) throws(Failure) in
-        guard let second = moments[tensor.name], let mean = moments[SecondMoments.mean(tensor.name)] else { return nil }
-        let gptq = try GPTQ(tensor, integers, moments: second, mean: mean)
-        done.withLock { $0[tensor.name] = gptq }
-        return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
+      var measured = self
+      if method.folds {
+        let scales = try scales(model, recipe)
+        measured = scaled(scales, model)
+        try Pass.foldScales(scales).apply(&model, &notes)
       }
-      try pass.apply(&model, &notes)
-      let quantizers = done.withLock { $0 }
-      for name in model.tensors.map(\.name) {
-        if let gptq = quantizers[name] { shiftBias(of: name, gptq, &model) }
+      if method.rounding == .search {
+        try Pass.quantize(recipe).apply(&model, &notes)
+      } else {
+        try measured.round(recipe, propagates: method.rounding == .gptq, &model, &notes)
       }
+    }
+  }
+
+  private func round(
+    _ recipe: QuantizeRecipe, propagates: Bool, _ model: inout Model, _ notes: inout [String]
+  ) throws(Failure) {
+    let done = Mutex<[TensorName: GPTQ]>([:])
+    let pass = Pass.quantize(recipe) { (tensor, integers) throws(Failure) in
+      guard let second = moments[tensor.name], let mean = moments[SecondMoments.mean(tensor.name)] else { return nil }
+      let gptq = try GPTQ(tensor, integers, moments: second, mean: mean, propagates: propagates)
+      done.withLock { $0[tensor.name] = gptq }
+      return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
+    }
+    try pass.apply(&model, &notes)
+    let quantizers = done.withLock { $0 }
+    for name in model.tensors.map(\.name) {
+      if let gptq = quantizers[name] { shiftBias(of: name, gptq, &model) }
+    }
+  }
+
+  /// Makes the moments of a weight's inputs those of inputs divided by `scales`.
+  mutating func divide(_ weight: TensorName, by scales: [Float]) {
+    let inverse = scales.map { 1 / $0 }
+    if let old = moments[weight], old.rows == scales.count {
+      let block = old.columns
+      let content = Tensor.Computation { (threads) throws(Failure) in
+        let (source, result) = (try old.floats(threads: threads), try Buffer(count: old.count * 4))
+        source.with(Float.self) { source in
+          result.with(Float.self) { result in
+            for row in 0..<old.rows {
+              let first = row / block * block
+              for column in 0..<min(block, old.rows - first) {
+                result[row * block + column] = source[row * block + column] * inverse[row] * inverse[first + column]
+              }
+              for column in min(block, old.rows - first)..<block { result[row * block + column] = 0 }
+            }
+          }
+        }
+        return (result, nil)
+      }
+      moments[weight] = Tensor(weight, shape: old.shape, encoding: old.encoding, content: .computed(content))
+    }
+    let mean = SecondMoments.mean(weight)
+    if let old = moments[mean], old.count == scales.count {
+      let content = Tensor.Computation { (threads) throws(Failure) in
+        let (source, result) = (try old.floats(threads: threads), try Buffer(count: old.count * 4))
+        source.with(Float.self) { source in
+          result.with(Float.self) { for column in inverse.indices { $0[column] = source[column] * inverse[column] } }
+        }
+        return (result, nil)
+      }
+      moments[mean] = Tensor(mean, shape: old.shape, encoding: old.encoding, content: .computed(content))
     }
   }
 

@@ -17,14 +17,18 @@ public final class GPTQ: Sendable {
   private let tensor: Tensor
   private let integers: GroupedInteger
   private let moments, mean: Tensor
+  private let propagates: Bool
   /// `(W - Ŵ) μ`, once it is known.
   private let shift = Mutex<[Float]?>(nil)
 
   /// - Parameters:
   ///   - moments: `[columns, block]`, as `SecondMoments` makes them.
   ///   - mean: `[columns]`.
+  ///   - propagates: whether later columns make up for earlier ones; without, errors are weighted by the diagonal alone.
   /// - Throws: `malformed` when they are not of this weight's inputs.
-  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor, mean: Tensor) throws(Failure) {
+  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor, mean: Tensor, propagates: Bool = true)
+    throws(Failure)
+  {
     guard moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)], moments.encoding == .plain(.F32),
       mean.shape == [tensor.columns], mean.encoding == .plain(.F32)
     else {
@@ -36,6 +40,7 @@ public final class GPTQ: Sendable {
     self.integers = integers
     self.moments = moments
     self.mean = mean
+    self.propagates = propagates
   }
 
   /// What is to be added to the bias, `[rows]`.
@@ -106,6 +111,12 @@ public final class GPTQ: Sendable {
         // A column that no input reaches may become anything.
         let least = mean > 0 ? mean * GPTQ.damping : 1
         for row in 0..<size { a[row * size + row] += least }
+        guard propagates else {
+          for row in 0..<size {
+            result.pointer[(first + row) * block + row] = Float(1 / a[row * size + row].squareRoot())
+          }
+          return
+        }
         var (n, info) = (Int32(size), Int32(0))
         dpotrf_("U", &n, a.baseAddress, &n, &info)
         if info == 0 { dpotri_("U", &n, a.baseAddress, &n, &info) }

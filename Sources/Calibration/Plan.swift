@@ -11,6 +11,13 @@ public struct Plan: Sendable {
     public var hasFloatInput: Bool
     /// What this choice adds to the predicted cost, and the weight's relative error; not read back.
     public var cost, relativeError: Double
+
+    public init(
+      name: TensorName, choice: WeightChoice, hasFloatInput: Bool = false, cost: Double = 0, relativeError: Double = 0
+    ) {
+      (self.name, self.choice, self.hasFloatInput) = (name, choice, hasFloatInput)
+      (self.cost, self.relativeError) = (cost, relativeError)
+    }
   }
 
   /// Checksum of the container that the plan is for.
@@ -75,7 +82,7 @@ public struct Plan: Sendable {
           hasFloatInput: try entry.optional("float_input").map { (value) throws(Failure) in
             try value.bool("float_input")
           }
-            ?? false, cost: 0, relativeError: 0))
+            ?? false))
     }
   }
 }

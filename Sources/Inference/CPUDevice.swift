@@ -68,6 +68,13 @@ public struct CPUDevice: RowDevice {
       storage: Table(tensor, bytes))
   }
 
+  public func upload(floats: [Float], columns: Int) throws(Failure) -> DeviceBuffer {
+    let result = try make(rows: floats.count / columns, columns: columns)
+    let target = try values(result).base
+    floats.withUnsafeBufferPointer { if let from = $0.baseAddress { target.update(from: from, count: floats.count) } }
+    return result
+  }
+
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
     let rows = try values(buffer)
     return withExtendedLifetime(buffer) {
@@ -117,10 +124,6 @@ public struct CPUDevice: RowDevice {
   func values(_ buffer: DeviceBuffer) throws(Failure) -> Rows {
     if let value = buffer.storage as? Value {
       return Rows(base: value.buffer.floats + value.first, stride: value.stride)
-    }
-    // Blending weights of a batch arrive as a tensor.
-    if let table = buffer.storage as? Table, table.tensor.encoding == .plain(.F32) {
-      return Rows(base: table.bytes.floats, stride: buffer.columns)
     }
     throw Failure(.internal, "a value of another device, or a weight")
   }

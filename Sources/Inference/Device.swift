@@ -7,6 +7,8 @@ public protocol Device: Sendable {
   /// Puts a tensor where the device can use it: as the weight of linear operations in whatever order suits them, otherwise in
   /// the tensor's own encoding.
   func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer
+  /// A value of its own, from its elements row by row.
+  func upload(floats: [Float], columns: Int) throws(Failure) -> DeviceBuffer
   /// The result of `op`, and of what follows it element by element. The same bits as one operation after the other.
   func run(_ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]) throws(Failure) -> DeviceBuffer
   /// A value's elements as Float32, row-major.

@@ -274,12 +274,6 @@ extension Device {
     return try upload(Tensor("batch", shape: shape, encoding: .plain(.I32), content: .bytes(try .init(indices))))
   }
 
-  func upload(floats: [Float], columns: Int) throws(Failure) -> DeviceBuffer {
-    try upload(
-      Tensor(
-        "batch", shape: [floats.count / columns, columns], encoding: .plain(.F32), content: .bytes(try .init(floats))))
-  }
-
   func upload(pixels: [UInt8], columns: Int) throws(Failure) -> DeviceBuffer {
     try upload(
       Tensor(

@@ -35,6 +35,10 @@ public struct ReferenceDevice: Device {
     return buffer(rows, columns, tensor.encoding)
   }
 
+  public func upload(floats: [Float], columns: Int) throws(Failure) -> DeviceBuffer {
+    try upload(Tensor("value", floats: floats, shape: [floats.count / columns, columns]))
+  }
+
   public func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float] {
     try matrix(buffer).rows.flatMap { $0.map { Float($0) } }
   }

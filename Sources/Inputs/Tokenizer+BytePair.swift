@@ -101,7 +101,8 @@ extension Tokenizer {
     let settings = try config.map { (bytes) throws(Failure) in try JSON.parse(bytes, what: "tokenizer_config.json") }
     if let value = settings?.optional("tokenizer_class"), !(try value.string().hasPrefix("Qwen2Tokenizer")) {
       throw value.failure(
-        "tokenizer_class \(Failure.quoted(try value.bytes())) is not read from vocab.json; Qwen2Tokenizer is", .unsupported)
+        "tokenizer_class \(Failure.quoted(try value.bytes())) is not read from vocab.json; Qwen2Tokenizer is",
+        .unsupported)
     }
     guard let lines = try file("merges.txt") else { throw Failure(.missing, "no merges.txt beside it") }
     let texts = try Tokenizer.pieces(vocabulary: json)
@@ -117,9 +118,11 @@ extension Tokenizer {
   /// One merge a line; a first line that starts with `#version` is none.
   private static func merges(_ bytes: [UInt8]) throws(Failure) -> [(left: [UInt8], right: [UInt8])] {
     var merges: [(left: [UInt8], right: [UInt8])] = []
-    for (number, line) in bytes.split(separator: 0x0A).enumerated() where !line.starts(with: "#version".utf8) || number > 0 {
+    for (number, line) in bytes.split(separator: 0x0A).enumerated()
+    where !line.starts(with: "#version".utf8) || number > 0 {
       let parts = line.split(separator: 0x20, omittingEmptySubsequences: false).map(Array.init)
-      guard parts.count == 2, let left = ByteCharacters.bytes(parts[0]), let right = ByteCharacters.bytes(parts[1]) else {
+      guard parts.count == 2, let left = ByteCharacters.bytes(parts[0]), let right = ByteCharacters.bytes(parts[1])
+      else {
         throw Failure(.malformed, "a merge must be two tokens", file: "merges.txt", place: "line \(number + 1)")
       }
       merges.append((left, right))

@@ -153,13 +153,7 @@ extension Pass {
         guard let integers = GroupedInteger(bits: bits, groupSize: size, isAffine: isAffine) else {
           throw Failure(.internal, "no encoding for \(choice.text)")
         }
-        let computation =
-          try better(tensor, integers)
-          ?? Tensor.Computation { (threads) throws(Failure) in
-            try GroupQuantizer(tensor, integers).run(threads: threads)
-          }
-        model.set(
-          Tensor(tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation)))
+        model.set(quantized(tensor, integers, by: try better(tensor, integers)))
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
@@ -175,6 +169,17 @@ extension Pass {
         }
       }
     }
+  }
+
+  /// A tensor as grouped integers, by search where nothing better is given.
+  public static func quantized(
+    _ tensor: Tensor, _ integers: GroupedInteger, by computation: Tensor.Computation? = nil
+  ) -> Tensor {
+    let search = Tensor.Computation { (threads) throws(Failure) in
+      try GroupQuantizer(tensor, integers).run(threads: threads)
+    }
+    return Tensor(
+      tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation ?? search))
   }
 
   /// Weights that quantizing makes smaller: those of linear operations and large token tables, in the model's order.

@@ -60,9 +60,11 @@ public struct Vision: Sendable, Equatable {
     guard patch > 0, patch <= tile, tile <= Limits.imageSide / 4, side <= Vision.longestSide else {
       return "views of \(tile) pixels in patches of \(patch)"
     }
-    guard grid.allSatisfy({ size in
-      [size.width, size.height].allSatisfy { $0 > 0 && $0 % tile == 0 && $0 <= Limits.imageSide }
-    }) else { return "a canvas that is not whole views of \(tile) pixels, or larger than \(Limits.imageSide)" }
+    guard
+      grid.allSatisfy({ size in
+        [size.width, size.height].allSatisfy { $0 > 0 && $0 % tile == 0 && $0 <= Limits.imageSide }
+      })
+    else { return "a canvas that is not whole views of \(tile) pixels, or larger than \(Limits.imageSide)" }
     guard maximumFrames > 0, framesPerSecond > 0 else { return "no frames" }
     return nil
   }

@@ -20,10 +20,17 @@ struct ModelDivergence {
     let unfused = try Container.open(reference).model
     let names = linearWeights(candidate.contents.model)
     let isFused = !names.allSatisfy { unfused[$0] != nil }
-    let passes = isFused ? Pass.fusions : []
+    var passes = isFused ? Pass.fusions : []
     var base = unfused
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)
+    // Columns that were scaled in the candidate are scaled in the reference too, which changes nothing it computes.
+    let scales = try foldedScales(candidate.contents.model, base)
+    if !scales.isEmpty {
+      let fold = Pass.foldScales(scales)
+      try Pass.run([fold], on: &base, notes: &notes)
+      passes.append(fold)
+    }
     result.settings = settings(try base.facts(), try candidate.contents.model.facts())
     result.weights = try weights(base, candidate.contents.model, threads: options.threads)
     let items = data.sample(ModelDivergence.items)
@@ -46,6 +53,15 @@ struct ModelDivergence {
     result.layers = own.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
     Progress.clear()
     return result
+  }
+
+  private static func foldedScales(_ candidate: Model, _ base: Model) throws(Failure) -> [TensorName: [Float]] {
+    var scales: [TensorName: [Float]] = [:]
+    for site in base.scaleSites {
+      guard let tensor = candidate[site.tensorName], tensor.encoding == .plain(.F32) else { continue }
+      scales[site.tensorName] = try tensor.floats().array(of: Float.self)
+    }
+    return scales
   }
 
   private static func linearWeights(_ model: Model) -> [TensorName] {

@@ -36,6 +36,10 @@ let quantizeCommand = Command(
     .init(
       "--calibration", "C.llv",
       "what llvconv measure found on your data: rounding errors are weighed and made up for (GPTQ)"),
+    .init(
+      "--method", "search|weighted|gptq",
+      "with --calibration: what is done with it (default gptq); with fold+ before it, columns are scaled against what feeds them"
+    ),
     .init("--no-fuse", nil, "leave the graph as it is"),
     .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force,
     Command.json,
@@ -54,6 +58,9 @@ let quantizeCommand = Command(
   let source = try Container.open(arguments.positionals[0])
   var model = source.model
   var notes: [String] = []
+  guard !arguments.has("--method") || arguments.has("--calibration") else {
+    throw Failure(.usage, "--method is for --calibration")
+  }
   let calibration = try arguments["--calibration"].map { (path) throws(Failure) in
     try openCalibration(path, of: source)
   }
@@ -65,7 +72,10 @@ let quantizeCommand = Command(
     recipe =
       isPlanned
       ? try plan(arguments, source, model, calibration, threads: threads).recipe : try quantizeRecipe(arguments)
-    quantize = calibration.map { Calibration($0.model.tensors).quantize(recipe) } ?? .quantize(recipe)
+    quantize =
+      try calibration.map { (calibration) throws(Failure) in
+        Calibration(calibration.model.tensors).quantize(recipe, try method(arguments))
+      } ?? .quantize(recipe)
     try Pass.run([quantize], on: &model, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
   let summary = QuantizeSummary(before: source.model, after: model)
@@ -93,6 +103,11 @@ let quantizeCommand = Command(
   summary.summarize(
     path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
   return 0
+}
+
+private func method(_ arguments: Arguments) throws(Failure) -> Calibration.Method {
+  let name = try arguments.choice("--method", Calibration.Method.all.map(\.text))
+  return name.flatMap(Calibration.Method.init) ?? Calibration.Method()
 }
 
 /// What `measure` found, held to be of this very model.
