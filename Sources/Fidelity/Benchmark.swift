@@ -81,7 +81,7 @@ public struct BenchmarkScore: Sendable {
 
     init(_ items: Embeddings) throws(Failure) {
       width = items.width
-      values = items.rows(0..<items.count)
+      values = try items.rows(0..<items.count)
     }
 
     private subscript(row: Int) -> ArraySlice<Float> { values[row * width..<(row + 1) * width] }

@@ -23,7 +23,7 @@ public struct Closeness: Sendable {
       let width = reference.width
       for first in stride(from: 0, to: reference.count, by: Closeness.rowsAtATime) {
         let rows = first..<min(reference.count, first + Closeness.rowsAtATime)
-        let (x, y) = (reference.rows(rows), candidate.rows(rows))
+        let (x, y) = (try reference.rows(rows), try candidate.rows(rows))
         for row in 0..<rows.count {
           var (dot, a, b, difference) = (0.0, 0.0, 0.0, 0.0)
           for column in row * width..<(row + 1) * width {

@@ -21,7 +21,7 @@ public struct Clusters: Sendable {
   public init?(reference: Embeddings, candidate: Embeddings, classes: [String?] = [], threads: Int) throws(Failure) {
     let places = Embeddings.spread(reference.count, Clusters.most)
     guard places.count >= 8 else { return nil }
-    let (a, b) = (reference.rows(at: places), candidate.rows(at: places))
+    let (a, b) = (try reference.rows(at: places), try candidate.rows(at: places))
     let width = reference.width
     count = min(32, Int((Double(places.count) / 2).squareRoot()))
     let first = Clusters.centres(a, width, count, seed: 1)

@@ -1,33 +1,58 @@
 import Bytes
 import CKernels
 
-/// Vectors of one width.
+/// Vectors of one width, in memory or in a file that is read block by block.
 public struct Embeddings: Sendable {
   public let width: Int
-  private let values: [Float]
-  public var count: Int { values.count / width }
+  public let count: Int
+  private let storage: Storage
+
+  private enum Storage: Sendable {
+    case memory([Float])
+    /// Float32, row-major.
+    case file(ByteView)
+  }
 
   /// - Parameter values: `[count, width]`.
   public init(width: Int, values: [Float]) {
     precondition(width > 0 && values.count % width == 0, "whole rows")
     self.width = width
-    self.values = values
+    count = values.count / width
+    storage = .memory(values)
+  }
+
+  /// - Parameter bytes: Float32 `[count, width]`.
+  init(width: Int, count: Int, bytes: ByteView) {
+    precondition(bytes.count == count * width * 4, "whole rows")
+    self.width = width
+    self.count = count
+    storage = .file(bytes)
   }
 
   /// Some rows, `[rows.count, width]`.
-  public func rows(_ rows: Range<Int>) -> [Float] { Array(values[rows.lowerBound * width..<rows.upperBound * width]) }
+  public func rows(_ rows: Range<Int>) throws(Failure) -> [Float] {
+    switch storage {
+    case .memory(let values): return Array(values[rows.lowerBound * width..<rows.upperBound * width])
+    case .file(let bytes):
+      let part = try Buffer(count: rows.count * width * 4)
+      try part.withMutableBytes { (target) throws(Failure) in
+        try bytes.read(at: rows.lowerBound * width * 4, into: target)
+      }
+      return part.array(of: Float.self)
+    }
+  }
 
   /// Single rows, in the order asked for, `[places.count, width]`.
-  public func rows(at places: [Int]) -> [Float] {
+  public func rows(at places: [Int]) throws(Failure) -> [Float] {
     var result: [Float] = []
     result.reserveCapacity(places.count * width)
-    for place in places { result += rows(place..<place + 1) }
+    for place in places { result += try rows(place..<place + 1) }
     return result
   }
 
   /// At most `most` rows, evenly spread.
-  public func sample(_ most: Int) -> Embeddings {
-    count <= most ? self : Embeddings(width: width, values: rows(at: Embeddings.spread(count, most)))
+  public func sample(_ most: Int) throws(Failure) -> Embeddings {
+    count <= most ? self : Embeddings(width: width, values: try rows(at: Embeddings.spread(count, most)))
   }
 
   /// At most `most` of `count` places, evenly spread.

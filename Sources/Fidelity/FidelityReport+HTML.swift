@@ -79,7 +79,7 @@ extension FidelityReport {
   private func worstRow(_ item: Worst, _ pictures: (Int) -> [Picture]) -> String {
     func ranking(_ title: String, _ places: [Int]) -> String {
       let rows = places.map { place in
-        "<li>\(pictures(place).map(\.html).joined())\(escaped(String(items[place].text.prefix(100))))</li>"
+        "<li>\(pictures(place).map(\.html).joined())\(items.isEmpty ? "document \(place - baseline.rank.count)" : escaped(String(items[place].text.prefix(100))))</li>"
       }
       return rows.isEmpty ? "" : "<b>\(title)</b><ol>\(rows.joined())</ol>"
     }

@@ -102,7 +102,7 @@ public struct FidelityReport: Sendable {
   }
 
   /// - Parameters:
-  ///   - items: every query, then every document.
+  ///   - items: every query, then every document; empty where nothing is known but their places.
   ///   - classes: of the documents, to hold clusters to.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
@@ -150,12 +150,16 @@ public struct FidelityReport: Sendable {
     documents = a.documents.count
     let queries = a.queries.count
     let (first, second) = (baseline.top, own.top)
+    func item(_ index: Int) -> Item {
+      items.isEmpty
+        ? Item(id: index < queries ? "query \(index)" : "document \(index - queries)", text: "") : items[index]
+    }
     worst = closeness.cosines.enumerated().compactMap { index, cosine in cosine.map { (index, $0) } }
       .sorted { ($0.1, $0.0) < ($1.1, $1.0) }.prefix(10)
       .map { index, cosine in
         let (before, after) = index < queries ? (first[index], second[index]) : ([], [])
         return Worst(
-          cosine: cosine, id: items[index].id, text: items[index].text, item: index,
+          cosine: cosine, id: item(index).id, text: item(index).text, item: index,
           before: before.prefix(3).map { $0 + queries }, after: after.prefix(3).map { $0 + queries })
       }
     checks =

@@ -32,7 +32,7 @@ public struct Hardness: Sendable {
     precondition(queries.count == targets.count && queries.width == targets.width, "a target for each query")
     let (count, width) = (queries.count, queries.width)
     let rows = rows ?? 0..<count
-    let (q, t) = (queries.rows(0..<count).map(Double.init), targets.rows(0..<count).map(Double.init))
+    let (q, t) = (try queries.rows(0..<count).map(Double.init), try targets.rows(0..<count).map(Double.init))
     var gradients = (q: [Double](repeating: 0, count: q.count), t: [Double](repeating: 0, count: t.count))
     var value = 0.0
     // Each direction once: a's rows against all of b.

@@ -36,7 +36,7 @@ public enum Objective: Sendable, Hashable {
       excluded = []
       let packed = try PackedRows(items.rows(0..<items.count), width: items.width)
       for item in 0..<items.count {
-        let similarities = Objective.similarities(items.rows(item..<item + 1), packed)
+        let similarities = Objective.similarities(try items.rows(item..<item + 1), packed)
         positives.append(
           similarities.indices.filter { $0 != item }.max { similarities[$0] < similarities[$1] } ?? item)
         excluded.append(item)
@@ -53,12 +53,13 @@ public enum Objective: Sendable, Hashable {
     labels: Labels, scale: Double = 50
   ) throws(Failure) -> Double {
     if case .mse = self {
-      let sums = [(reference.queries, moved.queries), (reference.documents, moved.documents)].map { a, b in
-        zip(a.rows(0..<a.count), b.rows(0..<b.count)).reduce(0) {
-          $0 + (Double($1.0) - Double($1.1)) * (Double($1.0) - Double($1.1))
+      var sum = 0.0
+      for (a, b) in [(reference.queries, moved.queries), (reference.documents, moved.documents)] {
+        for (x, y) in zip(try a.rows(0..<a.count), try b.rows(0..<b.count)) {
+          sum += (Double(x) - Double(y)) * (Double(x) - Double(y))
         }
       }
-      return (sums[0] + sums[1]) / Double(reference.queries.count + reference.documents.count)
+      return sum / Double(reference.queries.count + reference.documents.count)
     }
     let (before, after) = (
       try PackedRows(reference.documents.rows(0..<reference.documents.count), width: reference.documents.width),
@@ -67,8 +68,8 @@ public enum Objective: Sendable, Hashable {
     var total = 0.0
     for query in 0..<reference.queries.count {
       let rows = query..<query + 1
-      let was = Objective.similarities(reference.queries.rows(rows), before)
-      let now = Objective.similarities(moved.queries.rows(rows), after)
+      let was = Objective.similarities(try reference.queries.rows(rows), before)
+      let now = Objective.similarities(try moved.queries.rows(rows), after)
       let positive = labels.positives[query]
       let others = was.indices.filter { $0 != positive && $0 != labels.excluded[query] }
       switch self {

@@ -67,7 +67,7 @@ public struct Retrieval: Sendable {
     let states = Mutex([Search](repeating: Search(), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
-      let x = queries.rows(block)
+      let x = try queries.rows(block)
       try parallel(block.count, threads: threads) { (place) throws(Failure) in
         let label = labels[first + place]
         let similarities = try similarities(
@@ -150,9 +150,9 @@ public struct Retrieval: Sendable {
     func lists(_ side: (queries: Embeddings, documents: Embeddings)) throws(Failure) -> (
       queries: [Float], documents: PackedRows
     ) {
-      let (queries, documents) = (side.queries.sample(sample), side.documents.sample(2 * sample))
+      let (queries, documents) = (try side.queries.sample(sample), try side.documents.sample(2 * sample))
       return (
-        queries.rows(0..<queries.count),
+        try queries.rows(0..<queries.count),
         try PackedRows(documents.rows(0..<documents.count), width: documents.width, threads: threads)
       )
     }

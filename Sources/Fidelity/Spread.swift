@@ -14,9 +14,9 @@ public struct Spread: Sendable {
   /// Over at most 2,048 items, evenly spread; NaN with fewer than two. By the items' inner products, whose square sum is that of the
   /// eigenvalues.
   public init(_ items: Embeddings, threads: Int) throws(Failure) {
-    let sample = items.sample(Spread.most)
+    let sample = try items.sample(Spread.most)
     let (count, width) = (sample.count, sample.width)
-    var values = sample.rows(0..<count)
+    var values = try sample.rows(0..<count)
     guard count > 1 else {
       (meanCosine, dimensions) = (.nan, .nan)
       return

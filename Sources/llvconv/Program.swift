@@ -5,7 +5,8 @@ import Glibc
 enum Program {
   static let version = "0.1.0"
   static let commands = [
-    importCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, evalCommand,
+    importCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, compareCommand,
+    evalCommand,
     embedCommand,
     inspectCommand,
     diffCommand, hashCommand, benchCommand,

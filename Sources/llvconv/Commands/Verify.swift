@@ -12,15 +12,11 @@ let verifyCommand = Command(
       "--data", "PAIRS.jsonl",
       "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items], \"label\"}",
       isRequired: true),
-    .init("--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97)"),
-    .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
-    .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
-    .init("--report", "R.html", "also write a page with plots"),
     Command.profile,
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
     Command.json, Command.force,
-  ] + Command.modelOptions,
+  ] + Command.thresholdOptions + Command.modelOptions,
   discussion: """
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, order and margins with hard negatives first), the mixed
@@ -31,10 +27,7 @@ let verifyCommand = Command(
     """
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
-  var thresholds = FidelityReport.Thresholds()
-  thresholds.cosine = try arguments.number("--min-cosine", in: -1...1) ?? thresholds.cosine
-  thresholds.overlap = try arguments.number("--min-overlap", in: 0...1) ?? thresholds.overlap
-  thresholds.recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? thresholds.recallDrop
+  let thresholds = try FidelityReport.Thresholds(arguments)
   let dataPath = try arguments.required("--data")
   let page = try arguments["--report"].map { (path) throws(Failure) in
     try OutputFile(path, isReplacing: arguments.has("--force"))
@@ -82,6 +75,25 @@ let verifyCommand = Command(
   return reports.allSatisfy(\.passes) ? 0 : 1
 }
 
+extension Command {
+  /// What a verdict asks for, and where the report goes.
+  static let thresholdOptions: [Option] = [
+    .init("--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97)"),
+    .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
+    .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
+    .init("--report", "R.html", "also write a page with plots"),
+  ]
+}
+
+extension FidelityReport.Thresholds {
+  init(_ arguments: Arguments) throws(Failure) {
+    self.init()
+    cosine = try arguments.number("--min-cosine", in: -1...1) ?? cosine
+    overlap = try arguments.number("--min-overlap", in: 0...1) ?? overlap
+    recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? recallDrop
+  }
+}
+
 /// The pairs that a program takes.
 private func pairs(_ path: String, _ profile: ConsumerProfile?) throws(Failure) -> [Pair] {
   var pairs = try Pair.read(path)
@@ -113,64 +125,4 @@ private func subject(_ path: String, _ model: LoadedModel, _ itemsPerSecond: Dou
     subject.facts.append((name, JSONText.object(shown).text()))
   }
   return subject
-}
-
-extension FidelityReport {
-  /// The report for a terminal.
-  fileprivate var text: String {
-    var lines = [
-      "\(passes ? "PASS" : "FAIL")  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, \(documents) documents",
-      "",
-    ]
-    for check in checks {
-      let bound = check.isLowerBound ? "at least" : "at most"
-      let range = "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]"
-      lines.append(
-        "  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(8)) \(range.padded(19))  \(bound) \(check.threshold.fixed(4))\(check.isClose ? ", close" : "")"
-      )
-    }
-    lines.append("")
-    let cosine = closeness.cosine
-    lines.append(
-      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))"
-    )
-    for kind in kinds {
-      lines.append("    \(kind.name.padded(15)) mean \(kind.cosine.mean.fixed(5))  worst \(kind.cosine.least.fixed(5))")
-    }
-    lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
-    lines.append(
-      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
-    )
-    lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
-    for row in orderingRows {
-      lines.append("  \(row.name.padded(38))  \(row.own.text)  mixed index \(row.mixed.text)")
-    }
-    lines.append(
-      "  effective dimensions \(spread.candidate.dimensions.fixed(1)) (reference \(spread.reference.dimensions.fixed(1)))"
-    )
-    if let clusters {
-      lines.append(
-        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference with itself \(clusters.stability.fixed(3)))"
-      )
-    }
-    lines.append("")
-    lines.append("  retrieval             P@1     recall@5  recall@10  overlap@10")
-    for (name, run) in runs {
-      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10)].map { $0.fixed(4) }
-      let overlap = Estimate(mean: run.overlaps(with: baseline, at: 10)).value.fixed(4)
-      let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
-      lines.append("  \(name.padded(20))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)\(negatives)")
-    }
-    if let findings = divergence?.findings, !findings.isEmpty {
-      lines.append("")
-      lines.append("  look at:")
-      lines += findings.prefix(8).map { "  - \($0)" }
-    }
-    lines.append("")
-    lines.append("  moved furthest:")
-    for item in worst.prefix(5) {
-      lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
-    }
-    return lines.joined(separator: "\n")
-  }
 }

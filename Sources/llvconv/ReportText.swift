@@ -1,0 +1,62 @@
+import Bytes
+import Fidelity
+
+extension FidelityReport {
+  /// The report for a terminal.
+  var text: String {
+    var lines = [
+      "\(passes ? "PASS" : "FAIL")  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, \(documents) documents",
+      "",
+    ]
+    for check in checks {
+      let bound = check.isLowerBound ? "at least" : "at most"
+      let range = "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]"
+      lines.append(
+        "  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(8)) \(range.padded(19))  \(bound) \(check.threshold.fixed(4))\(check.isClose ? ", close" : "")"
+      )
+    }
+    lines.append("")
+    let cosine = closeness.cosine
+    lines.append(
+      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))"
+    )
+    for kind in kinds {
+      lines.append("    \(kind.name.padded(15)) mean \(kind.cosine.mean.fixed(5))  worst \(kind.cosine.least.fixed(5))")
+    }
+    lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
+    lines.append(
+      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
+    )
+    lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
+    for row in orderingRows {
+      lines.append("  \(row.name.padded(38))  \(row.own.text)  mixed index \(row.mixed.text)")
+    }
+    lines.append(
+      "  effective dimensions \(spread.candidate.dimensions.fixed(1)) (reference \(spread.reference.dimensions.fixed(1)))"
+    )
+    if let clusters {
+      lines.append(
+        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference with itself \(clusters.stability.fixed(3)))"
+      )
+    }
+    lines.append("")
+    lines.append("  retrieval             P@1     recall@5  recall@10  overlap@10")
+    for (name, run) in runs {
+      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10)].map { $0.fixed(4) }
+      let overlap = Estimate(mean: run.overlaps(with: baseline, at: 10)).value.fixed(4)
+      let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
+      lines.append("  \(name.padded(20))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)\(negatives)")
+    }
+    if let findings = divergence?.findings, !findings.isEmpty {
+      lines.append("")
+      lines.append("  look at:")
+      lines += findings.prefix(8).map { "  - \($0)" }
+    }
+    lines.append("")
+    lines.append("  moved furthest:")
+    for item in worst.prefix(5) {
+      lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
+    }
+    return lines.joined(separator: "\n")
+  }
+}
