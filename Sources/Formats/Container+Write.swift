@@ -30,13 +30,7 @@ public final class ContainerWriter {
       fileEntries.append(.object([("name", .string(file.name))] + section))
     }
     for tensor in model.tensors {
-      let section = try write(tensor)
-      tensorEntries.append(
-        .object(
-          [
-            ("name", .string(tensor.name.text)), ("shape", .array(tensor.shape.map(JSONText.int))),
-            ("encoding", Container.json(tensor.encoding)),
-          ] + section))
+      tensorEntries.append(ContainerWriter.entry(tensor, try write(tensor)))
       rawBytes += tensor.byteCount
       progress(rawBytes)
     }
@@ -44,12 +38,7 @@ public final class ContainerWriter {
 
   /// Writes manifest and header; the output is complete and can be committed.
   public func finish(_ model: Model, program: String) throws(Failure) {
-    let manifest: JSONText = [
-      "format": "llv", "program": .string(program), "configuration": Container.json(model.configuration),
-      "graphs": .array(model.graphs.map { ["name": .string($0.name), "graph": Container.json($0.graph)] }),
-      "files": .array(fileEntries), "tensors": .array(tensorEntries), "history": .array(model.history),
-    ]
-    let bytes = manifest.bytes()
+    let bytes = ContainerWriter.manifest(model, program, fileEntries, tensorEntries).bytes()
     guard bytes.count <= Limits.manifest else {
       throw Failure(.limit, "manifest of \(bytes.count) bytes", file: output.path)
     }
@@ -58,6 +47,41 @@ public final class ContainerWriter {
       manifestAt: output.count, manifestCount: bytes.count, manifestChecksum: XXH64.hash(bytes))
     try output.write(bytes)
     try output.overwrite(header.bytes, at: 0)
+  }
+
+  private static func manifest(
+    _ model: Model, _ program: String, _ files: [JSONText], _ tensors: [JSONText]
+  ) -> JSONText {
+    [
+      "format": "llv", "program": .string(program), "configuration": Container.json(model.configuration),
+      "graphs": .array(model.graphs.map { ["name": .string($0.name), "graph": Container.json($0.graph)] }),
+      "files": .array(files), "tensors": .array(tensors), "history": .array(model.history),
+    ]
+  }
+
+  /// Bytes of a model's container, from names and shapes alone; a little more than it takes, where tensors compress.
+  public static func expectedBytes(_ model: Model, program: String) -> Int {
+    var at = Container.headerCount
+    func section(_ stored: Int, _ count: Int, _ codec: Codec) -> [(String, JSONText)] {
+      at = (at + Container.alignment - 1) / Container.alignment * Container.alignment
+      defer { at += stored }
+      return Section(at: at, stored: stored, count: count, codec: codec, checksum: .max).inOrder
+    }
+    let files = model.files.map { file -> JSONText in
+      let stored = if case .stored(let bytes) = file.content { bytes.stored.count } else { file.count }
+      return .object([("name", .string(file.name))] + section(stored, file.count, .lz4))
+    }
+    let tensors = model.tensors.map { entry($0, section($0.byteCount, $0.byteCount, .raw)) }
+    _ = section(0, 0, .raw)
+    return at + manifest(model, program, files, tensors).bytes().count
+  }
+
+  private static func entry(_ tensor: Tensor, _ section: [(String, JSONText)]) -> JSONText {
+    .object(
+      [
+        ("name", .string(tensor.name.text)), ("shape", .array(tensor.shape.map(JSONText.int))),
+        ("encoding", Container.json(tensor.encoding)),
+      ] + section)
   }
 
   /// Bytes written so far; after `finish`, of the whole container.

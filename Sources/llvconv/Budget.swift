@@ -31,43 +31,6 @@ enum Budget {
       return nil
     }
   }
-
-  /// What it leaves the weights.
-  func bytes(_ planner: Planner, of source: Container.Contents, _ model: Model) -> Int {
-    switch self {
-    case .bits(let bits): planner.bytes(bits: bits)
-    case .size(let size): size - planner.otherBytes - Budget.overhead(source, model)
-    }
-  }
-
-  /// What a container takes beside tensors: files as they are stored, the manifest with a loss for each weight, padding.
-  private static func overhead(_ source: Container.Contents, _ model: Model) -> Int {
-    let stored = source.model.tensors.reduce(0) { sum, tensor in
-      if case .stored(let bytes) = tensor.content { sum + bytes.stored.count } else { sum + tensor.byteCount }
-    }
-    return max(0, source.file.count - stored) + model.tensors.count * 200
-  }
-}
-
-extension Planner {
-  /// The planner for a container as quantize will fuse it.
-  init(
-    _ source: Container.Contents, _ model: Model, _ calibration: Container.Contents?, _ arguments: Arguments,
-    input: Op.LinearInput, threads: Int
-  ) throws(Failure) {
-    let progress = Progress("rounding errors", of: 1_000)
-    try self.init(
-      model, checksum: String(source.checksum, radix: 16),
-      calibration: calibration.map { Calibration($0.model.tensors) },
-      objective: try Objective(arguments), input: input, threads: threads
-    ) { progress.show(Int($0 * 1_000)) }
-    Progress.clear()
-    if !isMeasured {
-      Output.complain(
-        "note: no sensitivities were measured, so all weights' relative errors count the same; see measure --sensitivity"
-      )
-    }
-  }
 }
 
 extension Objective {

@@ -37,21 +37,15 @@ let planCommand = Command(
     throw Failure(.usage, "--quality and --data go together: the quality is held to that data")
   }
   let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
-  let path = arguments.positionals[0]
-  let source = try Container.open(path)
-  let calibration = try arguments["--calibration"].map { (file) throws(Failure) in
-    try openCalibration(file, of: source)
-  }
   let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
-  let fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
-  var (model, notes) = (source.model, [String]())
-  try Pass.run(fusions, on: &model, notes: &notes)
-  let planner = try Planner(source, model, calibration, arguments, input: input, threads: options.threads)
+  let quantization = try Quantization(arguments)
+  let planner = try quantization.planner(arguments, input: input, threads: options.threads)
   var plan: Plan
   if let budget {
-    plan = try planner.plan(bytes: budget.bytes(planner, of: source, model))
+    plan = try quantization.plan(planner, budget)
   } else {
-    let trial = try Trial(path, options, fusions, calibration, data: try arguments.required("--data"))
+    let trial = try Trial(
+      quantization, arguments.positionals[0], options, data: try arguments.required("--data"))
     guard let found = try trial.smallest(planner, quality: quality ?? 1) else { return 1 }
     plan = found
   }
@@ -63,19 +57,15 @@ let planCommand = Command(
 
 /// Plans carried out in memory, and held to data.
 private struct Trial {
+  private let quantization: Quantization
   private let path: String
   private let options: LoadedModel.Options
-  private let fusions: [Pass]
-  private let calibration: Calibration?
   private let items: [Item]
   private let folder: String
   private let reference: [[Float]]
 
-  init(
-    _ path: String, _ options: LoadedModel.Options, _ fusions: [Pass], _ calibration: Container.Contents?, data: String
-  ) throws(Failure) {
-    (self.path, self.options, self.fusions) = (path, options, fusions)
-    self.calibration = calibration.map { Calibration($0.model.tensors) }
+  init(_ quantization: Quantization, _ path: String, _ options: LoadedModel.Options, data: String) throws(Failure) {
+    (self.quantization, self.path, self.options) = (quantization, path, options)
     items = try Item.read(data)
     folder = directory(of: data)
     reference = try Trial.vectors(try LoadedModel(path, options), items, folder)
@@ -92,8 +82,8 @@ private struct Trial {
   }
 
   private func cosine(_ plan: Plan) throws(Failure) -> Double {
-    let quantize = calibration?.quantize(plan.recipe) ?? .quantize(plan.recipe)
-    let vectors = try Trial.vectors(try LoadedModel(path, options, passes: fusions + [quantize]), items, folder)
+    let passes = quantization.fusions + [quantization.pass(plan.recipe)]
+    let vectors = try Trial.vectors(try LoadedModel(path, options, passes: passes), items, folder)
     var sum = 0.0
     for (a, b) in zip(reference, vectors) {
       let (ab, bb) = zip(a, b).reduce((0.0, 0.0)) {

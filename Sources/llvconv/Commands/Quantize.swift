@@ -55,28 +55,16 @@ let quantizeCommand = Command(
   let started = ContinuousClock.now
   let threads = try arguments.threads()
   let isPlanned = try checkBudget(arguments)
-  let source = try Container.open(arguments.positionals[0])
-  var model = source.model
-  var notes: [String] = []
   guard !arguments.has("--method") || arguments.has("--calibration") else {
     throw Failure(.usage, "--method is for --calibration")
   }
-  let calibration = try arguments["--calibration"].map { (path) throws(Failure) in
-    try openCalibration(path, of: source)
-  }
-  let fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
-  let quantize: Pass
+  let quantization = try Quantization(arguments, method: try method(arguments))
+  let source = quantization.source
+  var (model, notes) = (source.model, quantization.notes)
   let recipe: QuantizeRecipe
   do throws(Failure) {
-    try Pass.run(fusions, on: &model, notes: &notes)
-    recipe =
-      isPlanned
-      ? try plan(arguments, source, model, calibration, threads: threads).recipe : try quantizeRecipe(arguments)
-    quantize =
-      try calibration.map { (calibration) throws(Failure) in
-        Calibration(calibration.model.tensors).quantize(recipe, try method(arguments))
-      } ?? .quantize(recipe)
-    try Pass.run([quantize], on: &model, notes: &notes)
+    recipe = isPlanned ? try plan(arguments, quantization, threads: threads).recipe : try quantizeRecipe(arguments)
+    model = try quantization.quantized(recipe, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
   let summary = QuantizeSummary(before: source.model, after: model)
   if arguments.has("--dry-run") {
@@ -89,12 +77,7 @@ let quantizeCommand = Command(
   do throws(Failure) {
     try writer.writeData(model) { progress.show($0) }
   } catch { throw error.inFile(arguments.positionals[0]) }
-  model.history.append([
-    "step": "quantize", "recipe": recipe.json,
-    "calibration": calibration.map { .string(String($0.checksum, radix: 16)) } ?? .null,
-    "passes": .array((fusions + [quantize]).map { .string($0.name) }),
-    "losses": .object(writer.losses.map { ($0.name.text, $0.loss.json) }),
-  ])
+  model.history.append(quantization.event(recipe, writer.losses.map { ($0.name, $0.loss) }))
   try writer.finish(model, program: "llvconv \(Program.version)")
   try writer.commit()
   Progress.clear()
@@ -108,18 +91,6 @@ let quantizeCommand = Command(
 private func method(_ arguments: Arguments) throws(Failure) -> Calibration.Method {
   let name = try arguments.choice("--method", Calibration.Method.all.map(\.text))
   return name.flatMap(Calibration.Method.init) ?? Calibration.Method()
-}
-
-/// What `measure` found, held to be of this very model.
-func openCalibration(_ path: String, of source: Container.Contents) throws(Failure) -> Container.Contents {
-  let calibration = try Container.open(path)
-  guard case .object(let step)? = calibration.model.history.last,
-    step.contains(where: { $0.0 == "step" && $0.1 == .string("measure") })
-  else { throw Failure(.malformed, "not made by llvconv measure", file: path) }
-  guard step.contains(where: { $0.0 == "model" && $0.1 == .string(String(source.checksum, radix: 16)) }) else {
-    throw Failure(.usage, "measured on another model; run llvconv measure on this one", file: path)
-  }
-  return calibration
 }
 
 /// - Returns: whether each weight gets a choice of its own.
@@ -144,26 +115,23 @@ private func checkBudget(_ arguments: Arguments) throws(Failure) -> Bool {
 }
 
 /// The plan that was given, or that fits the budget.
-private func plan(
-  _ arguments: Arguments, _ source: Container.Contents, _ model: Model, _ calibration: Container.Contents?, threads: Int
-) throws(Failure) -> Plan {
+private func plan(_ arguments: Arguments, _ quantization: Quantization, threads: Int) throws(Failure) -> Plan {
   if let path = arguments["--plan"] {
     guard !arguments.has("--activations") else { throw Failure(.usage, "--activations is up to the plan") }
     let plan: Plan
     do throws(Failure) {
       plan = try Plan(try JSON.parse(try InputFile(path).all(limit: Limits.manifest, what: "plan"), what: "plan"))
     } catch { throw error.inFile(path) }
-    guard plan.model == String(source.checksum, radix: 16) else {
+    guard plan.model == String(quantization.source.checksum, radix: 16) else {
       throw Failure(.usage, "planned for another model; run llvconv plan on this one", file: path)
     }
     return plan
   }
   let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
-  let planner = try Planner(source, model, calibration, arguments, input: input, threads: threads)
   guard let budget = try Budget(bits: arguments["--bits"], size: arguments["--size"]) else {
     throw Failure(.internal, "no budget")
   }
-  return try planner.plan(bytes: budget.bytes(planner, of: source, model))
+  return try quantization.plan(try quantization.planner(arguments, input: input, threads: threads), budget)
 }
 
 private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {

@@ -1,0 +1,111 @@
+import Bytes
+import Calibration
+import Fidelity
+import Formats
+import Passes
+import Tensors
+
+/// A container's model on its way to integers: what `quantize` does and `plan` tries.
+struct Quantization {
+  let source: Container.Contents
+  let calibration: Container.Contents?
+  private let method: Calibration.Method
+  let fusions: [Pass]
+  /// After the fusions.
+  let fused: Model
+  let notes: [String]
+
+  init(_ arguments: Arguments, method: Calibration.Method = .init()) throws(Failure) {
+    let path = arguments.positionals[0]
+    source = try Container.open(path)
+    let container = source
+    calibration = try arguments["--calibration"].map { (file) throws(Failure) in
+      try Quantization.calibration(file, of: container)
+    }
+    self.method = method
+    fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
+    var (model, notes) = (source.model, [String]())
+    do throws(Failure) { try Pass.run(fusions, on: &model, notes: &notes) } catch { throw error.inFile(path) }
+    (fused, self.notes) = (model, notes)
+  }
+
+  /// What `measure` found, held to be of this very model.
+  private static func calibration(
+    _ path: String, of source: Container.Contents
+  ) throws(Failure) -> Container.Contents {
+    let calibration = try Container.open(path)
+    guard case .object(let step)? = calibration.model.history.last,
+      step.contains(where: { $0.0 == "step" && $0.1 == .string("measure") })
+    else { throw Failure(.malformed, "not made by llvconv measure", file: path) }
+    guard step.contains(where: { $0.0 == "model" && $0.1 == .string(String(source.checksum, radix: 16)) }) else {
+      throw Failure(.usage, "measured on another model; run llvconv measure on this one", file: path)
+    }
+    return calibration
+  }
+
+  /// The pass that carries a recipe out on the fused model.
+  func pass(_ recipe: QuantizeRecipe) -> Pass {
+    calibration.map { Calibration($0.model.tensors).quantize(recipe, method) } ?? .quantize(recipe)
+  }
+
+  func quantized(_ recipe: QuantizeRecipe, notes: inout [String]) throws(Failure) -> Model {
+    var model = fused
+    try Pass.run([pass(recipe)], on: &model, notes: &notes)
+    return model
+  }
+
+  /// The step for the container's history.
+  func event(_ recipe: QuantizeRecipe, _ losses: [(name: TensorName, loss: TensorLoss)]) -> JSONText {
+    [
+      "step": "quantize", "recipe": recipe.json,
+      "calibration": calibration.map { .string(String($0.checksum, radix: 16)) } ?? .null,
+      "passes": .array((fusions + [pass(recipe)]).map { .string($0.name) }),
+      "losses": .object(losses.map { ($0.name.text, $0.loss.json) }),
+    ]
+  }
+
+  // MARK: Plans
+
+  func planner(_ arguments: Arguments, input: Op.LinearInput, threads: Int) throws(Failure) -> Planner {
+    let progress = Progress("rounding errors", of: 1_000)
+    let planner = try Planner(
+      fused, checksum: String(source.checksum, radix: 16),
+      calibration: calibration.map { Calibration($0.model.tensors) }, objective: try Objective(arguments), input: input,
+      threads: threads
+    ) { progress.show(Int($0 * 1_000)) }
+    Progress.clear()
+    if !planner.isMeasured {
+      Output.complain(
+        "note: no sensitivities were measured, so all weights' relative errors count the same; see measure --sensitivity"
+      )
+    }
+    return planner
+  }
+
+  /// The plan that costs least within a budget.
+  func plan(_ planner: Planner, _ budget: Budget) throws(Failure) -> Plan {
+    guard case .size(let size) = budget else {
+      guard case .bits(let bits) = budget else { throw Failure(.internal, "a budget of nothing") }
+      return try planner.plan(bytes: planner.bytes(bits: bits))
+    }
+    var bytes = size - planner.otherBytes
+    var plan = try planner.plan(bytes: bytes)
+    // What a file holds beside the weights depends a little on the plan.
+    for _ in 0..<4 {
+      let excess = try fileBytes(plan.recipe) - size
+      guard excess > 0 else { break }
+      bytes -= excess
+      plan = try planner.plan(bytes: bytes)
+    }
+    return plan
+  }
+
+  private func fileBytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {
+    var notes: [String] = []
+    var model = try quantized(recipe, notes: &notes)
+    let loss = TensorLoss(
+      relativeError: 0.012345678901234567, largestError: 0.0012345678, clamped: 99_999, vanishedGroups: 0)
+    model.history.append(event(recipe, recipe.choices.keys.map { ($0, loss) }))
+    return ContainerWriter.expectedBytes(model, program: "llvconv \(Program.version)")
+  }
+}
