@@ -124,11 +124,11 @@ public struct Calibration: Sendable {
     }
   }
 
-  /// What each weight's rounding costs, alone and with its input rounded too; nil where sensitivities were not measured.
+  /// What rounding each of these weights costs, alone and with its input rounded too; nil where sensitivities were not measured.
   ///
   /// - Throws: `malformed` for tensors that `measure` does not write.
   func losses(
-    _ objective: Objective
+    of candidates: [TensorName], _ objective: Objective
   ) throws(Failure) -> [TensorName: (rounded: Double, withInput: Double?)]? {
     guard let reference = moments["embeddings"], let positives = moments["positives"] else { return nil }
     guard reference.shape.count == 2, reference.encoding == .plain(.F32), reference.count > 0,
@@ -152,7 +152,8 @@ public struct Calibration: Sendable {
     }
     let labels = queries == 0 ? try Objective.Labels(nearest: before.documents) : Objective.Labels(positives: places)
     var result: [TensorName: (rounded: Double, withInput: Double?)] = [:]
-    for name in moments.keys {
+    // Tables were rounded too, though they have no moments.
+    for name in candidates {
       guard let moved = moments[Sensitivity.moved(name)] else { continue }
       let rounded = try objective.cost(reference: before, moved: try sides(moved), labels: labels)
       var withInput: Double?

@@ -39,9 +39,9 @@ public struct Planner: Sendable {
     threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
     (self.model, self.objective, self.input) = (checksum, objective, input)
-    let losses = try calibration?.losses(objective)
-    isMeasured = losses != nil
     let names = try Pass.quantizableWeights(of: model)
+    let losses = try calibration?.losses(of: names, objective)
+    isMeasured = losses != nil
     let quantizable = Set(names)
     otherBytes = model.tensors.reduce(0) { $0 + (quantizable.contains($1.name) ? 0 : $1.byteCount) }
     var rounded: [(choice: WeightChoice, model: Model)] = []
@@ -63,19 +63,33 @@ public struct Planner: Sendable {
         let error = try TensorDifference(tensor, other, weights: columns, threads: threads).relativeError
         weight.options.append((choice, other.byteCount, error * error, error))
       }
-      if let losses,
-        let measured = weight.options.first(where: { $0.choice == Sensitivity.weightChoice })
-          ?? weight.options.first
-      {
-        let loss = losses[name] ?? (0, nil)
-        let unit = measured.cost > 0 ? loss.rounded / measured.cost : 0
-        for index in weight.options.indices { weight.options[index].cost *= unit }
-        if input == .int8, let both = loss.withInput {
-          let own = weight.options.first { $0.choice == Sensitivity.inputChoice }?.cost ?? 0
-          weight.inputCost = max(0, both - own)
-        }
-      }
       weights.append(weight)
+    }
+    if let losses { try weigh(losses) }
+  }
+
+  /// Makes squared relative errors costs: by what each weight cost when it was measured, and in between by its like in other layers.
+  private mutating func weigh(_ losses: [TensorName: (rounded: Double, withInput: Double?)]) throws(Failure) {
+    var (units, inputs) = ([TensorName: Double](), [TensorName: Double]())
+    for weight in weights {
+      guard let loss = losses[weight.name],
+        let measured = weight.options.first(where: { $0.choice == Sensitivity.weightChoice }) ?? weight.options.first
+      else { continue }
+      let unit = measured.cost > 0 ? loss.rounded / measured.cost : 0
+      units[weight.name] = unit
+      guard let both = loss.withInput else { continue }
+      let own = weight.options.first { $0.choice == Sensitivity.inputChoice }?.cost ?? 0
+      inputs[weight.name] = max(0, both - own * unit)
+    }
+    for place in weights.indices {
+      let name = weights[place].name
+      guard let unit = units[name] ?? Sensitivity.interpolated(name, units) else {
+        throw Failure(.malformed, "the calibration lacks the sensitivity of weight \(name.quoted)")
+      }
+      for index in weights[place].options.indices { weights[place].options[index].cost *= unit }
+      if input == .int8 {
+        weights[place].inputCost = inputs[name] ?? Sensitivity.interpolated(name, inputs) ?? 0
+      }
     }
   }
 

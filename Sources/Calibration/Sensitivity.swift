@@ -49,17 +49,17 @@ public struct Sensitivity: Sendable {
   ///
   /// - Parameters:
   ///   - withInputs: whether inputs are rounded to 8 bits as well, apart.
-  ///   - known: what need not be measured again.
+  ///   - isWanted: what is to be measured.
   ///   - done: is given each weight's tensors, and the share of the work behind.
   public mutating func measure(
-    _ embeddings: [Float], withInputs: Bool, isKnown: (TensorName) -> Bool,
+    _ embeddings: [Float], withInputs: Bool, isWanted: (TensorName) -> Bool,
     done: (TensorName, [Tensor], Double) throws(Failure) -> Void
   ) throws(Failure) {
     let width = embedder.width
     while let longest = walks.map({ $0.walk.stageCount - $0.walk.stage }).max(), longest > 0 {
       // Text models are gone through side by side.
       let here = walks.indices.filter { walks[$0].walk.stageCount - walks[$0].walk.stage == longest }
-      for weight in walks[here[0]].walk.weights where !isKnown(weight) {
+      for weight in walks[here[0]].walk.weights where isWanted(weight) {
         var tensors: [Tensor] = []
         for (name, choice, input) in variants(weight, withInputs: withInputs) {
           let recipe = QuantizeRecipe(linear: .keep, table: .keep, input: input, choices: [weight: choice])

@@ -104,7 +104,8 @@ struct Quantization {
     var notes: [String] = []
     var model = try quantized(recipe, notes: &notes)
     let loss = TensorLoss(
-      relativeError: 0.012345678901234567, largestError: 0.0012345678, clamped: 99_999, vanishedGroups: 0)
+      relativeError: 1.2345678901234567e-10, largestError: 1.2345678901234567e-10, clamped: 9_999_999, vanishedGroups: 0
+    )
     model.history.append(event(recipe, recipe.choices.keys.map { ($0, loss) }))
     return ContainerWriter.expectedBytes(model, program: "llvconv \(Program.version)")
   }

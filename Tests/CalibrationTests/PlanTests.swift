@@ -63,6 +63,17 @@ struct PlanTests {
     #expect(nearest.positives == [1, 2, 1])
   }
 
+  @Test("every so many layers are measured, and the last")
+  func everySoManyLayersAreMeasured() {
+    let names = (0..<9).map { TensorName("a.layers.\($0).b.weight") } + ["table", "a.layers.1.c"]
+    let found = Sensitivity.spread(names, every: 3).map(\.text).sorted()
+    #expect(
+      found == [
+        "a.layers.0.b.weight", "a.layers.1.c", "a.layers.3.b.weight", "a.layers.6.b.weight", "a.layers.8.b.weight",
+        "table",
+      ])
+  }
+
   @Test("a plan is read as it was written, and a bad one is refused")
   func aPlanIsReadAsItWasWritten() throws {
     var plan = Plan(

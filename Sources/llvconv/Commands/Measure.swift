@@ -21,6 +21,9 @@ let measureCommand = Command(
       "--sensitivity-tokens", "N",
       "tokens and patches that sensitivity is measured on (default: less for larger models)"),
     .init(
+      "--sensitivity-every", "N",
+      "measure every Nth layer and the last, and interpolate (default 1; 3 for more than 200 million weights)"),
+    .init(
       "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
     .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
   ] + Command.modelOptions,
@@ -57,11 +60,14 @@ let measureCommand = Command(
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
     ("picture_weight", .number(pictureWeight)),
   ]
-  var chosen: SensitivitySamples?
+  var (chosen, every): (SensitivitySamples?, Int) = (nil, 1)
   if arguments.has("--sensitivity") {
     let tokens = try arguments.integer("--sensitivity-tokens", in: 1...1 << 30) ?? defaultTokens(model.prepared)
+    every =
+      try arguments.integer("--sensitivity-every", in: 1...10_000)
+      ?? (linearWeights(model.prepared) > 200_000_000 ? 3 : 1)
     chosen = try SensitivitySamples(model, dataPath, tokens: tokens)
-    facts += [("sensitivity_tokens", .int(tokens)), ("inputs", .bool(withInputs))]
+    facts += [("sensitivity_tokens", .int(tokens)), ("sensitivity_every", .int(every)), ("inputs", .bool(withInputs))]
   }
   let key = JSONText.object(facts)
   if let known = try? Container.open(outputPath).model.history.last, known == key {
@@ -73,7 +79,9 @@ let measureCommand = Command(
   var result = Model(configuration: model.configuration)
   for tensor in try moments(model, samples, Float(pictureWeight), work, threads: options.threads) { result.set(tensor) }
   if let chosen {
-    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), withInputs, work) { result.set(tensor) }
+    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), every, withInputs, work) {
+      result.set(tensor)
+    }
   }
   Progress.clear()
   result.history = model.contents.model.history + [key]
@@ -118,7 +126,7 @@ private func moments(
 
 /// Where embeddings go when single weights are rounded, and what they are and belong to.
 private func sensitivity(
-  _ model: LoadedModel, _ chosen: SensitivitySamples, _ calibration: Calibration, _ withInputs: Bool,
+  _ model: LoadedModel, _ chosen: SensitivitySamples, _ calibration: Calibration, _ every: Int, _ withInputs: Bool,
   _ work: PartialWork
 ) throws(Failure) -> [Tensor] {
   var measured = Sensitivity(model.embedder, of: model.prepared, chosen.samples, calibration)
@@ -133,8 +141,11 @@ private func sensitivity(
     tensors += known.tensors
     count += 1
   }
+  let wanted = Sensitivity.spread(try Pass.quantizableWeights(of: model.prepared), every: every)
   let progress = Progress("rounding weights one by one", of: 1_000)
-  try measured.measure(embeddings, withInputs: withInputs, isKnown: { names[$0] != nil }) {
+  try measured.measure(
+    embeddings, withInputs: withInputs, isWanted: { names[$0] == nil && wanted.contains($0) }
+  ) {
     (weight, moved, share) throws(Failure) in
     progress.show(Int(share * 1_000))
     guard !moved.isEmpty else { return }
@@ -158,9 +169,13 @@ private func fingerprint(_ samples: [Sample]) -> UInt64 {
 
 /// About as much work whatever the model.
 private func defaultTokens(_ model: Model) -> Int {
-  let weights = model.graphs.flatMap(\.graph.nodes).reduce(0) { sum, node in
+  max(4_096, min(32_768, 500_000_000_000 / max(1, linearWeights(model))))
+}
+
+/// Weights that every token is multiplied with.
+private func linearWeights(_ model: Model) -> Int {
+  model.graphs.flatMap(\.graph.nodes).reduce(0) { sum, node in
     guard case .linear = node.op, case .tensor(let name) = node.inputs[1] else { return sum }
     return sum + (model[name]?.count ?? 0)
   }
-  return max(4_096, min(32_768, 500_000_000_000 / max(1, weights)))
 }
