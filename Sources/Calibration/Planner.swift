@@ -56,6 +56,9 @@ public struct Planner: Sendable {
       guard let tensor = model[name] else { continue }
       var weight = Weight(name: name, count: tensor.count)
       let columns = try calibration?.meanSquares(name)
+      guard columns?.count ?? tensor.columns == tensor.columns else {
+        throw Failure(.malformed, "moments of other columns", thing: "tensor \(name.quoted)")
+      }
       for (choice, model) in rounded {
         guard let other = model[name], !weight.options.contains(where: { $0.bytes == other.byteCount }) else {
           continue

@@ -52,6 +52,16 @@ struct Batch: Sendable {
     return result + [open[true], open[false]].compactMap { $0 }
   }
 
+  /// Rows of a part's values of some kind; nil for those that no part carries.
+  func rows(_ kind: ValueType.Rows, of part: Embedder.Part, _ embedder: Embedder) -> Int? {
+    switch kind {
+    case .tokens: part == .text ? tokens.count : views * embedder.patchesPerView
+    case .sequences: part == .text ? starts.count - 1 : views
+    case .features: features
+    case .starts, .fixed: nil
+    }
+  }
+
   /// What it holds at most between two layers.
   func bytes(in embedder: Embedder) -> Int {
     let view =

@@ -87,6 +87,7 @@ struct GraphRunner: Sendable {
   // MARK: Running
 
   var segmentCount: Int { schedule.segments.count }
+  var types: [ValueType] { schedule.types }
 
   /// Weights of linear operations and token tables that a segment reads, in order.
   func weights(of segment: Int) -> [TensorName] {

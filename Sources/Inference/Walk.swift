@@ -134,17 +134,20 @@ public struct Walk: Sendable {
     var (states, results) = (isInside ? try enter(part) : [], batches.map { _ -> DeviceBuffer? in nil })
     for tensor in carried {
       let numbers = tensor.name.text.split(separator: ":").compactMap { Int($0) }
-      guard numbers.count == 2, batches.indices.contains(numbers[0]), tensor.shape.count == 2,
-        tensor.encoding == .plain(.F32),
-        isInside ? runner.graph.nodes.indices.contains(numbers[1]) && states[numbers[0]] != nil : numbers[1] == -1
+      let node = isInside ? numbers.last ?? -1 : runner.graph.output
+      guard numbers.count == 2, batches.indices.contains(numbers[0]), runner.types.indices.contains(node),
+        !isInside || states[numbers[0]] != nil, isInside || numbers[1] == -1, tensor.encoding == .plain(.F32),
+        let rows = batches[numbers[0]].rows(runner.types[node].rows, of: part, embedder),
+        tensor.shape == [rows, runner.types[node].columns]
       else {
-        throw Failure(.malformed, "not what a walk over these samples carries", thing: "tensor \(tensor.name.quoted)")
+        throw Failure(
+          .malformed, "not what a walk over these samples carries", thing: "tensor \(tensor.name.quoted)")
       }
       let values = try tensor.load().array(of: Float.self)
       let buffer = try embedder.device.upload(floats: values, columns: tensor.columns)
       if isInside {
         states[numbers[0]]?.results = .init(repeating: nil, count: runner.graph.nodes.count)
-        states[numbers[0]]?.results[numbers[1]] = buffer
+        states[numbers[0]]?.results[node] = buffer
       } else {
         results[numbers[0]] = buffer
       }

@@ -41,6 +41,15 @@ struct WalkTests {
     let strange = try Tensor("99:0", floats: [1], shape: [1, 1])
     #expect(throws: Failure.self) { try walk.resume(at: 1, [strange]) }
     #expect(walk.stage == 0)
+    // Of the right name, but not of the right shape.
+    var other = walk
+    try other.advance()
+    let carried = try other.carried()
+    for shape in [[1, 1], [carried[0].rows - 1, carried[0].columns], [carried[0].columns, carried[0].rows]] {
+      let wrong = try Tensor(carried[0].name, floats: .init(repeating: 0, count: shape[0] * shape[1]), shape: shape)
+      #expect(throws: Failure.self) { try walk.resume(at: 1, [wrong]) }
+    }
+    try walk.resume(at: 1, carried)
   }
 
   @Test("the rest of the way through a changed weight is the changed model's")
