@@ -124,6 +124,15 @@ public struct Calibration: Sendable {
     }
   }
 
+  /// Largest magnitudes of the inputs of a weight, `[columns]`; nil for one that was not measured.
+  func largest(_ weight: TensorName) throws(Failure) -> [Float]? {
+    guard let tensor = moments[SecondMoments.channels(weight)], tensor.rows == 4 else { return nil }
+    let columns = tensor.columns
+    return try tensor.floats().with(Float.self) { values in
+      (0..<columns).map { max(values[columns + $0], values[3 * columns + $0]) }
+    }
+  }
+
   /// What rounding each of these weights costs, alone and with its input rounded too; nil where sensitivities were not measured.
   ///
   /// - Throws: `malformed` for tensors that `measure` does not write.
@@ -178,7 +187,7 @@ public struct Calibration: Sendable {
         if let old { replaced.insert(old.name) }
         let before = old
         let bias = Tensor(
-          TensorName(weight.bytes + Array("+bias".utf8)), shape: [outputs], encoding: .plain(.F32),
+          weight.made("bias"), shape: [outputs], encoding: .plain(.F32),
           content: .computed(
             .init { (threads) throws(Failure) in
               let shift = try gptq.biasShift(threads: threads)

@@ -9,7 +9,8 @@ extension Calibration {
   /// together in the weights and, where inputs are rounded to 8 bits, in the inputs. Large input channels are then quantized more finely,
   /// small ones less (AWQ: Lin et al. 2023, arXiv 2306.00978; SmoothQuant: Xiao et al. 2022, arXiv 2211.10438).
   ///
-  /// With input channels of root mean square `x` and largest weights `w` the family is `xᵅ` and `xᵅ / w¹⁻ᵅ`, rounded to powers of two.
+  /// With input channels of root mean square `x` and largest magnitude `m`, and largest weights `w`, the families are `xᵅ` and
+  /// `mᵅ / w¹⁻ᵅ`, rounded to powers of two.
   ///
   /// - Cost: each weight is quantized some twenty times, at most 512 of its rows.
   func scales(_ model: Model, _ recipe: QuantizeRecipe, threads: Int = availableThreads) throws(Failure) -> [TensorName:
@@ -33,8 +34,9 @@ extension Calibration {
         guard site.weights.contains(name) else { continue }
         weights.append(try ScaledWeight(weight, integers, isInputRounded: kinds[name] == .int8))
       }
-      guard let squares = try meanSquares(site.weights[0]), squares.count == site.scaleOfColumn.count,
-        let scales = try best(site, weights, squares)
+      guard let squares = try meanSquares(site.weights[0]), let largest = try largest(site.weights[0]),
+        squares.count == site.scaleOfColumn.count, largest.count == squares.count,
+        let scales = try best(site, weights, squares, largest)
       else { return }
       all.withLock { $0[site.tensorName] = scales }
     }
@@ -42,18 +44,22 @@ extension Calibration {
   }
 
   /// nil when no scales are better than none.
-  private func best(_ site: ScaleSite, _ weights: [ScaledWeight], _ squares: [Float]) throws(Failure) -> [Float]? {
+  private func best(
+    _ site: ScaleSite, _ weights: [ScaledWeight], _ squares: [Float], _ largest: [Float]
+  ) throws(Failure) -> [Float]? {
     var (x, w) = ([Double](repeating: 0, count: site.scaleCount), [Double](repeating: 0, count: site.scaleCount))
-    var readers = [Double](repeating: 0, count: site.scaleCount)
+    var (m, readers) = (w, w)
     for (column, scale) in site.scaleOfColumn.enumerated() {
       x[scale] += Double(squares[column])
       readers[scale] += 1
+      m[scale] = max(m[scale], Double(largest[column]))
       for weight in weights { w[scale] = max(w[scale], Double(weight.largest[column])) }
     }
     for scale in x.indices { x[scale] = (x[scale] / max(1, readers[scale])).squareRoot() }
     let floor = (x.max() ?? 0) * 1e-6
     guard floor > 0, w.allSatisfy({ $0 > 0 }) else { return nil }
     x = x.map { max($0, floor) }
+    m = m.map { max($0, floor) }
     func cost(_ scales: [Float]) throws(Failure) -> Double {
       var sum = 0.0
       for weight in weights { sum += try weight.cost(site.scaleOfColumn.map { scales[$0] }, squares) }
@@ -65,7 +71,7 @@ extension Calibration {
     for step in 1...10 {
       let alpha = Double(step) / 10
       for divides in [false, true] {
-        let raw = x.indices.map { alpha * log2(x[$0]) - (divides ? (1 - alpha) * log2(w[$0]) : 0) }
+        let raw = x.indices.map { divides ? alpha * log2(m[$0]) - (1 - alpha) * log2(w[$0]) : alpha * log2(x[$0]) }
         let middle = raw.reduce(0, +) / Double(raw.count)
         let scales = raw.map { Float(exp2(max(-8, min(8, ($0 - middle).rounded())))) }
         guard tried.insert(scales).inserted else { continue }

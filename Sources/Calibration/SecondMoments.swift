@@ -65,8 +65,8 @@ public final class SecondMoments: LinearObserver {
     return min(columns, Checked.roundUp(Checked.ceilDivide(columns, blocks), to: 128) ?? columns)
   }
 
-  static func mean(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+mean".utf8)) }
-  static func channels(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+channels".utf8)) }
+  static func mean(_ weight: TensorName) -> TensorName { weight.made("mean") }
+  static func channels(_ weight: TensorName) -> TensorName { weight.made("channels") }
 
   public func sees(
     _ weight: TensorName, _ seen: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>

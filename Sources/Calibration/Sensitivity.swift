@@ -33,10 +33,8 @@ public struct Sensitivity: Sendable {
   }
 
   /// Names of what `measure` gives for a weight: with the weight alone rounded, and with its input rounded too.
-  public static func moved(_ weight: TensorName) -> TensorName { TensorName(weight.bytes + Array("+moved".utf8)) }
-  public static func movedByInput(_ weight: TensorName) -> TensorName {
-    TensorName(weight.bytes + Array("+moved8".utf8))
-  }
+  public static func moved(_ weight: TensorName) -> TensorName { weight.made("moved") }
+  public static func movedByInput(_ weight: TensorName) -> TensorName { weight.made("moved8") }
 
   /// The samples' own embeddings, `[samples, width]`.
   public func embeddings() throws(Failure) -> [Float] {
@@ -53,7 +51,7 @@ public struct Sensitivity: Sendable {
   ///   - done: is given each weight's tensors, and the share of the work behind.
   public mutating func measure(
     _ embeddings: [Float], withInputs: Bool, isWanted: (TensorName) -> Bool,
-    done: (TensorName, [Tensor], Double) throws(Failure) -> Void
+    done: ([Tensor], Double) throws(Failure) -> Void
   ) throws(Failure) {
     let width = embedder.width
     while let longest = walks.map({ $0.walk.stageCount - $0.walk.stage }).max(), longest > 0 {
@@ -72,7 +70,7 @@ public struct Sensitivity: Sendable {
           tensors.append(try Tensor(name, floats: moved, shape: [count, width]))
         }
         let stages = walks[here[0]].walk.stageCount
-        try done(weight, tensors, Double(stages - longest) / Double(stages))
+        try done(tensors, Double(stages - longest) / Double(stages))
       }
       for index in here { try walks[index].walk.advance() }
     }

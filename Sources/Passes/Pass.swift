@@ -66,9 +66,6 @@ extension Model {
 }
 
 extension TensorName {
-  /// A name for something made from this tensor: `a.weight` and `scaled` give `a.weight+scaled`.
-  func made(_ how: String) -> TensorName { TensorName(bytes + Array("+\(how)".utf8)) }
-
   /// `a.{query,key,value}.weight` for `a.query.weight`, `a.key.weight`, `a.value.weight`: parts between dots that differ.
   static func joined(_ names: [TensorName]) -> TensorName {
     let parts = names.map { $0.text.split(separator: ".", omittingEmptySubsequences: false).map(String.init) }

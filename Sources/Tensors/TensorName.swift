@@ -16,6 +16,9 @@ public struct TensorName: Hashable, Comparable, Sendable {
   /// The name in quotes, safe to print.
   public var quoted: String { Failure.quoted(bytes) }
 
+  /// A name for something made from this tensor: `a.weight` and `scaled` give `a.weight+scaled`.
+  public func made(_ how: String) -> TensorName { TensorName(bytes + Array("+\(how)".utf8)) }
+
   /// Why the bytes cannot be a name, nil when they can. The rule is the same for every format.
   public static func problem(with bytes: [UInt8]) -> Failure? {
     if bytes.isEmpty { return Failure(.malformed, "empty name") }

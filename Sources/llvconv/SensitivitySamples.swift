@@ -18,27 +18,40 @@ struct SensitivitySamples {
     }
     let pairs = try? Pair.read(path)
     let items = pairs == nil ? try Item.read(path) : []
-    // Halving: of 8 the order is 0, 4, 2, 6, 1, 3, 5, 7, so that any number of first ones is spread evenly.
+    func build(_ item: Item) throws(Failure) -> Sample {
+      try model.samples([item], prompt: nil, folder: directory(of: path))[0].get().sample
+    }
+    // With pictures and without, each its share: a tower can be watched through pictures alone.
+    let count = pairs?.count ?? items.count
+    func hasPictures(_ index: Int) -> Bool {
+      let own = pairs.map { [$0[index].query, $0[index].positive] } ?? [items[index]]
+      return own.contains { !$0.images.isEmpty || $0.video != nil }
+    }
+    let kinds = [true, false].map { kind in (0..<count).filter { hasPictures($0) == kind } }.filter { !$0.isEmpty }
     var documents: [Item] = []
     var (queries, found) = ([Sample](), [Sample]())
     var places: [Int] = []
-    for index in SensitivitySamples.spread(pairs?.count ?? items.count) {
-      guard size(queries + found) < tokens || queries.count + found.count < 2 else { break }
-      func build(_ item: Item) throws(Failure) -> Sample {
-        try model.samples([item], prompt: nil, folder: directory(of: path))[0].get().sample
-      }
-      guard let pairs else {
-        found.append(try build(items[index]))
-        continue
-      }
-      queries.append(try build(pairs[index].query))
-      for (rank, document) in ([pairs[index].positive] + pairs[index].negatives).enumerated() {
-        let place = documents.firstIndex(of: document) ?? documents.count
-        if place == documents.count {
-          documents.append(document)
-          found.append(try build(document))
+    for kind in kinds {
+      var used = 0
+      for place in SensitivitySamples.spread(kind.count) {
+        let index = kind[place]
+        guard used == 0 || used < tokens / kinds.count || queries.count + found.count < 2 else { break }
+        guard let pairs else {
+          found.append(try build(items[index]))
+          used += size([found[found.count - 1]])
+          continue
         }
-        if rank == 0 { places.append(place) }
+        queries.append(try build(pairs[index].query))
+        used += size([queries[queries.count - 1]])
+        for (rank, document) in ([pairs[index].positive] + pairs[index].negatives).enumerated() {
+          let place = documents.firstIndex(of: document) ?? documents.count
+          if place == documents.count {
+            documents.append(document)
+            found.append(try build(document))
+            used += size([found[found.count - 1]])
+          }
+          if rank == 0 { places.append(place) }
+        }
       }
     }
     samples = queries + found
@@ -46,6 +59,7 @@ struct SensitivitySamples {
     positives = pairs == nil ? nil : places
   }
 
+  /// Halving: of 8 the order is 0, 4, 2, 6, 1, 3, 5, 7, so that any number of first ones is spread evenly.
   private static func spread(_ count: Int) -> [Int] {
     var result: [Int] = []
     var seen = Set<Int>()

@@ -114,7 +114,7 @@ struct PlanCommandTests {
       #expect(!directory.names.contains("c") && FileManager.default.fileExists(atPath: part + "/" + file))
     }
     let rest = try ProgramRun(words + [output])
-    #expect(rest.status == 0 && rest.errors.contains("going on at stage"), "\(rest.errors)")
+    #expect(rest.status == 0 && rest.errors.contains("going on after stage"), "\(rest.errors)")
     #expect(try Repository.read(output) == Repository.read(directory.path + "/whole"))
     #expect(!FileManager.default.fileExists(atPath: part))
   }

@@ -22,7 +22,7 @@ let measureCommand = Command(
       "tokens and patches that sensitivity is measured on (default: less for larger models)"),
     .init(
       "--sensitivity-every", "N",
-      "measure every Nth layer and the last, and interpolate (default 1; 3 for more than 200 million weights)"),
+      "measure every Nth layer and the last, and interpolate (default 1; 4 for more than 200 million weights)"),
     .init(
       "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
     .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
@@ -60,12 +60,14 @@ let measureCommand = Command(
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
     ("picture_weight", .number(pictureWeight)),
   ]
+  // Moments do not depend on what follows, so those of a stopped run serve other sensitivities too.
+  let momentsKey = JSONText.object(facts)
   var (chosen, every): (SensitivitySamples?, Int) = (nil, 1)
   if arguments.has("--sensitivity") {
     let tokens = try arguments.integer("--sensitivity-tokens", in: 1...1 << 30) ?? defaultTokens(model.prepared)
     every =
       try arguments.integer("--sensitivity-every", in: 1...10_000)
-      ?? (linearWeights(model.prepared) > 200_000_000 ? 3 : 1)
+      ?? (linearWeights(model.prepared) > 200_000_000 ? 4 : 1)
     chosen = try SensitivitySamples(model, dataPath, tokens: tokens)
     facts += [("sensitivity_tokens", .int(tokens)), ("sensitivity_every", .int(every)), ("inputs", .bool(withInputs))]
   }
@@ -75,11 +77,15 @@ let measureCommand = Command(
     return 0
   }
   let output = try OutputFile(outputPath, isReplacing: arguments.has("--force"))
-  let work = PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
+  func work(_ key: JSONText) -> PartialWork {
+    PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
+  }
   var result = Model(configuration: model.configuration)
-  for tensor in try moments(model, samples, Float(pictureWeight), work, threads: options.threads) { result.set(tensor) }
+  for tensor in try moments(model, samples, Float(pictureWeight), work(momentsKey), threads: options.threads) {
+    result.set(tensor)
+  }
   if let chosen {
-    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), every, withInputs, work) {
+    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), every, withInputs, work(key)) {
       result.set(tensor)
     }
   }
@@ -89,7 +95,7 @@ let measureCommand = Command(
   try writer.writeData(result)
   try writer.finish(result, program: "llvconv \(Program.version)")
   try writer.commit()
-  work.removeAll()
+  work(key).removeAll()
   return 0
 }
 
@@ -103,7 +109,7 @@ private func moments(
   if let state = work.open("state") {
     done = (0..<state.stage).compactMap { work.open("moments-\($0)")?.tensors }
     if done.count == state.stage, (try? walk.resume(at: state.stage, state.tensors)) != nil {
-      Output.complain("going on at stage \(state.stage + 1) of \(walk.stageCount)")
+      Output.complain("going on after stage \(state.stage) of \(walk.stageCount)")
     } else {
       done = []
     }
@@ -132,21 +138,18 @@ private func sensitivity(
   var measured = Sensitivity(model.embedder, of: model.prepared, chosen.samples, calibration)
   let embeddings = try measured.embeddings()
   var tensors = try chosen.tensors(embeddings, width: model.embedder.width)
-  var names: [TensorName: [Tensor]] = [:]
   var count = 0
   while let known = work.open("moved-\(count)") {
-    if let first = known.tensors.first {
-      names[TensorName(first.name.text.split(separator: "+moved")[0].description)] = []
-    }
     tensors += known.tensors
     count += 1
   }
+  let known = Set(tensors.map(\.name))
   let wanted = Sensitivity.spread(try Pass.quantizableWeights(of: model.prepared), every: every)
   let progress = Progress("rounding weights one by one", of: 1_000)
   try measured.measure(
-    embeddings, withInputs: withInputs, isWanted: { names[$0] == nil && wanted.contains($0) }
-  ) {
-    (weight, moved, share) throws(Failure) in
+    embeddings, withInputs: withInputs,
+    isWanted: { !known.contains(Sensitivity.moved($0)) && wanted.contains($0) }
+  ) { (moved, share) throws(Failure) in
     progress.show(Int(share * 1_000))
     guard !moved.isEmpty else { return }
     try work.save("moved-\(count)", moved, stage: count)
@@ -169,7 +172,7 @@ private func fingerprint(_ samples: [Sample]) -> UInt64 {
 
 /// About as much work whatever the model.
 private func defaultTokens(_ model: Model) -> Int {
-  max(4_096, min(32_768, 500_000_000_000 / max(1, linearWeights(model))))
+  max(2_048, min(32_768, 500_000_000_000 / max(1, linearWeights(model))))
 }
 
 /// Weights that every token is multiplied with.
