@@ -26,6 +26,8 @@ public struct Plan: Sendable {
   /// For people: what was minimised, and what it comes to.
   public var notes: [(String, JSONText)] = []
   public var entries: [Entry]
+  /// Bytes of all weights, where a planner has counted them.
+  public var weightBytes = 0
 
   public init(model: String, input: Op.LinearInput, entries: [Entry]) {
     (self.model, self.input, self.entries) = (model, input, entries)

@@ -141,6 +141,7 @@ public struct Planner: Sendable {
     for place in entries.indices where !entries[place].hasFloatInput { entries[place].cost += weights[place].inputCost }
     var plan = Plan(model: model, input: input, entries: entries)
     let count = weights.reduce(0) { $0 + $1.count }
+    plan.weightBytes = used
     plan.notes = [
       ("objective", .string(isMeasured ? objective.text : "relative errors of weights, unmeasured")),
       ("predicted_cost", .number(cost)), ("weight_bytes", .int(used)),

@@ -1,4 +1,5 @@
 import Bytes
+import Glibc
 
 /// Where inside the model a candidate leaves its reference: in its settings, in its weights, and as values pass through the layers.
 public struct Divergence: Sendable {
@@ -61,14 +62,13 @@ public struct Divergence: Sendable {
     return nil
   }
 
-  /// Weights that no quantization explains: their relative error is more than three times the median of the others stored alike (of all
-  /// others where there are fewer than three), and more than a twentieth.
+  /// Weights that no quantization explains: their relative error is more than a twentieth, and more than three times the median of the others
+  /// stored alike; where there are fewer than three, than what so many bits lose of bell-shaped weights (a tenth at 4, half for each bit more).
   public var outliers: [Weight] {
     weights.indices.filter { place in
-      let others = weights.indices.filter { $0 != place }
-      let alike = others.filter { weights[$0].encoding == weights[place].encoding }
-      let errors = (alike.count < 3 ? others : alike).map { weights[$0].relativeError }.sorted()
-      let usual = errors.isEmpty ? 0 : errors[errors.count / 2]
+      let errors = weights.indices.filter { $0 != place && weights[$0].encoding == weights[place].encoding }
+        .map { weights[$0].relativeError }.sorted()
+      let usual = errors.count < 3 ? 0.1 * exp2(4 - weights[place].bits.rounded(.down)) : errors[errors.count / 2]
       return !(weights[place].relativeError <= 0.05) && !(weights[place].relativeError <= 3 * usual)
     }.map { weights[$0] }
   }

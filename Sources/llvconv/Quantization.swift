@@ -88,14 +88,12 @@ struct Quantization {
       guard case .bits(let bits) = budget else { throw Failure(.internal, "a budget of nothing") }
       return try planner.plan(bytes: planner.bytes(bits: bits))
     }
-    var bytes = size - planner.otherBytes
-    var plan = try planner.plan(bytes: bytes)
+    var plan = try planner.plan(bytes: size - planner.otherBytes)
     // What a file holds beside the weights depends a little on the plan.
     for _ in 0..<4 {
       let excess = try fileBytes(plan.recipe) - size
       guard excess > 0 else { break }
-      bytes -= excess
-      plan = try planner.plan(bytes: bytes)
+      plan = try planner.plan(bytes: plan.weightBytes - excess)
     }
     return plan
   }
