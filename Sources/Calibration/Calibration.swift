@@ -83,7 +83,7 @@ public struct Calibration: Sendable {
   /// Makes the moments of a weight's inputs those of inputs divided by `scales`.
   mutating func divide(_ weight: TensorName, by scales: [Float]) {
     let inverse = scales.map { 1 / $0 }
-    if let old = moments[weight], old.rows == scales.count {
+    if let old = moments[weight], SecondMoments.isShape(old.shape), old.rows == scales.count {
       let block = old.columns
       let content = Tensor.Computation { (threads) throws(Failure) in
         let (source, result) = (try old.floats(threads: threads), try Buffer(count: old.count * 4))
@@ -118,6 +118,9 @@ public struct Calibration: Sendable {
   /// Mean squares of the inputs of a weight, `[columns]`; nil for one that was not measured.
   func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
     guard let tensor = moments[weight] else { return nil }
+    guard SecondMoments.isShape(tensor.shape), tensor.encoding == .plain(.F32) else {
+      throw Failure(.malformed, "second moments of \(tensor.shape)", thing: "tensor \(weight.quoted)")
+    }
     let (columns, block) = (tensor.rows, tensor.columns)
     return try tensor.floats().with(Float.self) { values in
       (0..<columns).map { values[$0 * block + $0 % block] }

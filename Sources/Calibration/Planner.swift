@@ -64,6 +64,9 @@ public struct Planner: Sendable {
           continue
         }
         let error = try TensorDifference(tensor, other, weights: columns, threads: threads).relativeError
+        guard error.isFinite else {
+          throw Failure(.malformed, "has no finite rounding error", thing: "tensor \(name.quoted)")
+        }
         weight.options.append((choice, other.byteCount, error * error, error))
       }
       weights.append(weight)
@@ -90,6 +93,9 @@ public struct Planner: Sendable {
         throw Failure(.malformed, "the calibration lacks the sensitivity of weight \(name.quoted)")
       }
       for index in weights[place].options.indices { weights[place].options[index].cost *= unit }
+      guard weights[place].options.allSatisfy(\.cost.isFinite), inputs[name]?.isFinite ?? true else {
+        throw Failure(.malformed, "the calibration's sensitivity of weight \(name.quoted) is not a number")
+      }
       if input == .int8 {
         weights[place].inputCost = inputs[name] ?? Sensitivity.interpolated(name, inputs) ?? 0
       }

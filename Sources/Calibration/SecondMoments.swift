@@ -65,6 +65,8 @@ public final class SecondMoments: LinearObserver {
     return min(columns, Checked.roundUp(Checked.ceilDivide(columns, blocks), to: 128) ?? columns)
   }
 
+  static func isShape(_ shape: [Int]) -> Bool { shape.count == 2 && shape[0] > 0 && shape[1] == block(shape[0]) }
+
   static func mean(_ weight: TensorName) -> TensorName { weight.made("mean") }
   static func channels(_ weight: TensorName) -> TensorName { weight.made("channels") }
 

@@ -1,9 +1,5 @@
 import Bytes
-import Calibration
 import Fidelity
-import Formats
-import Passes
-import Tensors
 
 /// Room for a model's weights, as somebody asks for it.
 enum Budget {

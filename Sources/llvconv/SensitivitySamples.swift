@@ -8,7 +8,6 @@ struct SensitivitySamples {
   private(set) var samples: [Sample] = []
   /// Of pairs, each query's document; nil for items that have no labels.
   private var positives: [Int]?
-  private var queryCount = 0
 
   /// Evenly spread pairs or items, up to about so many tokens and patches.
   init(_ model: LoadedModel, _ path: String, tokens: Int) throws(Failure) {
@@ -55,7 +54,6 @@ struct SensitivitySamples {
       }
     }
     samples = queries + found
-    queryCount = queries.count
     positives = pairs == nil ? nil : places
   }
 
@@ -71,7 +69,7 @@ struct SensitivitySamples {
     return result
   }
 
-  /// What `Calibration.Losses` reads.
+  /// What `Calibration.losses` reads.
   func tensors(_ embeddings: [Float], width: Int) throws(Failure) -> [Tensor] {
     let labels = positives ?? []
     let bytes = try Buffer(count: labels.count * 4)

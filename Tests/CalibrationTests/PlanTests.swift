@@ -63,6 +63,32 @@ struct PlanTests {
     #expect(nearest.positives == [1, 2, 1])
   }
 
+  @Test("a calibration of wrong shapes, or with NaN, is refused", arguments: ["shape", "empty", "moved", "none"])
+  func aBadCalibrationIsRefused(_ what: String) throws {
+    var (model, _, _) = try TinyLlave.samples()
+    var notes: [String] = []
+    try Pass.run(Pass.fusions, on: &model, notes: &notes)
+    let names = try Pass.quantizableWeights(of: model)
+    var tensors = try ["embeddings"].map { try Tensor($0, floats: [1, 0, 0, 1], shape: [2, 2]) }
+    tensors.append(
+      Tensor("positives", shape: [0], encoding: .plain(.I32), content: .bytes(ByteView(try Buffer(count: 0)))))
+    for name in names {
+      tensors.append(
+        try Tensor(Sensitivity.moved(name), floats: [what == "moved" ? .nan : 1, 0, 0, 1], shape: [2, 2]))
+    }
+    if what == "shape" { tensors.append(try Tensor(names[0], floats: [1, 2], shape: [1, 2])) }
+    if what == "empty" { tensors.append(try Tensor(names[0], floats: [], shape: [3, 0])) }
+    func planner() throws -> Planner {
+      try Planner(
+        model, checksum: "", calibration: Calibration(tensors), objective: .mse, input: .float, threads: 2)
+    }
+    if what == "none" {
+      #expect(try planner().plan(bytes: 1 << 30).entries.count == names.count)
+    } else {
+      #expect(throws: Failure.self) { try planner() }
+    }
+  }
+
   @Test("every so many layers are measured, and the last")
   func everySoManyLayersAreMeasured() {
     let names = (0..<9).map { TensorName("a.layers.\($0).b.weight") } + ["table", "a.layers.1.c"]
