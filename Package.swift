@@ -4,7 +4,11 @@ import PackageDescription
 // The layers, lowest first; Docs/ARCHITECTURE.md has the picture and `LayerTests` holds it.
 let package = Package(
   name: "llvconv",
-  products: [.executable(name: "llvconv", targets: ["llvconv"])],
+  products: [
+    .executable(name: "llvconv", targets: ["llvconv"]),
+    // A libcuda.so.1 for tests of the program itself.
+    .library(name: "EmulatedCUDA", type: .dynamic, targets: ["EmulatedGPU"]),
+  ],
   targets: [
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
@@ -18,16 +22,28 @@ let package = Package(
     .target(name: "Passes", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(name: "Inputs", dependencies: ["Bytes", "Tensors", "CImages"]),
     .target(name: "Inference", dependencies: ["Bytes", "Tensors", "CKernels"]),
+    // The CUDA driver's entry points, and the kernels as PTX that Tools/make-ptx makes of kernels/.
+    .target(name: "CGPU", exclude: ["kernels", "ptx"]),
+    .target(name: "GPU", dependencies: ["Bytes", "Tensors", "Inference", "CKernels", "CGPU"]),
     .target(name: "Fidelity", dependencies: ["Bytes", "Tensors", "CKernels"]),
     .target(
       name: "Calibration",
       dependencies: ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
     .executableTarget(
       name: "llvconv",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"]),
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"]),
+    // The same kernels on the processor, behind the driver's own entry points.
+    .target(
+      name: "EmulatedGPU", path: "Tests/EmulatedGPU",
+      cxxSettings: [
+        .headerSearchPath("."), .headerSearchPath("../../Sources/CGPU/kernels"),
+        .unsafeFlags(["-std=c++20", "-O2", "-ffp-contract=off", "-Wno-unknown-pragmas"]),
+      ]),
     .target(
       name: "TestSupport",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"],
+      dependencies: [
+        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "EmulatedGPU",
+      ],
       path: "Tests/TestSupport"),
     .testTarget(name: "BytesTests", dependencies: ["TestSupport"]),
     .testTarget(name: "TensorsTests", dependencies: ["TestSupport"]),
@@ -35,6 +51,7 @@ let package = Package(
     .testTarget(name: "PassesTests", dependencies: ["TestSupport"]),
     .testTarget(name: "InputsTests", dependencies: ["TestSupport"]),
     .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "GPUTests", dependencies: ["TestSupport"]),
     .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CalibrationTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),

@@ -81,7 +81,8 @@ extension CPUDevice {
 }
 
 extension Op.Activation {
-  var kernel: Int32 {
+  /// The number that the kernels have for it.
+  package var kernel: Int32 {
     switch self {
     case .gelu: Int32(LLV_GELU)
     case .geluTanh: Int32(LLV_GELU_TANH)

@@ -13,9 +13,13 @@ public protocol Device: Sendable {
   func run(_ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]) throws(Failure) -> DeviceBuffer
   /// A value's elements as Float32, row-major.
   func download(_ buffer: DeviceBuffer) throws(Failure) -> [Float]
+  /// Waits until all that was asked for is done.
+  func finish() throws(Failure)
 }
 
 extension Device {
+  public func finish() throws(Failure) {}
+
   public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer { try upload(tensor, isLinear: false) }
 
   public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer { try run(op, inputs, then: []) }
@@ -52,7 +56,16 @@ public struct FollowingStep: Sendable {
 /// A value on a device: how many rows and columns, and whatever the device keeps it in.
 public struct DeviceBuffer: Sendable {
   public let rows, columns: Int
-  let storage: any AnyObject & Sendable
+  package let storage: any AnyObject & Sendable
+
+  package init(rows: Int, columns: Int, storage: any AnyObject & Sendable) {
+    (self.rows, self.columns, self.storage) = (rows, columns, storage)
+  }
+}
+
+/// What a device keeps a tensor of the model in, for those who want to know how it was written.
+package protocol EncodedStorage: AnyObject {
+  var encoding: Encoding { get }
 }
 
 /// Somebody who is shown the inputs of linear operations as a model runs.

@@ -228,6 +228,7 @@ struct GraphRunner: Sendable {
     for (op, other) in step.following {
       if let other { following.append(.init(op, try value(other))) } else { following.append(.init(op)) }
     }
+    let profile = self.profile.flatMap { $0.isPaused ? nil : $0 }
     let start = profile?.now
     let result =
       if let rowDevice {
@@ -235,7 +236,10 @@ struct GraphRunner: Sendable {
       } else {
         try device.run(step.op, inputs, then: following)
       }
-    if let profile, let start { profile.add(step, inputs, result, from: start) }
+    if let profile, let start {
+      try device.finish()
+      profile.add(step, inputs, result, from: start)
+    }
     return result
   }
 
@@ -270,7 +274,8 @@ struct GraphRunner: Sendable {
 }
 
 extension Device {
-  func upload(indices: [Int32], columns: Int = 1) throws(Failure) -> DeviceBuffer {
+  /// Whole numbers, row by row.
+  public func upload(indices: [Int32], columns: Int = 1) throws(Failure) -> DeviceBuffer {
     let shape = columns == 1 ? [indices.count] : [indices.count / columns, columns]
     return try upload(Tensor("batch", shape: shape, encoding: .plain(.I32), content: .bytes(try .init(indices))))
   }

@@ -4,7 +4,7 @@ import Tensors
 
 /// A weight matrix in the order in which the kernels read it: panels of outputs, one after the other. Made once, when the weight
 /// is put on the device; it takes as much memory as the tensor, up to the last panel's filling.
-final class Panels: Sendable {
+final class Panels: EncodedStorage, Sendable {
   let rows, columns: Int
   let form: Form
   /// `[panels][bytesPerPanel]`.
@@ -22,6 +22,15 @@ final class Panels: Sendable {
     /// Pairs of columns, to be multiplied with pairs, or widened panel by panel.
     case bfloat16
     case integers(GroupedInteger, groups: Int)
+  }
+
+  var encoding: Encoding {
+    switch form {
+    case .float32: .plain(.F32)
+    case .float16: .plain(.F16)
+    case .bfloat16: .plain(.BF16)
+    case .integers(let integers, _): .grouped(integers)
+    }
   }
 
   static let width = Int(LLV_PANEL)

@@ -52,10 +52,16 @@ public final class Profile: Sendable {
 
   private let began = Profile.clock()
   private let list = Mutex<[Event]>([])
+  private let paused = Atomic<Bool>(false)
 
   public init() {}
 
   public var events: [Event] { list.withLock { $0 } }
+  /// Whether nobody wants to know at the moment; a device that works on its own is then not waited for.
+  public var isPaused: Bool {
+    get { paused.load(ordering: .relaxed) }
+    set { paused.store(newValue, ordering: .relaxed) }
+  }
   public func clear() { list.withLock { $0 = [] } }
 
   var now: Double { Profile.clock() - began }
@@ -67,14 +73,14 @@ public final class Profile: Sendable {
     var name = step.op.shown
     if case .linear(let input) = step.op {
       products = Double(result.rows) * Double(result.columns) * Double(inputs[0].columns)
-      switch (inputs[1].storage as? Panels)?.form {
-      case .integers(let integers, _):
+      switch (inputs[1].storage as? any EncodedStorage)?.encoding {
+      case .grouped(let integers):
         arithmetic = input != .int8 ? .float : integers.bits == 8 ? .int8 : .int4
         name += " w\(integers.bits)\(input == .int8 ? "a8" : "")"
-      case .bfloat16:
+      case .plain(.BF16):
         arithmetic = input == .bfloat16 ? .bfloat16 : .float
         name += input == .bfloat16 ? " BF16 × BF16" : " BF16"
-      case .float16:
+      case .plain(.F16):
         arithmetic = .float
         name += " F16"
       default: arithmetic = .float

@@ -3,15 +3,17 @@ import Glibc
 import Synchronization
 
 /// Cosines and sines of the angles of rotary position embeddings, by position, made once for all layers.
-final class RotaryTurns: Sendable {
+package final class RotaryTurns: Sendable {
   private struct Form: Hashable {
     let theta: Double
     let headWidth: Int
   }
   private let tables = Mutex<[Form: Buffer]>([:])
 
+  package init() {}
+
   /// `[positions or more][cosines headWidth / 2, sines headWidth / 2]`.
-  func table(theta: Double, headWidth: Int, positions: Int) throws(Failure) -> Buffer {
+  package func table(theta: Double, headWidth: Int, positions: Int) throws(Failure) -> Buffer {
     let form = Form(theta: theta, headWidth: headWidth)
     let found = tables.withLock { $0[form] }
     if let found, found.count >= positions * headWidth * 4 { return found }

@@ -20,8 +20,9 @@ struct LoadedModel: Sendable {
 
   struct Options {
     var threads = availableThreads
-    /// Bytes of weights that may stay in memory.
-    var memory = Embedder.defaultMemory
+    var device: any Device
+    /// Bytes of weights that may stay in the device's memory.
+    var memory: Int
     var maximumTokens: Int?
     var spelling = Spelling.verbatim
     /// How another program would feed the model.
@@ -29,7 +30,12 @@ struct LoadedModel: Sendable {
 
     /// What `Command.modelOptions` offers.
     init(_ arguments: Arguments) throws(Failure) {
+      try self.init(arguments, on: try arguments["--device"].map(DeviceChoice.init) ?? .cpu)
+    }
+
+    init(_ arguments: Arguments, on choice: DeviceChoice) throws(Failure) {
       threads = try arguments.threads()
+      (device, memory) = try choice.open(threads: threads)
       memory = try arguments.integer("--memory", in: 0...1 << 40).map { $0 << 20 } ?? memory
       maximumTokens = try arguments.integer("--max-tokens", in: 1...1 << 24)
       spelling =
@@ -67,14 +73,14 @@ struct LoadedModel: Sendable {
       try Pass.run(given + profile + (observer == nil && !isMeasured ? [.poolEarly] : []), on: &model, notes: &notes)
       prepared = model
       embedder = try Embedder(
-        model, on: CPUDevice(threads: threads), prefix: builder.prefix, memory: options.memory,
+        model, on: options.device, prefix: builder.prefix, memory: options.memory,
         profile: timeline, observer: observer,
         isFine: isMeasured)
     } catch { throw error.inFile(path) }
     identity =
       withUnsafeBytes(of: contents.checksum) { Array($0) }
       + Array(
-        "\(Program.version) cpu \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
+        "\(Program.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
           .utf8)
   }
 
@@ -203,7 +209,10 @@ extension Command {
 
   /// Options of every command that embeds.
   static let modelOptions: [Option] = [
-    .init("--memory", "MIB", "weights kept in memory at most; larger models run layer by layer (default 2048)"),
+    Command.device,
+    .init(
+      "--memory", "MIB",
+      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of what is free)"),
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
     .init(
       "--spelling", "verbatim|mmeb",

@@ -9,7 +9,7 @@ enum Program {
     evalCommand,
     embedCommand,
     inspectCommand,
-    diffCommand, hashCommand, benchCommand,
+    diffCommand, hashCommand, benchCommand, devicesCommand,
   ]
 
   static func run(_ arguments: [String]) -> Int32 {

@@ -9,9 +9,10 @@ struct LayerTests {
     "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"],
     "Formats": ["Bytes", "Tensors", "CKernels"],
     "Passes": ["Bytes", "Tensors", "CKernels"], "CImages": [], "Inputs": ["Bytes", "Tensors", "CImages"],
-    "Inference": ["Bytes", "Tensors", "CKernels"], "Fidelity": ["Bytes", "Tensors", "CKernels"],
+    "Inference": ["Bytes", "Tensors", "CKernels"], "CGPU": [], "GPU": ["Bytes", "Tensors", "Inference", "CKernels", "CGPU"],
+    "Fidelity": ["Bytes", "Tensors", "CKernels"],
     "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
-    "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "Fidelity", "Calibration"],
+    "llvconv": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"],
   ]
   static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]
 

@@ -16,13 +16,15 @@ let benchCommand = Command(
     .init("--input", "X.jsonl", "items or pairs to embed, in the place of made-up inputs"),
     .init("--repeat", "N", "runs to take the median of, after one that warms up (default 5)"),
     .init("--timeline", "T.html", "also write a page that shows when each operation ran"),
-    Command.json, Command.force, .init("--memory", "MIB", "weights kept in memory at most (default 2048)"),
+    Command.json, Command.force, Command.device,
+    .init("--memory", "MIB", "weights kept on the device at most (default 2048; of a GPU four fifths of what is free)"),
     Command.threads,
   ],
   discussion: """
     Made-up inputs are random tokens and random pictures; times are those of the model alone, without reading files or
     splitting text. Products are multiplications with their additions in linear operations; the peak is what the processor's
-    instructions for them reach with operands in registers, measured just before on as many threads.
+    instructions for them reach with operands in registers, measured just before on as many threads. On a GPU, where operations are only
+    asked for, their times come from one run more that waits for each; there is no peak.
     """
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
@@ -35,10 +37,14 @@ let benchCommand = Command(
   let model = try LoadedModel(arguments.positionals[0], options, timeline: profile)
   let loaded = (ContinuousClock.now - opening).seconds
   let samples = try benchSamples(model, arguments)
+  let isProcessor = options.device is CPUDevice
   let peaks = Dictionary(
-    uniqueKeysWithValues: zip(Profile.Arithmetic.allCases, try benchPeaks(options.threads)))
+    uniqueKeysWithValues: zip(
+      Profile.Arithmetic.allCases,
+      isProcessor ? try benchPeaks(options.threads) : Profile.Arithmetic.allCases.map { _ in nil }))
   var runs: [(seconds: Double, events: [Profile.Event])] = []
   let progress = Progress("measuring", of: repeats + 1)
+  profile.isPaused = !isProcessor
   for run in 0...repeats {
     profile.clear()
     let start = ContinuousClock.now
@@ -47,11 +53,17 @@ let benchCommand = Command(
     if run > 0 { runs.append((seconds, profile.events)) }
     progress.show(run + 1)
   }
+  var events: [Profile.Event]?
+  if !isProcessor {
+    profile.isPaused = false
+    _ = try model.embedder.embed(samples)
+    events = profile.events
+  }
   Progress.clear()
   runs.sort { $0.seconds < $1.seconds }
   let result = BenchResult(
-    model: arguments.positionals[0], threads: options.threads, samples: samples, loaded: loaded,
-    seconds: runs.map(\.seconds), events: runs[runs.count / 2].events, peaks: peaks)
+    model: arguments.positionals[0], threads: options.threads, device: options.device.shown, samples: samples, loaded: loaded,
+    seconds: runs.map(\.seconds), events: events ?? runs[runs.count / 2].events, peaks: peaks)
   if let page {
     try page.write(Array(Timeline(result.title, result.events).html.utf8))
     try page.commit()
@@ -121,6 +133,7 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
 private struct BenchResult {
   let model: String
   let threads: Int
+  let device: String
   let samples: [Sample]
   let loaded: Double
   let seconds: [Double]
@@ -146,7 +159,7 @@ private struct BenchResult {
       tokens > 0 ? "\(tokens) tokens" : nil, images > 0 ? "\(images) pictures (\(views) views)" : nil,
     ].compactMap { $0 }
     return "\(model): \(samples.count) inputs, \(what.joined(separator: ", ")); "
-      + "\(threads) threads, \(CPUDevice.instructions)"
+      + "\(threads) threads, \(device)"
   }
 
   /// Operations of one kind together, the longest first.
@@ -213,7 +226,7 @@ private struct BenchResult {
 
   var json: JSONText {
     .object([
-      ("model", .string(model)), ("threads", .int(threads)), ("instructions", .string(CPUDevice.instructions)),
+      ("model", .string(model)), ("threads", .int(threads)), ("device", .string(device)),
       ("inputs", .int(samples.count)), ("tokens", .int(tokens)), ("images", .int(images)), ("views", .int(views)),
       ("loadSeconds", .number(loaded)), ("seconds", .number(median)), ("runs", .array(seconds.map { .number($0) })),
       ("tokensPerSecond", .number(Double(tokens) / median)), ("imagesPerSecond", .number(Double(images) / median)),

@@ -13,66 +13,90 @@ let verifyCommand = Command(
       "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items], \"label\"}",
       isRequired: true),
     Command.profile,
+    .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
     Command.json, Command.force,
-  ] + Command.thresholdOptions + Command.modelOptions,
+  ] + Command.thresholdOptions + Command.modelOptions.filter { $0.name != Command.device.name },
   discussion: """
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, order and margins with hard negatives first), the mixed
     index both ways, clusters, and inside the models their settings, weights and what enters each layer. Means come with 95 %
     intervals. Exit code 0 when every check passes, 1 when one fails; of several candidates, when all do.
+    With several devices every candidate is verified on each, and they must also agree: integer products bit for bit, the two
+    vectors of an item to a cosine of \(DeviceAgreement.leastCosine). The reference runs on the processor.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
     The reference's embeddings are kept in REF.llv.cache/ and used again while model and data are the same.
     """
 ) { (arguments) throws(Failure) in
-  let options = try LoadedModel.Options(arguments)
+  let choices = try DeviceChoice.list(arguments["--device"] ?? "cpu")
+  var devices: [LoadedModel.Options] = []
+  for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }
   let thresholds = try FidelityReport.Thresholds(arguments)
   let dataPath = try arguments.required("--data")
   let page = try arguments["--report"].map { (path) throws(Failure) in
     try OutputFile(path, isReplacing: arguments.has("--force"))
   }
-  let data = VerifyData(try pairs(dataPath, options.profile), folder: directory(of: dataPath))
-  let referencePath = try arguments.required("--reference")
-  var own = options
+  var own = try LoadedModel.Options(arguments, on: .cpu)
+  let profile = own.profile
   own.profile = nil
-  var candidates: [LoadedModel] = []
-  for path in arguments.positionals { candidates.append(try LoadedModel(path, options)) }
+  let data = VerifyData(try pairs(dataPath, profile), folder: directory(of: dataPath))
+  let referencePath = try arguments.required("--reference")
+  var candidates: [[LoadedModel]] = []
+  for path in arguments.positionals {
+    var models: [LoadedModel] = []
+    for options in devices { models.append(try LoadedModel(path, options)) }
+    candidates.append(models)
+  }
   let reference = try LoadedModel(referencePath, own)
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
   let known = try data.vectors(reference, "reference", cache: cache)
   var reports: [FidelityReport] = []
-  for (path, candidate) in zip(arguments.positionals, candidates) {
-    let found = try data.vectors(candidate, "candidate", cache: nil)
-    let divergence =
-      arguments.has("--no-layers") || options.profile != nil
-      ? nil
-      : try ModelDivergence.find(
-        candidate: candidate, path: path, reference: referencePath, data: data, options: options)
-    var described = subject(path, candidate, found.itemsPerSecond)
-    if let profile = options.profile { described.name += " in \(profile.rawValue)" }
-    let comparing = Progress("searching", of: 100)
-    reports.append(
-      try FidelityReport(
-        candidate: (described, found.vectors),
-        reference: (subject(referencePath, reference, known.itemsPerSecond), known.vectors), data: fileName(dataPath),
-        labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence,
-        thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
+  var agreements: [DeviceAgreement] = []
+  for (path, models) in zip(arguments.positionals, candidates) {
+    var first: FidelityReport.Vectors?
+    for ((choice, options), candidate) in zip(zip(choices, devices), models) {
+      let found = try data.vectors(candidate, "candidate", cache: nil)
+      if let first {
+        agreements.append(
+          try DeviceAgreement(
+            path, (choices[0].name, models[0], first), (choice.name, candidate, found.vectors),
+            devices: (devices[0].device, options.device)))
+      }
+      first = first ?? found.vectors
+      let divergence =
+        arguments.has("--no-layers") || profile != nil
+        ? nil
+        : try ModelDivergence.find(
+          candidate: candidate, path: path, reference: referencePath, data: data, options: options)
+      var described = subject(path, candidate, found.itemsPerSecond)
+      if let profile { described.name += " in \(profile.rawValue)" }
+      if choices != [.cpu] { described.name += " on \(choice.name)" }
+      let comparing = Progress("searching", of: 100)
+      reports.append(
+        try FidelityReport(
+          candidate: (described, found.vectors),
+          reference: (subject(referencePath, reference, known.itemsPerSecond), known.vectors), data: fileName(dataPath),
+          labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence,
+          thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
+    }
   }
   Progress.clear()
   try page?.write(Array(FidelityReport.page(reports) { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") {
-    Output.print(reports.count == 1 ? reports[0].json : .array(reports.map(\.json)))
+    let all = reports.count == 1 ? reports[0].json : .array(reports.map(\.json))
+    Output.print(
+      agreements.isEmpty ? all : .object([("reports", all), ("agreements", .array(agreements.map(\.json)))]))
   } else {
-    Output.print(reports.map(\.text).joined(separator: "\n\n"))
+    Output.print((reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
   }
-  if let profile = options.profile {
+  if let profile {
     for line in profile.differences { Output.complain("\(profile.rawValue): \(line)") }
   }
   if let path = arguments["--report"] { Output.complain("report: \(path)") }
-  return reports.allSatisfy(\.passes) ? 0 : 1
+  return reports.allSatisfy(\.passes) && agreements.allSatisfy(\.passes) ? 0 : 1
 }
 
 extension Command {

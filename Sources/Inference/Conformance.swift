@@ -1,0 +1,246 @@
+import Bytes
+import CKernels
+import Glibc
+import Tensors
+
+/// A table of operations with made-up inputs, the same for every device, held to the double-precision reference: what tests run, and what
+/// `llvconv devices --check` runs on a machine's own hardware.
+public struct Conformance {
+  public struct Row: Sendable {
+    public let name: String
+    let op: Op
+    /// Shapes of the inputs; indices come last where the operation takes them.
+    let shapes: [[Int]]
+    var starts = false
+    /// Tokens before the first sequence, which all of them share.
+    var prefix = 0
+    var ids = 0
+    /// Indices in the place of an input of this shape, below the bound; -1 is one of them.
+    var taps: (shape: [Int], below: Int)?
+    var positions = 0
+    var encoding: GroupedInteger?
+    /// The weight in BF16.
+    var isBFloat = false
+    public let tolerance: Float
+  }
+
+  static let attention = Op.Attention(heads: 4, keyValueHeads: 4, headWidth: 8, scale: 0.35, isCausal: false)
+  public static var rows: [Row] {
+    var rows: [Row] = [
+      Row(name: "embedding", op: .embedding, shapes: [[11, 7]], ids: 19, tolerance: 0),
+      Row(name: "row", op: .row(3), shapes: [[11, 7]], tolerance: 0),
+      Row(name: "linear", op: .linear(.float), shapes: [[13, 37], [29, 37], [29]], tolerance: 2e-6),
+      Row(name: "linear, no bias", op: .linear(.float), shapes: [[130, 64], [140, 64]], tolerance: 2e-6),
+      Row(name: "linear, one token", op: .linear(.float), shapes: [[1, 96], [300, 96], [300]], tolerance: 2e-6),
+      Row(name: "add", op: .add, shapes: [[13, 8], [13, 8]], tolerance: 1e-7),
+      Row(name: "add row", op: .add, shapes: [[13, 8], [1, 8]], tolerance: 1e-7),
+      Row(name: "norm", op: .norm(.layer, epsilon: 1e-12), shapes: [[13, 37], [37], [37]], tolerance: 1e-6),
+      Row(name: "norm, bare", op: .norm(.layer, epsilon: 1e-5), shapes: [[13, 8]], tolerance: 1e-6),
+      Row(name: "rms norm", op: .norm(.rms, epsilon: 1e-6), shapes: [[13, 37], [37]], tolerance: 1e-6),
+      Row(name: "slice", op: .slice(offset: 3, count: 5), shapes: [[13, 9]], tolerance: 0),
+      Row(
+        name: "attention", op: .attention(attention), shapes: [[19, 32], [19, 32], [19, 32]], starts: true,
+        tolerance: 2e-6),
+      Row(name: "mean", op: .pool(.mean), shapes: [[19, 9]], starts: true, tolerance: 1e-7),
+      Row(name: "first", op: .pool(.first), shapes: [[19, 9]], starts: true, tolerance: 0),
+      Row(name: "last", op: .pool(.last), shapes: [[19, 9]], starts: true, tolerance: 0),
+      Row(name: "normalize", op: .normalize, shapes: [[13, 37]], tolerance: 2e-7),
+    ]
+    rows += [
+      Row(name: "multiply", op: .multiply, shapes: [[13, 8], [13, 8]], tolerance: 1e-7),
+      Row(
+        name: "rescale", op: .rescale(.init(factor: 1 / 255.0, mean: [0.5, 0.4, 0.3], deviation: [0.5, 0.2, 0.25])),
+        shapes: [[13, 12]], tolerance: 5e-7),
+      Row(name: "rope", op: .rope(theta: 1e6, headWidth: 8), shapes: [[19, 24]], positions: 19, tolerance: 5e-7),
+      Row(
+        name: "interpolate", op: .interpolate, shapes: [[11, 9], [9], [17, 4]], taps: ([17, 4], 11), tolerance: 1e-6),
+      Row(name: "embedding with features", op: .embedding, shapes: [[11, 7], [5, 7]], ids: 19, tolerance: 0),
+      Row(
+        name: "attention, one query a sequence", op: .attention(attention), shapes: [[3, 32], [19, 32], [19, 32]],
+        starts: true, tolerance: 2e-6),
+      Row(
+        name: "attention, one query for all", op: .attention(attention), shapes: [[1, 32], [19, 32], [19, 32]],
+        starts: true, tolerance: 2e-6),
+    ]
+    for kind in Op.Activation.allCases {
+      rows.append(Row(name: kind.rawValue, op: .activation(kind), shapes: [[13, 37]], tolerance: 5e-7))
+    }
+    var causal = attention
+    causal.isCausal = true
+    causal.keyValueHeads = 2
+    rows.append(
+      Row(
+        name: "causal, shared keys", op: .attention(causal), shapes: [[19, 32], [19, 16], [19, 16]], starts: true,
+        tolerance: 2e-6))
+    for (name, shapes) in [
+      ("causal with a prefix", [[230, 32], [230, 16], [230, 16]]),
+      ("causal with a prefix, one query a sequence", [[3, 32], [230, 16], [230, 16]]),
+    ] {
+      rows.append(
+        Row(name: name, op: .attention(causal), shapes: shapes, starts: true, prefix: 70, tolerance: 2e-6))
+    }
+    for width in [32, 64, 72, 128] {
+      var wide = causal
+      wide.headWidth = width
+      wide.scale = 1 / Double(width).squareRoot()
+      rows.append(
+        Row(
+          name: "causal with a prefix, heads of \(width)", op: .attention(wide),
+          shapes: [[230, 4 * width], [230, 2 * width], [230, 2 * width]], starts: true, prefix: 70, tolerance: 1e-5))
+    }
+    for (bits, group, isAffine) in [
+      (8, 32, false), (8, 96, false), (8, 32, true), (4, 32, true), (4, 32, false), (4, 20, true), (4, 33, false),
+      (8, 7, false),
+    ] {
+      guard let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine) else { continue }
+      for input in Op.LinearInput.allCases {
+        rows.append(
+          Row(
+            name: "linear \(integers.text) \(input)", op: .linear(input), shapes: [[70, 96], [37, 96], [37]],
+            encoding: integers, tolerance: 7e-6))
+      }
+      rows.append(
+        Row(
+          name: "embedding \(integers.text)", op: .embedding, shapes: [[11, 96]], ids: 19, encoding: integers,
+          tolerance: 1e-6))
+    }
+    // Several tiles of every kernel, more slices than any pipeline is deep, and rows and outputs that fill no tile.
+    for (bits, group, isAffine) in [(8, 700, false), (8, 700, true), (8, 64, false), (4, 128, true), (4, 32, false)] {
+      guard let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine) else { continue }
+      rows.append(
+        Row(
+          name: "large linear \(integers.text)", op: .linear(.int8), shapes: [[140, 700], [270, 700], [270]],
+          encoding: integers, tolerance: 1e-5))
+    }
+    rows.append(
+      Row(name: "large linear", op: .linear(.float), shapes: [[140, 700], [270, 700], [270]], tolerance: 5e-6))
+    for input in [Op.LinearInput.float, .bfloat16] {
+      rows.append(
+        Row(
+          name: "linear BF16 \(input)", op: .linear(input), shapes: [[70, 95], [37, 95], [37]], isBFloat: true,
+          tolerance: 2e-6))
+    }
+    return rows
+  }
+
+  /// Uploads a row's inputs to a device and runs it.
+  public static func run(_ row: Row, on device: any Device) throws(Failure) -> [Float] {
+    var random = Random(seed: 17)
+    var inputs: [DeviceBuffer] = []
+    for (place, shape) in row.shapes.enumerated() {
+      let values = (0..<shape.reduce(1, *)).map { _ in 2 * random.normal() }
+      let isWeight = place == (row.op == .embedding ? 0 : 1)
+      if let integers = row.encoding, isWeight {
+        inputs.append(try device.upload(try grouped(integers, shape, &random), isLinear: row.isLinear))
+      } else if row.isBFloat, isWeight {
+        let buffer = try Buffer(count: values.count * 2)
+        buffer.with(UInt16.self) { for (i, value) in values.enumerated() { $0[i] = UInt16(value.bitPattern >> 16) } }
+        let tensor = Tensor("w", shape: shape, encoding: .plain(.BF16), content: .bytes(ByteView(buffer)))
+        inputs.append(try device.upload(tensor, isLinear: true))
+      } else if place == 0, row.op != .embedding, !row.isTable {
+        inputs.append(try activation(values, shape, on: device))
+      } else if row.isWeightInput(place), row.op != .embedding || place == 0 {
+        inputs.append(
+          try device.upload(try Tensor("w", floats: values, shape: shape), isLinear: row.isLinear && place == 1))
+      } else {
+        inputs.append(try activation(values, shape, on: device))
+      }
+    }
+    if row.ids > 0 {
+      let features = row.shapes.count > 1 ? row.shapes[1][0] : 0
+      let ids = (0..<row.ids).map { _ in Int32(random.below(row.shapes[0][0] + features) - features) }
+      inputs.insert(try device.upload(indices: ids), at: 1)
+    }
+    if let taps = row.taps {
+      let values = (0..<taps.shape.reduce(1, *)).map { _ in Int32(random.below(taps.below + 1) - 1) }
+      inputs.insert(try device.upload(indices: values, columns: taps.shape[1]), at: 2)
+    }
+    if row.positions > 0 { inputs.append(try device.upload(indices: (0..<row.positions).map { Int32($0 * 37) })) }
+    if row.starts {
+      inputs.append(try device.upload(indices: row.prefix > 0 ? [Int32(row.prefix), 71, 150, 230] : [0, 1, 8, 19]))
+    }
+    return try device.download(try device.run(row.op, inputs))
+  }
+
+  /// Activations get onto a device as the result of an operation that changes nothing: a lookup of every row.
+  public static func activation(
+    _ values: [Float], _ shape: [Int], on device: any Device
+  ) throws(Failure) -> DeviceBuffer {
+    let table = try device.upload(try Tensor("x", floats: values, shape: shape))
+    return try device.run(.embedding, [table, try device.upload(indices: Array(0..<Int32(shape[0])))])
+  }
+
+  /// Random codes, scales and zeros.
+  private static func grouped(
+    _ integers: GroupedInteger, _ shape: [Int], _ random: inout Random
+  ) throws(Failure) -> Tensor {
+    guard let layout = integers.layout(shape) else { throw Failure(.internal, "no layout for \(shape)") }
+    let buffer = try Buffer(count: layout.byteCount)
+    buffer.with(UInt8.self) { for index in 0..<$0.count { $0[index] = UInt8(truncatingIfNeeded: random.next() >> 20) } }
+    buffer.withMutableBytes { bytes in
+      for at in stride(from: layout.scalesAt, to: layout.byteCount, by: 2) {
+        bytes.storeBytes(of: llv_half_from_float(0.02 * random.normal()), toByteOffset: at, as: UInt16.self)
+      }
+    }
+    return Tensor("w", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(buffer)))
+  }
+
+  // MARK: Outcomes
+
+  /// How a device did in one row.
+  public struct Outcome: Sendable {
+    public let name: String
+    /// The largest difference to the reference, relative to the largest value of the result or to 1; what is allowed.
+    public let error, tolerance: Double
+    /// Of integer products, whether the processor gives the same bits.
+    public let hasSameBits: Bool?
+    public var passes: Bool { error <= tolerance && hasSameBits ?? true }
+  }
+
+  /// Runs a row on a device and on the reference.
+  public static func check(_ row: Row, on device: any Device) throws(Failure) -> Outcome {
+    let expected = try run(row, on: ReferenceDevice())
+    let found = try run(row, on: device)
+    let size = max(expected.map(abs).max() ?? 0, 1)
+    var worst = expected.count == found.count && !found.isEmpty ? 0.0 : .infinity
+    for (a, b) in zip(expected, found) {
+      let error = Double(abs(a - b) / size)
+      worst = error > worst || error.isNaN ? error : worst
+    }
+    var hasSameBits: Bool?
+    if row.isInteger { hasSameBits = try run(row, on: CPUDevice()).map(\.bitPattern) == found.map(\.bitPattern) }
+    return Outcome(
+      name: row.name, error: worst, tolerance: Double(device is CPUDevice ? row.tolerance : row.gpuTolerance),
+      hasSameBits: hasSameBits)
+  }
+}
+
+extension Conformance.Row {
+  var isTable: Bool {
+    if case .row = op { true } else { op == .embedding }
+  }
+
+  /// Whether sums of products are of integers, exact.
+  public var isInteger: Bool { op == .linear(.int8) && encoding != nil }
+
+  /// A GPU multiplies BF16 where the reference multiplies as it is: both sides are rounded by 2^-9 at most.
+  public var gpuTolerance: Float {
+    switch op {
+    case .linear where !isInteger: 1e-2
+    case .attention(let attention) where [32, 64, 72, 128].contains(attention.headWidth): 2e-2
+    default: tolerance
+    }
+  }
+
+  var isLinear: Bool { if case .linear = op { true } else { false } }
+
+  /// Whether the input is a tensor of the model and not a value.
+  func isWeightInput(_ place: Int) -> Bool {
+    switch op {
+    case .embedding, .row: true
+    case .linear, .norm: place > 0
+    case .interpolate: place == 1
+    default: false
+    }
+  }
+}

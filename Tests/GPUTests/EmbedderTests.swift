@@ -1,0 +1,43 @@
+import Bytes
+import EmulatedGPU
+import GPU
+import Inference
+import Passes
+import Tensors
+import TestSupport
+import Testing
+
+/// Whole models on the emulated GPU.
+struct EmbedderTests {
+  @Test("a model of texts and pictures gives the processor's embeddings, kept or streamed, whatever the batch", arguments: [
+    nil, "8:channel", "8:g32", "4:g32",
+  ])
+  func aModelGivesTheProcessorsEmbeddings(_ choice: String?) throws {
+    var (model, prefix, samples) = try TinyLlave.samples()
+    var notes: [String] = []
+    if let choice {
+      let recipe = QuantizeRecipe(linear: try #require(WeightChoice(choice)), table: .keep, input: .int8)
+      try Pass.run(Pass.fusions + [.quantize(recipe)], on: &model, notes: &notes)
+    }
+    let expected = try Embedder(model, on: CPUDevice(), prefix: prefix).embed(samples)
+    for settings in EmulatedDriver.timings.prefix(2) {
+      try EmulatedDriver.use(settings) { driver in
+        let device = try GPUDevice(driver)
+        let embedder = try Embedder(model, on: device, prefix: prefix)
+        let found = try embedder.embed(samples)
+        let width = embedder.width
+        for i in samples.indices {
+          let range = i * width..<(i + 1) * width
+          let cosine = zip(expected[range], found[range]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+          #expect(cosine > 0.999, "sample \(i)")
+        }
+        let streamed = try Embedder(model, on: device, prefix: prefix, memory: 0).embed(samples)
+        #expect(streamed.map(\.bitPattern) == found.map(\.bitPattern))
+        for i in samples.indices {
+          let alone = try embedder.embed([samples[i]])
+          #expect(alone.map(\.bitPattern) == found[i * width..<(i + 1) * width].map(\.bitPattern), "sample \(i)")
+        }
+      }
+    }
+  }
+}
