@@ -75,7 +75,8 @@ extension Failure: CustomStringConvertible {
 
   public static func quoted(_ text: String) -> String { quoted(Array(text.utf8)) }
 
-  static func escaped(_ bytes: [UInt8], limit: Int) -> String {
+  /// Control characters and bad UTF-8 escaped, cut at `limit` characters.
+  package static func escaped(_ bytes: [UInt8], limit: Int) -> String {
     var result = ""
     var length = 0
     // Only the head is looked at, so that a hostile name of a gigabyte costs nothing.

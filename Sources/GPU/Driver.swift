@@ -14,7 +14,8 @@ public final class Driver: @unchecked Sendable {
     var calls = llv_driver()
     if let missing = llv_driver_find(&calls, find, library) {
       throw Failure(
-        .unsupported, "the NVIDIA driver lacks \(String(cString: missing)): it is older than CUDA 11.2; update the driver")
+        .unsupported,
+        "the NVIDIA driver lacks \(String(cString: missing)): it is older than CUDA 11.2; update the driver")
     }
     self.calls = calls
   }
@@ -31,9 +32,8 @@ public final class Driver: @unchecked Sendable {
   }
 
   /// - Throws: what the driver calls an error: `limit` when memory is missing, else `io`.
-  func check(_ status: Int32?, _ what: @autoclosure () -> String) throws(Failure) {
-    guard status != 0 else { return }
-    let code = status ?? -1
+  func check(_ code: Int32, _ what: @autoclosure () -> String) throws(Failure) {
+    guard code != 0 else { return }
     var text: UnsafePointer<CChar>?
     _ = calls.cuGetErrorString(code, &text)
     let said = text.map { String(cString: $0) } ?? "unknown error"

@@ -185,7 +185,8 @@ final class Engine: @unchecked Sendable {
     let status = words.withUnsafeMutableBufferPointer { words in
       var pointers = words.indices.map { index in words.baseAddress.map { UnsafeMutableRawPointer($0 + index) } }
       return driver.calls.cuLaunchKernel(
-        loaded.function, x, UInt32(grid.y), 1, UInt32(kernel.threads), 1, 1, UInt32(kernel.shared), work, &pointers, nil)
+        loaded.function, x, UInt32(grid.y), 1, UInt32(kernel.threads), 1, 1, UInt32(kernel.shared), work, &pointers, nil
+      )
     }
     withExtendedLifetime(arguments) {}
     try driver.check(status, "starting \(kernel.name) on \(card.name)")
@@ -222,7 +223,8 @@ final class Engine: @unchecked Sendable {
     let said = String(decoding: log.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     try driver.check(
       status,
-      "compiling the \(module.rawValue) kernels for \(card.name)" + (said.isEmpty ? "" : ": \(Failure.quoted(said))"))
+      "compiling the \(module.rawValue) kernels for \(card.name)"
+        + (said.isEmpty ? "" : ": \(Failure.escaped(Array(said.utf8), limit: 300))"))
     guard let loaded else { throw Failure(.internal, "no module of \(module.rawValue) kernels") }
     functions.modules[module] = loaded
     return loaded

@@ -10,6 +10,7 @@ import Tensors
 /// products, attention's included, are of BF16, added in Float32 (Docs/GPU.md). A row of a result depends on that row's own sequence alone.
 public struct GPUDevice: Device {
   public let name = "gpu"
+  public let tokensPerBatch = 16_384
   let engine: Engine
   private let turns = RotaryTurns()
   private let kept = Kept()
@@ -226,7 +227,8 @@ public struct GPUDevice: Device {
     try engine.launch(
       .interpolate, (rows, 1),
       [
-        x.argument, .int(x.stride), apart.argument, .memory(try taps.onGPU()), weights.argument, .int(inputs[2].columns),
+        x.argument, .int(x.stride), apart.argument, .memory(try taps.onGPU()), weights.argument,
+        .int(inputs[2].columns),
         .int(columns), .memory(result),
       ])
     return value(rows, columns, Floats(memory: result, stride: columns))

@@ -81,7 +81,8 @@ package struct Kernel: Sendable {
   /// All of them.
   package static let all =
     [
-      gemmInt8, gemmInt8Groups, gemmBFloat16, hopperInt8, hopperBFloat16, rowsFloat, rowsBFloat16, rowsInt8, rope, rescale,
+      gemmInt8, gemmInt8Groups, gemmBFloat16, hopperInt8, hopperBFloat16, rowsFloat, rowsBFloat16, rowsInt8, rope,
+      rescale,
       lookup, interpolate, pool, weightCodes, weightScales, weightBFloat16, truth, attentionAny,
     ] + flashWidths.map(flash)
 }

@@ -25,7 +25,8 @@ struct Spans: Sendable {
       for first in stride(from: 0, to: Int32(tokens.count), by: Int(queries)) {
         let row = tokens.lowerBound + first
         words += [
-          row, min(queries, Int32(tokens.count) - first), first, prefix, tokens.lowerBound, Int32(tokens.count), row, isCausal,
+          row, min(queries, Int32(tokens.count) - first), first, prefix, tokens.lowerBound, Int32(tokens.count), row,
+          isCausal,
         ]
       }
     }

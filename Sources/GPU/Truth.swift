@@ -11,7 +11,8 @@ public enum Truth {
     var random = Random(seed: UInt64(operation))
     return (0..<words).map { place in
       switch operation {
-      case 0: place < 4 * 32 ? UInt32(truncatingIfNeeded: random.next() >> 48) : UInt32(truncatingIfNeeded: random.next())
+      case 0:
+        place < 4 * 32 ? UInt32(truncatingIfNeeded: random.next() >> 48) : UInt32(truncatingIfNeeded: random.next())
       case 1 where place < 4 * 32: random.normal().bitPattern
       case 1: random.normal().bitPattern & 0xFFFF_0000 | random.normal().bitPattern >> 16
       case 5: (8 * random.normal()).bitPattern
@@ -23,7 +24,9 @@ public enum Truth {
   /// What a GPU makes of them.
   package static func outputs(_ operation: Int, on device: GPUDevice) throws(Failure) -> [UInt32] {
     let engine = device.engine
-    let (input, output) = (try engine.upload(inputs(operation)), try engine.upload([UInt32](repeating: 0, count: words)))
+    let (input, output) = (
+      try engine.upload(inputs(operation)), try engine.upload([UInt32](repeating: 0, count: words))
+    )
     try engine.launch(.truth, (1, 1), [.int(operation), .memory(input), .memory(output)])
     var result = [UInt32](repeating: 0, count: words)
     var outcome: Result<Void, Failure> = .success(())

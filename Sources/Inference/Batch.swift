@@ -42,7 +42,7 @@ struct Batch: Sendable {
       let start = shares ? prefix : []
       let size = sample.ids.count - start.count + sample.pictures.reduce(0) { $0 + $1.views } * patches
       if let batch = open[shares], !batch.members.isEmpty,
-        batch.tokens.count + batch.views * patches + size > Embedder.tokensPerBatch
+        batch.tokens.count + batch.views * patches + size > embedder.device.tokensPerBatch
       {
         result.append(batch)
         open[shares] = nil

@@ -4,6 +4,8 @@ import Tensors
 /// Something that can run an `Op`. The one seam to hardware: shapes were checked above it.
 public protocol Device: Sendable {
   var name: String { get }
+  /// Tokens that run through a graph together: large enough to keep the hardware busy, small enough for its caches. No result depends on it.
+  var tokensPerBatch: Int { get }
   /// Puts a tensor where the device can use it: as the weight of linear operations in whatever order suits them, otherwise in
   /// the tensor's own encoding.
   func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer
@@ -18,6 +20,8 @@ public protocol Device: Sendable {
 }
 
 extension Device {
+  public var tokensPerBatch: Int { 2_048 }
+
   public func finish() throws(Failure) {}
 
   public func upload(_ tensor: Tensor) throws(Failure) -> DeviceBuffer { try upload(tensor, isLinear: false) }

@@ -12,8 +12,6 @@ public struct Embedder: Sendable {
   let prefix: [Int32]
   private let isResident: Bool
   let hasText: Bool
-  /// Tokens that run through the graph together: large enough to keep all threads busy, small enough for the caches.
-  static let tokensPerBatch = 2_048
   /// Activations that are carried from layer to layer while the weights of one are on the device.
   private static let bytesPerWave = 256 << 20
 

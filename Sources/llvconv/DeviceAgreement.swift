@@ -44,7 +44,9 @@ struct DeviceAgreement {
     var differing: [String] = []
     for (_, graph) in model.graphs {
       for node in graph.nodes where node.op == .linear(.int8) {
-        guard case .tensor(let name) = node.inputs[1], let weight = model[name], !weight.encoding.isPlain else { continue }
+        guard case .tensor(let name) = node.inputs[1], let weight = model[name], !weight.encoding.isPlain else {
+          continue
+        }
         let matrix = weight.matrix
         let kind = "\(matrix.rows) × \(matrix.columns) \(weight.encoding.text)"
         guard seen.insert(kind).inserted else { continue }
@@ -78,8 +80,10 @@ struct DeviceAgreement {
 
   var json: JSONText {
     .object([
-      ("model", .string(model)), ("devices", .array([.string(devices.0), .string(devices.1)])), ("passes", .bool(passes)),
-      ("leastCosine", .number(least)), ("meanCosine", .number(mean)), ("wantedCosine", .number(DeviceAgreement.leastCosine)),
+      ("model", .string(model)), ("devices", .array([.string(devices.0), .string(devices.1)])),
+      ("passes", .bool(passes)),
+      ("leastCosine", .number(least)), ("meanCosine", .number(mean)),
+      ("wantedCosine", .number(DeviceAgreement.leastCosine)),
       ("integerProducts", .int(products)), ("differingProducts", .array(differing.map { .string($0) })),
     ])
   }

@@ -212,7 +212,8 @@ extension Command {
     Command.device,
     .init(
       "--memory", "MIB",
-      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of what is free)"),
+      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of what is free)"
+    ),
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
     .init(
       "--spelling", "verbatim|mmeb",

@@ -34,7 +34,8 @@ struct SensitivitySamples {
       var used = 0
       for place in SensitivitySamples.spread(kind.count) {
         let index = kind[place]
-        guard used == 0 || used < tokens / kinds.count || queries.count + found.count < 2 else { break }
+        let isAlone = kinds.count == 1 && queries.count + found.count < 2
+        guard used == 0 || used < tokens / kinds.count || isAlone else { break }
         guard let pairs else {
           found.append(try build(items[index]))
           used += size([found[found.count - 1]])

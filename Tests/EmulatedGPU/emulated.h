@@ -1,6 +1,6 @@
-// The dialect's meaning on a processor. Every thread of a block is a fiber; an operation of a warp waits for its 32 lanes, and the last to come does it
-// for all; SYNC waits for the block. Copies and Hopper's products land at once or as late as the program allows, and warps run in turn or in a random
-// order, so that a missing wait or barrier shows as a wrong number. Shared memory starts as garbage.
+// The dialect's meaning on a processor. Every thread of a block is a fiber; an operation of a warp waits for its 32 lanes, and the last to
+// come does it for all; SYNC waits for the block. Copies and Hopper's products land at once or as late as the program allows, and warps run
+// in turn or in a random order, so that a missing wait or barrier shows as a wrong number. Shared memory starts as garbage.
 #pragma once
 #include <math.h>
 #include <stdio.h>
@@ -118,14 +118,21 @@ template <class F> void of_warp(const void *in, void *out, F f) {
 
 // - shared: bytes of shared memory that the launch asked for; what lies behind them must stay as it was.
 inline void run_block(char *stacks, size_t size, size_t shared) {
-  fibers.assign(threads, {});
+  fibers.resize(threads);
   warps.assign((threads + 31) / 32, {});
   groups.assign((threads + 127) / 128, {});
   block = {};
-  memset(smem, 0xA5, sizeof smem);
-  memset(is_unseen, 0, sizeof is_unseen);
+  size_t used = shared + 4096 < sizeof smem ? shared + 4096 : sizeof smem;
+  memset(smem, 0xA5, used);
+  memset(is_unseen, 0, used / 16);
   for (int t = 0; t < threads; t++) {
     fibers[t].thread = t;
+    fibers[t].done = false;
+    fibers[t].copies.resize(1);
+    fibers[t].copies[0].clear();
+    fibers[t].products.resize(1);
+    fibers[t].products[0].clear();
+    fibers[t].unseen.clear();
     prepare(fibers[t], stacks + t * size, size);
   }
   auto random = [] { return (state = state * 1664525u + 1013904223u) >> 8; };
@@ -156,7 +163,7 @@ inline void run_block(char *stacks, size_t size, size_t shared) {
       abort();
     }
   }
-  for (size_t i = shared; i < sizeof smem && i < shared + 4096; i++)
+  for (size_t i = shared; i < used; i++)
     if (smem[i] != 0xA5) {
       fprintf(stderr, "emulated GPU: shared memory written at byte %zu of %zu\n", i, shared);
       abort();
@@ -223,9 +230,9 @@ DEV void ldsm4t(u32 (&r)[4], const void *p) { load_matrices(r, p, true); }
 template <class T> struct Fragments { T *d; const u32 *a; u32 b[2]; };
 
 // d[16, 8] += a[16, K] b[8, K]ᵀ; a register holds K / 8 elements of E in a row.
-template <class E, int K, class T> DEV void product(T (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T (*value)(E)) {
+template <class T, class E, int K, T value(E)> DEV void product(T (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   Fragments<T> own{d, a, {b0, b1}};
-  gpu::of_warp(&own, nullptr, [value](gpu::Fiber *lanes) {
+  gpu::of_warp(&own, nullptr, [](gpu::Fiber *lanes) {
     E A[16][K], B[8][K];
     constexpr int N = K / 8;
     for (int lane = 0; lane < 32; lane++) {
@@ -247,8 +254,8 @@ template <class E, int K, class T> DEV void product(T (&d)[4], const u32 (&a)[4]
 }
 DEV int byte_value(i8 x) { return x; }
 DEV float bfloat16_value(u16 x) { return __builtin_bit_cast(float, (u32)x << 16); }
-DEV void mma(int (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<i8, 32, int>(d, a, b0, b1, byte_value); }
-DEV void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<u16, 16, float>(d, a, b0, b1, bfloat16_value); }
+DEV void mma(int (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<int, i8, 32, byte_value>(d, a, b0, b1); }
+DEV void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<float, u16, 16, bfloat16_value>(d, a, b0, b1); }
 
 // MARK: Numbers
 
@@ -305,12 +312,16 @@ template <int N> DEV void wgmma_wait() {
     groups.erase(groups.begin());
   }
 }
-// Byte `at` of a row of a tile, through the swizzle.
-DEV const u8 *in_tile(u64 tile, int row, int at) {
-  size_t address = ((tile & 0x3fff) << 4) + (row >> 3) * ((tile >> 32 & 0x3fff) << 4) + (row & 7) * 128 + at;
-  return smem + (address ^ (address >> 7 & 7) << 4);
+// 32 bytes of a row of a tile, through the swizzle, which moves pieces of 16.
+template <class T, class E, T value(E)> DEV void read_tile(u64 tile, int row, T *to) {
+  E elements[32 / sizeof(E)];
+  for (int half = 0; half < 2; half++) {
+    size_t address = ((tile & 0x3fff) << 4) + (row >> 3) * ((tile >> 32 & 0x3fff) << 4) + (row & 7) * 128 + 16 * half;
+    memcpy((u8 *)elements + 16 * half, smem + (address ^ (address >> 7 & 7) << 4), 16);
+  }
+  for (size_t k = 0; k < 32 / sizeof(E); k++) to[k] = value(elements[k]);
 }
-template <class E, class T> DEV void group_product(T (&d)[128], u64 a, u64 b, T (*value)(E)) {
+template <class T, class E, T value(E)> DEV void group_product(T (&d)[128], u64 a, u64 b) {
   using namespace gpu;
   meet(groups[current->thread >> 7], 128, [=] {
     for (auto [tile, rows] : {std::pair{a, 64}, std::pair{b, 256}}) {
@@ -326,17 +337,13 @@ template <class E, class T> DEV void group_product(T (&d)[128], u64 a, u64 b, T 
   T *to = d;
   auto multiply = [=] {
     constexpr int K = 32 / sizeof(E);
-    auto element = [&](u64 tile, int row, int k) {
-      E e;
-      memcpy(&e, in_tile(tile, row, k * (int)sizeof(E)), sizeof(E));
-      return value(e);
-    };
-    for (int h = 0; h < 2; h++) {
-      T x[K];
-      for (int k = 0; k < K; k++) x[k] = element(a, row + h * 8, k);
-      for (int j = 0; j < 64; j++) {
+    T x[2][K], w[K];
+    for (int h = 0; h < 2; h++) read_tile<T, E, value>(a, row + h * 8, x[h]);
+    for (int j = 0; j < 64; j++) {
+      read_tile<T, E, value>(b, (j >> 1) * 8 + column + (j & 1), w);
+      for (int h = 0; h < 2; h++) {
         T sum = 0;
-        for (int k = 0; k < K; k++) sum += x[k] * element(b, (j >> 1) * 8 + column + (j & 1), k);
+        for (int k = 0; k < K; k++) sum += x[h][k] * w[k];
         to[(j >> 1) * 4 + h * 2 + (j & 1)] += sum;
       }
     }
@@ -344,5 +351,5 @@ template <class E, class T> DEV void group_product(T (&d)[128], u64 a, u64 b, T 
   if (emulated.late_products) current->products.back().push_back(multiply);
   else multiply();
 }
-DEV void wgmma(int (&d)[128], u64 a, u64 b) { group_product<i8, int>(d, a, b, byte_value); }
-DEV void wgmma(float (&d)[128], u64 a, u64 b) { group_product<u16, float>(d, a, b, bfloat16_value); }
+DEV void wgmma(int (&d)[128], u64 a, u64 b) { group_product<int, i8, byte_value>(d, a, b); }
+DEV void wgmma(float (&d)[128], u64 a, u64 b) { group_product<float, u16, bfloat16_value>(d, a, b); }

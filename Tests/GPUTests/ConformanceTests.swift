@@ -33,7 +33,8 @@ struct ConformanceTests {
       let weight = try device.upload(
         try Tensor("w", floats: (0..<40 * 64).map { _ in random.normal() }, shape: [40, 64]), isLinear: true)
       let steps: [FollowingStep] = [
-        .init(.activation(.silu)), .init(.multiply, gate), .init(.add, residual), .init(.activation(.relu)), .init(.add, gate),
+        .init(.activation(.silu)), .init(.multiply, gate), .init(.add, residual), .init(.activation(.relu)),
+        .init(.add, gate),
       ]
       for count in 0...steps.count {
         var plain = try device.run(.linear(.float), [x, weight])
@@ -52,9 +53,10 @@ struct ConformanceTests {
       let (device, processor) = (try GPUDevice(driver), CPUDevice())
       var random = Random(seed: 5)
       let floats = (0..<3 * 640).map { _ in 4 * random.normal() }
-      let ops: [Op] = Op.Activation.allCases.map { .activation($0) } + [
-        .norm(.layer, epsilon: 1e-5), .norm(.rms, epsilon: 1e-6), .normalize,
-      ]
+      let ops: [Op] =
+        Op.Activation.allCases.map { .activation($0) } + [
+          .norm(.layer, epsilon: 1e-5), .norm(.rms, epsilon: 1e-6), .normalize,
+        ]
       for op in ops {
         func run(_ device: any Device) throws -> [UInt32] {
           try device.download(device.run(op, [device.upload(floats: floats, columns: 640)])).map(\.bitPattern)

@@ -2,8 +2,8 @@
 // Milakov and Gimelshein 2018, arXiv 1805.02867): scores are never in memory.
 #include "dialect.h"
 
-// What a block works on: `count` queries from row `query` on, the first of which is number `first` of its sequence. It sees rows 0 ..< prefix, and the
-// sequence's own from `start` on, `keys` of them or, where causal, as many as it is far into the sequence.
+// What a block works on: `count` queries from row `query` on, the first of which is number `first` of its sequence. It sees rows
+// 0 ..< prefix, and the sequence's own from `start` on, `keys` of them or, where causal, as many as it is far into the sequence.
 struct Span {
   int query, count, first, prefix, start, keys, result, causal;
 
@@ -14,8 +14,8 @@ struct Span {
 
 constexpr float LOWEST = -1e30f;
 
-// BF16 in, Float32 out. Each of four warps owns 16 queries; tiles of 64 keys. Heads are filled up to a multiple of 16 columns in shared memory alone;
-// rows there are 16 bytes longer, so that no two rows that are read together lie in the same banks.
+// BF16 in, Float32 out. Each of four warps owns 16 queries; tiles of 64 keys. Heads are filled up to a multiple of 16 columns in
+// shared memory alone; rows there are 16 bytes longer, so that no two rows that are read together lie in the same banks.
 template <int D> struct Flash {
   static constexpr int WIDE = (D + 15) / 16 * 16, ROW = WIDE * 2 + 16, TILE = 64 * ROW;
 

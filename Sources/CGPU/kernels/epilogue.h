@@ -45,8 +45,8 @@ DEV float add_group(const Integers &q, int sum, int g, int row, int rows, int co
   return fused((float)sum, xs * q.ws[w], total);
 }
 
-// Results go through shared memory, a row of them `WIDTH` + 4 apart so that no two threads write the same bank, and are finished row by row: a loop that
-// is small, and memory that is read and written in a row. Every thread puts its results there, then all call this.
+// Results go through shared memory, a row of them `WIDTH` + 4 apart so that no two threads write the same bank, and are finished row by
+// row: a loop that is small, and memory that is read and written in a row. Every thread puts its results there, then all call this.
 template <class T, int ROWS, int WIDTH, class F> DEV void finish_tile(int row, int rows, int column, int columns, F result) {
   constexpr int STRIDE = WIDTH + 4;
   SYNC();

@@ -62,7 +62,8 @@ let benchCommand = Command(
   Progress.clear()
   runs.sort { $0.seconds < $1.seconds }
   let result = BenchResult(
-    model: arguments.positionals[0], threads: options.threads, device: options.device.shown, samples: samples, loaded: loaded,
+    model: arguments.positionals[0], threads: options.threads, device: options.device.shown, samples: samples,
+    loaded: loaded,
     seconds: runs.map(\.seconds), events: events ?? runs[runs.count / 2].events, peaks: peaks)
   if let page {
     try page.write(Array(Timeline(result.title, result.events).html.utf8))

@@ -60,6 +60,7 @@ let measureCommand = Command(
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
     ("picture_weight", .number(pictureWeight)),
   ]
+  if !(options.device is CPUDevice) { facts.append(("device", .string(options.device.identity))) }
   // Moments do not depend on what follows, so those of a stopped run serve other sensitivities too.
   let momentsKey = JSONText.object(facts)
   var (chosen, every): (SensitivitySamples?, Int) = (nil, 1)
