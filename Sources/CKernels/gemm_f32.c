@@ -68,17 +68,11 @@ void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, c
 }
 
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out) {
-  // Rows whose results stay in the nearest cache until they are finished; columns whose part of the panel does.
-  enum { ROWS = 48, COLUMNS = 256 };
+  enum { ROWS = 48 };  // whose results stay in the nearest cache until they are finished
   float result[ROWS * LLV_PANEL];
   for (size_t i = 0; i < m; i += ROWS) {
     size_t rows = m - i < ROWS ? m - i : ROWS;
-    size_t first = 0;
-    do {
-      size_t count = columns - first < COLUMNS ? columns - first : COLUMNS;
-      llv_products_f32(x + i * stride + first, stride, rows, count, panel + first * LLV_PANEL, first > 0, result, LLV_PANEL);
-      first += count;
-    } while (first < columns);
+    llv_products_f32(x + i * stride, stride, rows, columns, panel, 0, result, LLV_PANEL);
     llv_finish(result, i, rows, out);
   }
 }
