@@ -1,4 +1,5 @@
-"""The products and attentions of `llvconv devices --speed`, in PyTorch: medians of batches, timed with events."""
+"""The products and attentions of `llvconv devices --speed` in PyTorch, and where transformers is there a picture of five views through a tower and
+a 0.5B body of random weights in bf16: medians of batches, timed with events."""
 import statistics
 
 import torch
@@ -42,3 +43,17 @@ for name, views, tokens, heads, shared, width, causal in [("tower", 10, 729, 16,
     k, v = (torch.randn(views, shared, tokens, width, device="cuda", dtype=torch.bfloat16).repeat_interleave(heads // shared, 1) for _ in "kv")
     products = views * tokens * tokens * heads * width * 2 / (2 if causal else 1)
     show(f"attention, {name}", milliseconds(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)), products)
+
+try:
+    from transformers import Qwen2Config, Qwen2Model, SiglipVisionConfig, SiglipVisionModel
+except ImportError:
+    print("transformers is missing: no picture end to end")
+    raise SystemExit
+tower = SiglipVisionModel(SiglipVisionConfig(hidden_size=1152, intermediate_size=4304, num_hidden_layers=26, num_attention_heads=16, image_size=384, patch_size=14))
+body = Qwen2Model(Qwen2Config(hidden_size=896, intermediate_size=4864, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2, vocab_size=1000))
+tower, body = tower.eval().to("cuda", torch.bfloat16), body.eval().to("cuda", torch.bfloat16)
+views = torch.randn(5, 3, 384, 384, device="cuda", dtype=torch.bfloat16)
+tokens = torch.randn(1, 3700, 896, device="cuda", dtype=torch.bfloat16)
+with torch.no_grad():
+    both = lambda: (tower(pixel_values=views), body(inputs_embeds=tokens, use_cache=False))
+    print(f"a picture of five views and 3,700 tokens, without the projector: {milliseconds(both, 3, 7):.2f} ms")
