@@ -178,6 +178,9 @@ final class Engine: @unchecked Sendable {
     guard loaded.arguments == arguments.map(\.size) else {
       throw Failure(.internal, "kernel \(kernel.name) takes \(loaded.arguments), given \(arguments.map(\.size))")
     }
+    guard arguments.allSatisfy(\.fits) else {
+      throw Failure(.limit, "a number of more than 32 bits for \(kernel.name)")
+    }
     guard let x = UInt32(exactly: grid.x), grid.y <= 65_535 else {
       throw Failure(.limit, "\(grid.x) × \(grid.y) blocks of \(kernel.name) are too many for one launch")
     }

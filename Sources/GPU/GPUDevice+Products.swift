@@ -44,17 +44,17 @@ extension GPUDevice {
 
   /// Steps as the last arguments of a product.
   private func following(_ steps: [FollowingStep]) throws(Failure) -> [Argument] {
-    var kinds: Int32 = 0
+    var kinds = 0
     var others: [Argument] = []
     for (place, step) in steps.enumerated() {
-      let kind: Int32 =
+      let kind =
         switch step.op {
-        case .activation(let kind): kind.kernel
-        case .add: Int32(LLV_ADD)
-        case .multiply: Int32(LLV_MULTIPLY)
+        case .activation(let kind): Int(kind.kernel)
+        case .add: Int(LLV_ADD)
+        case .multiply: Int(LLV_MULTIPLY)
         default: throw Failure(.internal, "a step that cannot follow a product")
         }
-      kinds |= kind << Int32(8 * place)
+      kinds |= kind << (8 * place)
       let other = try step.other.map { (other) throws(Failure) in try value(other).floats() }
       others += [other?.argument ?? .null, .int(step.other?.rows == 1 ? 0 : other?.stride ?? 0)]
     }

@@ -91,8 +91,10 @@ public struct GPUDevice: Device {
   public func run(
     _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]
   ) throws(Failure) -> DeviceBuffer {
-    if case .linear(let input) = op { return try linear(input, inputs, steps) }
-    guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
+    switch op {
+    case .linear: break
+    default: guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
+    }
     return switch op {
     case .linear(let input): try linear(input, inputs, steps)
     case .embedding: try lookup(inputs)

@@ -92,13 +92,15 @@ enum Argument: Sendable {
   /// Memory from an offset on, held until the kernel is in the stream: what is freed after that is freed behind it.
   case memory(Memory, at: Int)
   case address(UInt64)
-  case int(Int32)
+  /// Of 32 bits; a launch refuses what does not fit.
+  case int(Int)
   case float(Float)
   case double(Double)
 
   static let null = Argument.address(0)
   static func memory(_ memory: Memory?) -> Argument { memory.map { .memory($0, at: 0) } ?? .null }
-  static func int(_ value: Int) -> Argument { .int(Int32(truncatingIfNeeded: value)) }
+
+  var fits: Bool { if case .int(let value) = self { Int32(exactly: value) != nil } else { true } }
 
   var size: Int {
     switch self {
@@ -112,7 +114,7 @@ enum Argument: Sendable {
     switch self {
     case .memory(let memory, let offset): memory.address + UInt64(offset)
     case .address(let value): value
-    case .int(let value): UInt64(UInt32(bitPattern: value))
+    case .int(let value): UInt64(UInt32(truncatingIfNeeded: value))
     case .float(let value): UInt64(value.bitPattern)
     case .double(let value): value.bitPattern
     }

@@ -94,6 +94,7 @@ final class Weight: EncodedStorage, Sendable {
   }
 
   private func integers(_ encoding: GroupedInteger, _ raw: Memory) throws(Failure) -> Integers {
+    try encoding.checkProducts()
     guard let layout = encoding.layout(tensor.shape) else { throw Failure(.internal, "a weight without layout") }
     let form = Codes.Form(columns: layout.columns, group: encoding.groupSize)
     var codes = raw

@@ -37,10 +37,7 @@ extension CPUDevice {
 
     switch (input, weight.form) {
     case (.int8, .integers(let integers, let groups)):
-      // A group's sum has to fit 32 bits.
-      guard integers.groupSize <= 1 << 16 else {
-        throw Failure(.limit, "groups of \(integers.groupSize) columns; integer products take at most \(1 << 16)")
-      }
+      try integers.checkProducts()
       let codes = try codes(of: inputs[0], x, integers)
       try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
         var panelOf = weight.integerPanel(panel, integers, groups, scratch, thread)

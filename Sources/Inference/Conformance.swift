@@ -8,7 +8,7 @@ import Tensors
 public struct Conformance {
   public struct Row: Sendable {
     public let name: String
-    let op: Op
+    public let op: Op
     /// Shapes of the inputs; indices come last where the operation takes them.
     let shapes: [[Int]]
     var starts = false

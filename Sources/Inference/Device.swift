@@ -81,3 +81,12 @@ public protocol LinearObserver: Sendable {
     _ weight: TensorName, _ values: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>
   ) throws(Failure)
 }
+
+extension GroupedInteger {
+  /// Whether integer products can be had: a group's sum has to fit 32 bits.
+  package func checkProducts() throws(Failure) {
+    guard groupSize <= 1 << 16 else {
+      throw Failure(.limit, "groups of \(groupSize) columns; integer products take at most \(1 << 16)")
+    }
+  }
+}

@@ -65,4 +65,43 @@ struct ConformanceTests {
       }
     }
   }
+
+  /// Docs/GPU.md says which.
+  @Test("operations that round as the processor does have its bits")
+  func operationsThatRoundAsTheProcessorDoesHaveItsBits() throws {
+    var count = 0
+    try EmulatedDriver.use { driver in
+      let device = try GPUDevice(driver)
+      for row in Conformance.rows {
+        switch row.op {
+        case .embedding, .row, .rope, .interpolate, .rescale, .add, .multiply, .activation, .slice, .pool(.first),
+          .pool(.last):
+          let (found, expected) = (try Conformance.run(row, on: device), try Conformance.run(row, on: CPUDevice()))
+          #expect(found.map(\.bitPattern) == expected.map(\.bitPattern), "\(row.name)")
+          count += 1
+        default: break
+        }
+      }
+    }
+    #expect(count > 20)
+  }
+
+  @Test("groups whose sums do not fit 32 bits are refused on every device")
+  func groupsThatAreTooLargeAreRefused() throws {
+    let integers = try #require(GroupedInteger(bits: 8, groupSize: 70_000, isAffine: false))
+    let layout = try #require(integers.layout([1, 70_000]))
+    let bytes = try Buffer(count: layout.byteCount)
+    bytes.clear()
+    let weight = Tensor("w", shape: [1, 70_000], encoding: .grouped(integers), content: .bytes(ByteView(bytes)))
+    func run(_ device: any Device) throws {
+      let x = try device.upload(floats: [Float](repeating: 1, count: 70_000), columns: 70_000)
+      _ = try device.run(.linear(.int8), [x, try device.upload(weight, isLinear: true)])
+    }
+    let failure = #expect(throws: Failure.self) { try run(CPUDevice()) }
+    #expect(failure?.kind == .limit)
+    try EmulatedDriver.use { driver in
+      let device = try GPUDevice(driver)
+      #expect(#expect(throws: Failure.self) { try run(device) } == failure)
+    }
+  }
 }

@@ -23,23 +23,21 @@ struct EmbedderTests {
       try Pass.run(Pass.fusions + [.quantize(recipe)], on: &model, notes: &notes)
     }
     let expected = try Embedder(model, on: CPUDevice(), prefix: prefix).embed(samples)
-    for settings in [EmulatedDriver.timings[choice == nil ? 0 : 1]] {
-      try EmulatedDriver.use(settings) { driver in
-        let device = try GPUDevice(driver)
-        let embedder = try Embedder(model, on: device, prefix: prefix)
-        let found = try embedder.embed(samples)
-        let width = embedder.width
-        for i in samples.indices {
-          let range = i * width..<(i + 1) * width
-          let cosine = zip(expected[range], found[range]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
-          #expect(cosine > 0.995, "sample \(i): \(cosine)")
-        }
-        let streamed = try Embedder(model, on: device, prefix: prefix, memory: 0).embed(samples)
-        #expect(streamed.map(\.bitPattern) == found.map(\.bitPattern))
-        for i in samples.indices {
-          let alone = try embedder.embed([samples[i]])
-          #expect(alone.map(\.bitPattern) == found[i * width..<(i + 1) * width].map(\.bitPattern), "sample \(i)")
-        }
+    try EmulatedDriver.use(EmulatedDriver.timings[choice == nil ? 0 : 1]) { driver in
+      let device = try GPUDevice(driver)
+      let embedder = try Embedder(model, on: device, prefix: prefix)
+      let found = try embedder.embed(samples)
+      let width = embedder.width
+      for i in samples.indices {
+        let range = i * width..<(i + 1) * width
+        let cosine = zip(expected[range], found[range]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
+        #expect(cosine > 0.995, "sample \(i): \(cosine)")
+      }
+      let streamed = try Embedder(model, on: device, prefix: prefix, memory: 0).embed(samples)
+      #expect(streamed.map(\.bitPattern) == found.map(\.bitPattern))
+      for i in samples.indices {
+        let alone = try embedder.embed([samples[i]])
+        #expect(alone.map(\.bitPattern) == found[i * width..<(i + 1) * width].map(\.bitPattern), "sample \(i)")
       }
     }
   }
