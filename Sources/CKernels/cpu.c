@@ -4,8 +4,8 @@
 #include <sys/auxv.h>
 #endif
 
-// The only state in this target: found once, and only ever lowered by tests.
-static int limit = 1000;
+// Of a thread, so that a test that lowers it disturbs no other: activations are rounded for the set that takes them.
+static _Thread_local int limit = 1000;
 
 static int detect(void) {
 #if defined(LLV_EMULATED)
@@ -32,11 +32,10 @@ int llv_cpu_level(void) {
     level = detect();
     __atomic_store_n(&found, level, __ATOMIC_RELAXED);
   }
-  int most = __atomic_load_n(&limit, __ATOMIC_RELAXED);
-  return level < most ? level : most;
+  return level < limit ? level : limit;
 }
 
-void llv_cpu_limit(int level) { __atomic_store_n(&limit, level, __ATOMIC_RELAXED); }
+void llv_cpu_limit(int level) { limit = level; }
 
 const char *llv_cpu_name(void) {
 #if defined(LLV_ARM)

@@ -213,17 +213,15 @@ struct QuantizeTests {
       #expect(worst < (input == .int8 ? 2e-3 : 5e-6), "\(choice) \(input): \(worst)")
     }
   }
-}
 
-/// Tests that switch instruction sets run alone.
-@Suite(.serialized) struct QuantizeInstructionSetTests {
-  @Test("the bytes do not depend on the instruction set", arguments: QuantizeTests.choices)
+  /// An instruction set is switched for the thread of the test, so everything runs on that one.
+  @Test("the bytes do not depend on the instruction set", arguments: choices)
   func theBytesDoNotDependOnTheInstructionSet(_ choice: String) throws {
     let values = QuantizeTests.random(37 * 160)
-    let vector = try QuantizeTests.quantized(values, [37, 160], choice)
+    let vector = try QuantizeTests.quantized(values, [37, 160], choice, threads: 1)
     llv_cpu_limit(0)
     defer { llv_cpu_limit(1000) }
-    let plain = try QuantizeTests.quantized(values, [37, 160], choice)
+    let plain = try QuantizeTests.quantized(values, [37, 160], choice, threads: 1)
     #expect(plain.bytes == vector.bytes && plain.loss == vector.loss)
   }
 }
