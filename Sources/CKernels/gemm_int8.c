@@ -232,8 +232,9 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
 // 8-bit weights: vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits and saturates. With activations of at
 // most 255 it is exact as long as the sum of the two weights is within 128: of weights with two signs neither can be too large alone.
 // Where it is not, which is the rarer the more weights share a scale, both are halved, and what is missing comes as one more block.
+// Where that happens too often, codes are widened instead.
 typedef struct split {
-  int8_t *codes;  // blocks [LLV_PANEL, 4] of all places
+  int8_t *codes;  // blocks [LLV_PANEL, 4] of all places; widened, [2, 2, LLV_PANEL / 2, 2] words: halves; codes 0 and 2, 1 and 3
   int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
   // For each half of the outputs: what is missing, blocks [LLV_PANEL / 2, 4]; the first place of each; for each group, how many
   // blocks there are up to its end.
@@ -280,6 +281,15 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
   return s;
 }
 
+LLV_AVX2 LLV_INLINE void start_avx2(const size_t rows, const product *p, size_t row, size_t g, __m256i sum[6][2]) {
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) {
+    __m256i start = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
+    for (int half = 0; half < 2; half++)
+      sum[r][half] = _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(p->split->starts + g * LLV_PANEL + 8 * half)));
+  }
+}
+
 LLV_AVX2 LLV_INLINE void add_bytes_avx2(const size_t rows, const uint8_t *x, size_t places, const int8_t *block,
                                         __m256i sum[6][2]) {
   const __m256i ones = _mm256_set1_epi16(1);
@@ -300,12 +310,7 @@ LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, co
   for (size_t g = 0, first = 0, place = 0; first < p->columns; g++, first += p->group) {
     size_t end = place + places_of(least(p->columns - first, p->group));
     __m256i sum[6][2];
-#pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++) {
-      __m256i start = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
-      for (int half = 0; half < 2; half++)
-        sum[r][half] = _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(s->starts + g * LLV_PANEL + 8 * half)));
-    }
+    start_avx2(rows, p, row, g, sum);
     for (; place < end; place += 4, block += 4 * LLV_PANEL) add_bytes_avx2(rows, x + place, p->places, block, sum);
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma clang loop unroll(full)
@@ -323,6 +328,50 @@ LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, co
   }
 }
 LLV_TILES(bytes_avx2, LLV_AVX2, 6)
+
+// Whether more than a third of a panel's blocks would be taken twice: from there on products of words are faster.
+static int is_widened(const product *p, const split *s) {
+  return s->more[0].end[p->groups - 1] + s->more[1].end[p->groups - 1] > p->places / 2 / 3;
+}
+
+LLV_AVX2 static void widen_avx2(const product *p, const split *s) {
+  const uint8_t *from = p->panel;
+  int8_t *to = s->codes;
+  for (size_t i = 0; i < p->places / 2; i++, from += 32, to += 64) {
+    __m256i w = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)from), _mm256_set1_epi8(-128));
+    _mm256_storeu_si256((__m256i *)to, _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
+    _mm256_storeu_si256((__m256i *)(to + 32), _mm256_srai_epi16(w, 8));
+  }
+}
+
+LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  const uint8_t *x = (const uint8_t *)p->x + row * p->places;
+  const __m256i *block = (const __m256i *)p->split->codes;
+  memset(total, 0, rows * LLV_PANEL * 4);
+  for (size_t g = 0, first = 0, place = 0; first < p->columns; g++, first += p->group) {
+    size_t end = place + places_of(least(p->columns - first, p->group));
+    __m256i sum[6][2];
+    start_avx2(rows, p, row, g, sum);
+    for (; place < end; place += 4, block += 4) {
+      __m256i w[4];
+#pragma clang loop unroll(full)
+      for (int i = 0; i < 4; i++) w[i] = _mm256_loadu_si256(block + i);
+#pragma clang loop unroll(full)
+      for (size_t r = 0; r < rows; r++) {
+        __m256i four = four_codes_avx2(x + r * p->places + place);
+        __m256i even = _mm256_and_si256(four, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(four, 8);
+#pragma clang loop unroll(full)
+        for (int half = 0; half < 2; half++) {
+          sum[r][half] = _mm256_add_epi32(sum[r][half], _mm256_madd_epi16(even, w[2 * half]));
+          sum[r][half] = _mm256_add_epi32(sum[r][half], _mm256_madd_epi16(odd, w[2 * half + 1]));
+        }
+      }
+    }
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+  }
+}
+LLV_TILES(words_avx2, LLV_AVX2, 4)
 
 // 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16 bits.
 LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
@@ -581,6 +630,7 @@ void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, vo
   if (level == LLV_LEVEL_AVX2) {
     split s = split_avx2(&p, working);
     p.split = &s;
+    if (is_widened(&p, &s)) return widen_avx2(&p, &s), words_avx2(&p, m, out);
     return bytes_avx2(&p, m, out);
   }
 #elif defined(LLV_ARM)

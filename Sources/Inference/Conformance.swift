@@ -170,13 +170,19 @@ public struct Conformance {
     return try device.run(.embedding, [table, try device.upload(indices: Array(0..<Int32(shape[0])))])
   }
 
-  /// Random codes, scales and zeros.
+  /// Random codes, scales and zeros. Where many weights share a scale, large ones are rare.
   private static func grouped(
     _ integers: GroupedInteger, _ shape: [Int], _ random: inout Random
   ) throws(Failure) -> Tensor {
     guard let layout = integers.layout(shape) else { throw Failure(.internal, "no layout for \(shape)") }
     let buffer = try Buffer(count: layout.byteCount)
-    buffer.with(UInt8.self) { for index in 0..<$0.count { $0[index] = UInt8(truncatingIfNeeded: random.next() >> 20) } }
+    let isRare = integers.bits == 8 && integers.groupSize >= 96
+    buffer.with(UInt8.self) {
+      for index in 0..<$0.count {
+        let code = Int8(truncatingIfNeeded: random.next() >> 20)
+        $0[index] = UInt8(bitPattern: isRare && index % 37 > 0 ? code / 4 : code) ^ (integers.isAffine ? 0x80 : 0)
+      }
+    }
     buffer.withMutableBytes { bytes in
       for at in stride(from: layout.scalesAt, to: layout.byteCount, by: 2) {
         bytes.storeBytes(of: llv_half_from_float(0.02 * random.normal()), toByteOffset: at, as: UInt16.self)

@@ -2,24 +2,30 @@ import Bytes
 import Inference
 import Tensors
 
-/// Measures single operations of the sizes that models have: rows are tokens of a picture's views, or of one long prompt. Products alone: their input
-/// is rounded once, before; 4-bit weights are unpacked each time.
+/// Measures single operations of the sizes that models have: rows are tokens of a short text, of a picture's views, or of one long prompt. Of the
+/// processor, products are held to the peak of its instructions too.
 func measureDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failure) -> Int32 {
-  let device = try choice.open(threads: try arguments.threads()).device
-  var results: [(name: String, seconds: Double, products: Double)] = []
-  let shapes = [(3_700, 896, 4_864), (7_290, 1_152, 4_304), (3_700, 3_584, 18_944)]
-  let progress = Progress("measuring \(device.shown)", of: shapes.count * 4 + 2)
-  for (rows, columns, outputs) in shapes {
+  let threads = try arguments.threads()
+  let device = try choice.open(threads: threads).device
+  var results: [(name: String, seconds: Double, products: Double, peak: Double?)] = []
+  let shapes = [(896, 4_864, 3_700), (1_152, 4_304, 7_290), (3_584, 18_944, 3_700)]
+  let progress = Progress("measuring \(device.shown)", of: shapes.count * 8 + 2)
+  for (columns, outputs, most) in shapes {
     for choice in ["8:channel", "8:g64", "4:g128", "16"] {
-      let products = Double(rows) * Double(columns) * Double(outputs)
       let (weight, input) = try madeWeight(choice, outputs, columns)
-      let x = try device.upload(floats: madeFloats(rows * columns), columns: columns)
       let w = try device.upload(weight, isLinear: true)
-      let seconds = try time(device) { () throws(Failure) in
-        try device.run(.linear(input), [x, w])
+      let arithmetic: Profile.Arithmetic = input == .bfloat16 ? .bfloat16 : choice.hasPrefix("8") ? .int8 : .int4
+      for rows in [64, most] {
+        let x = try device.upload(floats: madeFloats(rows * columns), columns: columns)
+        let seconds = try time(device) { () throws(Failure) in try device.run(.linear(input), [x, w]) }
+        let peak = device is CPUDevice ? try arithmetic.peak(threads: threads) : nil
+        results.append(
+          (
+            "\(choice.padded(9))  \(rows) × \(columns) × \(outputs)", seconds,
+            Double(rows) * Double(columns) * Double(outputs), peak
+          ))
+        progress.show(results.count)
       }
-      results.append(("\(choice.padded(9))  \(rows) × \(columns) × \(outputs)", seconds, products))
-      progress.show(results.count)
     }
   }
   for (what, views, tokens, heads, shared, width, isCausal) in [
@@ -35,7 +41,7 @@ func measureDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failur
       heads: heads, keyValueHeads: shared, headWidth: width, scale: 0.1, isCausal: isCausal)
     let seconds = try time(device) { () throws(Failure) in try device.run(.attention(attention), inputs) }
     let products = Double(views * tokens * tokens * heads * width * 2) / (isCausal ? 2 : 1)
-    results.append(("attention, \(what): \(views) × \(tokens), \(heads) heads of \(width)", seconds, products))
+    results.append(("attention, \(what): \(views) × \(tokens), \(heads) heads of \(width)", seconds, products, nil))
     progress.show(results.count)
   }
   Progress.clear()
@@ -49,6 +55,7 @@ func measureDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failur
             results.map {
               .object([
                 ("name", .string($0.name)), ("seconds", .number($0.seconds)), ("products", .number($0.products)),
+                ("peakProductsPerSecond", $0.peak.map { .number($0) } ?? .null),
               ])
             })
         ),
@@ -56,8 +63,10 @@ func measureDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failur
     return 0
   }
   Output.print(device.shown)
-  for (name, seconds, products) in results {
-    Output.print("\(name.padded(48))  \((seconds * 1e3).fixed(3)) ms  \((products / seconds / 1e12).fixed(2)) TMAC/s")
+  for (name, seconds, products, peak) in results {
+    let share = peak.map { "  \((100 * products / seconds / $0).fixed(0)) % of peak" } ?? ""
+    Output.print(
+      "\(name.padded(48))  \((seconds * 1e3).fixed(3)) ms  \((products / seconds / 1e12).fixed(3)) TMAC/s\(share)")
   }
   return 0
 }
@@ -83,7 +92,7 @@ private func madeFloats(_ count: Int) -> [Float] {
   return (0..<count).map { _ in random.uniform() - 0.5 }
 }
 
-/// A weight with random codes, or BF16.
+/// A weight with codes of bell-shaped values, each group filling its range, or BF16. (How many steps AVX2 takes depends on 8-bit codes.)
 private func madeWeight(_ choice: String, _ rows: Int, _ columns: Int) throws(Failure) -> (Tensor, Op.LinearInput) {
   var random = Random(seed: 2)
   let parts: (bits: Int, group: Int)? =
@@ -104,7 +113,20 @@ private func madeWeight(_ choice: String, _ rows: Int, _ columns: Int) throws(Fa
     let layout = integers.layout([rows, columns])
   else { throw Failure(.internal, "no layout") }
   let buffer = try Buffer(count: layout.byteCount)
-  buffer.with(UInt8.self) { for i in $0.indices { $0[i] = UInt8(truncatingIfNeeded: random.next() >> 20) } }
+  buffer.with(UInt8.self) { bytes in
+    guard parts.bits == 8 else {
+      return bytes.indices.forEach { bytes[$0] = UInt8(truncatingIfNeeded: random.next() >> 20) }
+    }
+    for row in 0..<rows {
+      for first in stride(from: 0, to: columns, by: parts.group) {
+        let values = (first..<min(first + parts.group, columns)).map { _ in random.normal() }
+        let largest = values.reduce(0) { max($0, abs($1)) }
+        for (i, value) in values.enumerated() {
+          bytes[row * columns + first + i] = UInt8(bitPattern: Int8(127 * value / largest))
+        }
+      }
+    }
+  }
   // Scales of 2^-10, as F16.
   buffer.withMutableBytes { bytes in
     for at in stride(from: layout.scalesAt, to: layout.byteCount, by: 2) {

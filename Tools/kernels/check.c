@@ -24,14 +24,18 @@ static void compare(const char *what, int level, const float *a, const float *b,
 
 enum { OUTPUTS = 16, MOST_ROWS = 29, MOST_COLUMNS = 200 };
 
-static void product_int8(int bits, int affine, size_t m, size_t columns, size_t group, size_t n, int extremes, float *y) {
+static void product_int8(int bits, int affine, size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
   size_t groups = (columns + group - 1) / group, places = llv_places(columns, group), row_bytes = (columns * (size_t)bits + 7) / 8;
   static float x[MOST_ROWS * MOST_COLUMNS], scales[MOST_COLUMNS * OUTPUTS], zeros[MOST_COLUMNS * OUTPUTS], bias[OUTPUTS], other[MOST_ROWS * OUTPUTS];
   uint8_t *codes = malloc(row_bytes * n), *panel = malloc(llv_panel_bytes(columns, group, bits)), *xc = malloc(m * places);
   float *xs = malloc(m * groups * 4), *sums = malloc(m * groups * 4);
   int32_t *starts = malloc(m * groups * 4);
-  for (size_t i = 0; i < m * columns; i++) x[i] = extremes ? (next() % 2 ? 1 : -1) : uniform();
-  for (size_t i = 0; i < row_bytes * n; i++) codes[i] = extremes ? (next() % 2 ? 0x7F : 0x80) : (uint8_t)next();
+  for (size_t i = 0; i < m * columns; i++) x[i] = kind % 2 ? (next() % 2 ? 1 : -1) : uniform();
+  // All sizes alike; extremes alone; both, but rare among small ones, as where many weights share a scale.
+  for (size_t i = 0; i < row_bytes * n; i++) {
+    uint8_t code = kind % 2 ? (next() % 2 ? 0x7F : 0x80) : (uint8_t)next();
+    codes[i] = kind < 2 || next() % 100 == 0 ? code : (uint8_t)((int8_t)code / 8 + (bits == 8 && affine ? 128 : 0));
+  }
   for (size_t i = 0; i < groups * OUTPUTS; i++) scales[i] = uniform(), zeros[i] = uniform();
   for (size_t j = 0; j < OUTPUTS; j++) bias[j] = uniform();
   for (size_t i = 0; i < m * OUTPUTS; i++) other[i] = uniform();
@@ -87,16 +91,16 @@ int main(void) {
   int best = llv_cpu_level();
   static float plain[MOST_ROWS * OUTPUTS], found[MOST_ROWS * OUTPUTS];
   for (int round = 0; round < 400; round++) {
-    size_t m = 1 + next() % MOST_ROWS, columns = 1 + next() % MOST_COLUMNS, n = 1 + next() % OUTPUTS;
+    size_t m = 1 + next() % MOST_ROWS, columns = 1 + next() % MOST_COLUMNS, n = next() % 2 ? OUTPUTS : 1 + next() % OUTPUTS;
     size_t group = next() % 3 == 0 ? columns : 1 + next() % columns;
     if (round % 4 == 0) columns = 32 * (1 + next() % 6), group = 32;
-    int bits = next() % 2 ? 8 : 4, affine = next() % 2, extremes = next() % 4 == 0;
+    int bits = next() % 2 ? 8 : 4, affine = next() % 2, kind = (int)(next() % 4);
     uint64_t seed = state;
     char what[100];
     snprintf(what, sizeof what, "int%d%s %zu x %zu x %zu, groups of %zu", bits, affine ? " affine" : "", m, columns, n, group);
     for (int level = 0; level <= best; level++) {
       llv_cpu_limit(level), state = seed;
-      product_int8(bits, affine, m, columns, group, n, extremes, level ? found : plain);
+      product_int8(bits, affine, m, columns, group, n, kind, level ? found : plain);
       if (level) compare(what, level, found, plain, m * n);
     }
     for (int level = 0; level <= best; level++) {
