@@ -261,16 +261,15 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
         __m256i pair = _mm256_maddubs_epi16(ones, w);
         sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(pair, wide));
         __m256i large = _mm256_cmpgt_epi16(_mm256_abs_epi16(pair), most);
-        if (_mm256_movemask_epi8(large)) {
-          // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again.
-          __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), w);
-          __m256i size8 = _mm256_and_si256(_mm256_srli_epi16(_mm256_abs_epi8(w), 1), _mm256_set1_epi8(127));
-          __m256i part = _mm256_and_si256(_mm256_sub_epi8(_mm256_xor_si256(size8, sign), sign), large);
-          uint32_t at = count[half]++;
-          _mm256_storeu_si256((__m256i *)(s.more[half].codes + at * 32), part);
-          s.more[half].place[at] = (uint32_t)place;
-          w = _mm256_sub_epi8(w, part);
-        }
+        // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again. Kept only if there is any;
+        // a branch would rarely be foreseen.
+        __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), w);
+        __m256i size8 = _mm256_and_si256(_mm256_srli_epi16(_mm256_abs_epi8(w), 1), _mm256_set1_epi8(127));
+        __m256i part = _mm256_and_si256(_mm256_sub_epi8(_mm256_xor_si256(size8, sign), sign), large);
+        _mm256_storeu_si256((__m256i *)(s.more[half].codes + count[half] * 32), part);
+        s.more[half].place[count[half]] = (uint32_t)place;
+        count[half] += _mm256_movemask_epi8(large) != 0;
+        w = _mm256_sub_epi8(w, part);
         _mm256_storeu_si256((__m256i *)to, w);
       }
     for (int half = 0; half < 2; half++) {
