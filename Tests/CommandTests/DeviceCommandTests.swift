@@ -23,6 +23,8 @@ struct DeviceCommandTests {
     #expect(run.errors.hasPrefix("llvconv: no NVIDIA driver (") && run.errors.split(separator: "\n").count == 1)
     let wrong = try ProgramRun(["embed", directory.path + "/m.llv", "--device", "tpu"])
     #expect(wrong.status == 64 && wrong.errors.contains("--device is cpu, gpu or gpu:NUMBER"))
+    let both = try ProgramRun(["devices", "--check", "cpu", "--speed", "cpu"])
+    #expect(both.status == 64 && both.errors.contains("give one"))
   }
 
   @Test("an emulated GPU is listed, embeds as the processor does, and both pass verify together")

@@ -26,7 +26,8 @@ def show(name, time, products):
 
 torch.manual_seed(1)
 print(torch.cuda.get_device_name(), "torch", torch.__version__)
-for rows, columns, outputs in [(3700, 896, 4864), (7290, 1152, 4304), (3700, 3584, 18944)]:
+shapes = [(896, 4864, 3700), (1152, 4304, 7290), (3584, 18944, 3700)]
+for rows, columns, outputs in [(rows, c, o) for c, o, most in shapes for rows in (64, most)]:
     products = rows * columns * outputs
     shape = f"{rows} × {columns} × {outputs}"
     x = torch.randn(rows, columns, device="cuda", dtype=torch.bfloat16)

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 // Which instruction set the loops may use: 0 plain C; on x86 1 AVX2 + FMA + F16C, 2 AVX-VNNI too, 3 AVX-512 with VNNI, 4 with
-// BF16 too; on Arm 1 NEON with dot products, 2 with 8-bit matrix products (i8mm). `llv_cpu_limit` lowers it
-// for the calling thread, for tests.
+// BF16 too; on Arm 1 NEON with dot products, 2 with 8-bit matrix products (i8mm). `llv_cpu_limit` lowers it for
+// the calling thread, for tests.
 int llv_cpu_level(void);
 void llv_cpu_limit(int level);
 // For people.

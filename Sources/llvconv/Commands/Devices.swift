@@ -17,8 +17,9 @@ let devicesCommand = Command(
   ],
   discussion: """
     The processor is always there. A GPU needs NVIDIA's driver (CUDA 11.2 or later) and compute capability 8.0 or later (Ampere,
-    2020), and nothing else: no CUDA toolkit, no library. Names given here are what --device takes. With --check the exit code is 1 when an operation differs
-    from the double-precision reference by more than its bound, or an integer product from the processor's by a bit.
+    2020), and nothing else: no CUDA toolkit, no library. Names given here are what --device takes. With --check the exit code is
+    1 when an operation differs from the double-precision reference by more than its bound, or an integer product from the
+    processor's by a bit.
     """
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
