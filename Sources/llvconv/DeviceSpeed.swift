@@ -92,7 +92,8 @@ private func madeFloats(_ count: Int) -> [Float] {
   return (0..<count).map { _ in random.uniform() - 0.5 }
 }
 
-/// A weight with codes of bell-shaped values, each group filling its range, or BF16. (How many steps AVX2 takes depends on 8-bit codes.)
+/// A weight with 8-bit codes of bell-shaped values, each group filling its range (how many steps AVX2 takes depends on them), random
+/// 4-bit codes, or BF16.
 private func madeWeight(_ choice: String, _ rows: Int, _ columns: Int) throws(Failure) -> (Tensor, Op.LinearInput) {
   var random = Random(seed: 2)
   let parts: (bits: Int, group: Int)? =
