@@ -31,7 +31,8 @@ struct EmbedderTests {
       for i in samples.indices {
         let range = i * width..<(i + 1) * width
         let cosine = zip(expected[range], found[range]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
-        #expect(cosine > 0.995, "sample \(i): \(cosine)")
+        // With one scale for a row, what attention moves by 2^-9 may fall to the next of few codes.
+        #expect(cosine > (choice == "8:channel" ? 0.995 : 0.999), "sample \(i): \(cosine)")
       }
       let streamed = try Embedder(model, on: device, prefix: prefix, memory: 0).embed(samples)
       #expect(streamed.map(\.bitPattern) == found.map(\.bitPattern))
