@@ -32,7 +32,12 @@ int llv_cpu_level(void) {
     level = detect();
     __atomic_store_n(&found, level, __ATOMIC_RELAXED);
   }
-  return level < limit ? level : limit;
+  if (level <= limit) return level;
+#if defined(LLV_X86) && !defined(LLV_EMULATED)
+  // AVX-512 VNNI does not bring AVX-VNNI with it.
+  if (limit == LLV_LEVEL_AVX_VNNI && !__builtin_cpu_supports("avxvnni")) return LLV_LEVEL_AVX2;
+#endif
+  return limit;
 }
 
 void llv_cpu_limit(int level) { limit = level; }
