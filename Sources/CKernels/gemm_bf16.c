@@ -102,7 +102,7 @@ LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t 
 void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
   size_t places = llv_bf16_places(columns);
 #if defined(LLV_X86)
-  if (llv_cpu_level() >= LLV_LEVEL_AVX512_BF16) return products_avx512(x, m, places, panel, out);
+  if (llv_cpu_has(LLV_CPU_AVX512_BF16)) return products_avx512(x, m, places, panel, out);
 #endif
   products_f32(x, m, places, panel, working, out);
 }

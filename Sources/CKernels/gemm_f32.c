@@ -60,9 +60,9 @@ LLV_ROWS(rows_plain, , 6)
 void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,
                       size_t y_stride) {
 #if defined(LLV_X86)
-  int level = llv_cpu_level();
-  if (level >= LLV_LEVEL_AVX512_VNNI) return rows_avx512(x, stride, m, columns, panel, adds, y, y_stride);
-  if (level >= LLV_LEVEL_AVX2) return rows_avx2(x, stride, m, columns, panel, adds, y, y_stride);
+  unsigned features = llv_cpu_features();
+  if (features & LLV_CPU_AVX512) return rows_avx512(x, stride, m, columns, panel, adds, y, y_stride);
+  if (features & LLV_CPU_AVX2) return rows_avx2(x, stride, m, columns, panel, adds, y, y_stride);
 #endif
   rows_plain(x, stride, m, columns, panel, adds, y, y_stride);
 }

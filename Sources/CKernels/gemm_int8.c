@@ -7,10 +7,22 @@
 LLV_INLINE size_t places_of(size_t n) { return (n + 3) / 4 * 4; }
 LLV_INLINE size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
+// Which of the kernels below runs.
+typedef enum { PLAIN, AVX2, AVX_VNNI, AVX512_VNNI, DOT_PRODUCT, I8MM } kernel;
+
+static kernel kernel_of(void) {
+  unsigned features = llv_cpu_features();
+  if (features & LLV_CPU_AVX512_VNNI) return AVX512_VNNI;
+  if (features & LLV_CPU_AVX_VNNI) return AVX_VNNI;
+  if (features & LLV_CPU_AVX2) return AVX2;
+  if (features & LLV_CPU_I8MM) return I8MM;
+  return features & LLV_CPU_DOT_PRODUCT ? DOT_PRODUCT : PLAIN;
+}
+
 // AVX2's product of bytes takes one side unsigned: activations, where weights have 8 bits.
 int llv_code_bias(int bits) {
 #if defined(LLV_X86)
-  return llv_cpu_level() == LLV_LEVEL_AVX2 && bits == 8 ? 128 : 0;
+  return kernel_of() == AVX2 && bits == 8 ? 128 : 0;
 #else
   (void)bits;
   return 0;
@@ -437,8 +449,6 @@ LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 #else
 #define DPBUSD_256(sum, w, x) _mm256_dpbusd_avx_epi32(sum, w, x)
 #endif
-#define LLV_AVX_VNNI LLV_TARGET("avxvnni,avx2,fma,f16c")
-
 LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
@@ -466,7 +476,7 @@ LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int af
 LLV_TILES(bytes_avx_vnni, LLV_AVX_VNNI, 6)
 
 // The same, 16 outputs a vector; codes of x come from memory as part of the instruction.
-LLV_AVX512 LLV_INLINE void bytes_avx512_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX512_VNNI LLV_INLINE void bytes_avx512_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   __m512 all[12];
@@ -500,7 +510,7 @@ LLV_AVX512 LLV_INLINE void bytes_avx512_tile(const size_t rows, const int affine
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(total + r * LLV_PANEL, all[r]);
 }
-LLV_TILES(bytes_avx512, LLV_AVX512, 12)
+LLV_TILES(bytes_avx512, LLV_AVX512_VNNI, 12)
 #endif
 
 #if defined(LLV_ARM)
@@ -620,22 +630,22 @@ void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, vo
   product p = {.x = x->codes, .panel = panel->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
                .groups = (panel->columns + panel->group - 1) / panel->group, .ws = panel->scales, .zeros = panel->zeros,
                .columns = panel->columns, .group = panel->group};
-  int level = llv_cpu_level();
   if (panel->bits == 4) llv_spread_nibbles(panel->codes, places, working), p.panel = working;
+  switch (kernel_of()) {
 #if defined(LLV_X86)
-  if (level >= LLV_LEVEL_AVX512_VNNI) return bytes_avx512(&p, m, out);
-  if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(&p, m, out);
-  if (level == LLV_LEVEL_AVX2 && panel->bits == 4) return nibbles_avx2(&p, m, out);
-  if (level == LLV_LEVEL_AVX2) {
-    split s = split_avx2(&p, working);
-    p.split = &s;
-    if (is_widened(&p, &s)) return widen_avx2(&p, &s), words_avx2(&p, m, out);
-    return bytes_avx2(&p, m, out);
-  }
+    case AVX512_VNNI: return bytes_avx512(&p, m, out);
+    case AVX_VNNI: return bytes_avx_vnni(&p, m, out);
+    case AVX2: {
+      if (panel->bits == 4) return nibbles_avx2(&p, m, out);
+      split s = split_avx2(&p, working);
+      p.split = &s;
+      if (is_widened(&p, &s)) return widen_avx2(&p, &s), words_avx2(&p, m, out);
+      return bytes_avx2(&p, m, out);
+    }
 #elif defined(LLV_ARM)
-  if (level >= LLV_LEVEL_I8MM) return pairs_neon(&p, m, out);
-  if (level >= LLV_LEVEL_DOT_PRODUCT) return bytes_neon(&p, m, out);
+    case I8MM: return pairs_neon(&p, m, out);
+    case DOT_PRODUCT: return bytes_neon(&p, m, out);
 #endif
-  (void)level;
-  products_plain(&p, m, out);
+    default: products_plain(&p, m, out);
+  }
 }

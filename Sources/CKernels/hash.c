@@ -113,18 +113,11 @@ __attribute__((target("sha,sse4.1,ssse3"))) static void sha256_ni(uint32_t *stat
   _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(feba, dchg, 0xF0));
   _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
-
-// CPUID leaf 7, EBX bit 29. (The compiler's feature test does not know the name on every version.)
-static int has_sha(void) {
-  unsigned a = 7, b, c = 0, d;
-  __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-  return b >> 29 & 1;
-}
 #endif
 
 void llv_sha256_blocks(uint32_t *state, const uint8_t *data, size_t blocks) {
 #if defined(__x86_64__)
-  if (llv_cpu_level() >= 1 && has_sha()) {
+  if (llv_cpu_has(LLV_CPU_SHA)) {
     sha256_ni(state, data, blocks);
     return;
   }

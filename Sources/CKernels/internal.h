@@ -54,14 +54,12 @@ LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_privat
 #endif
 
 #define LLV_AVX2 LLV_TARGET("avx2,fma,f16c")
-#define LLV_AVX512 LLV_TARGET("avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
-#define LLV_AVX512_BF16 LLV_TARGET("avx512bf16,avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")
+#define LLV_AVX_VNNI LLV_TARGET("avxvnni,avx2,fma,f16c")
+#define LLV_AVX512 LLV_TARGET("avx512f,avx512bw,avx512vl,avx2,fma,f16c")
+#define LLV_AVX512_VNNI LLV_TARGET("avx512vnni,avx512f,avx512bw,avx512vl,avx2,fma,f16c")
+#define LLV_AVX512_BF16 LLV_TARGET("avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma,f16c")
 
-// Levels of `llv_cpu_level`.
-enum {
-  LLV_LEVEL_AVX2 = 1, LLV_LEVEL_AVX_VNNI = 2, LLV_LEVEL_AVX512_VNNI = 3, LLV_LEVEL_AVX512_BF16 = 4,
-  LLV_LEVEL_DOT_PRODUCT = 1, LLV_LEVEL_I8MM = 2,
-};
+LLV_INLINE int llv_cpu_has(unsigned feature) { return (llv_cpu_features() & feature) != 0; }
 
 // A row of a panel's product. Functions that take these are inlined, so their calling convention does not matter.
 #pragma clang diagnostic ignored "-Wpsabi"
@@ -74,13 +72,16 @@ void llv_finish(float *result, size_t first, size_t rows, const llv_output *out)
 void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,
                       size_t y_stride);
 
-// LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled twice.
+// LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled for each set.
 #if defined(LLV_X86)
 #define LLV_DISPATCH(name, parameters, arguments)             \
+  LLV_AVX512 static void name##_avx512 parameters { name##_body arguments; } \
   LLV_AVX2 static void name##_avx2 parameters { name##_body arguments; } \
   static void name##_plain parameters { name##_body arguments; }         \
   void name parameters {                                      \
-    if (llv_cpu_level() >= LLV_LEVEL_AVX2) name##_avx2 arguments;        \
+    unsigned features = llv_cpu_features();                   \
+    if (features & LLV_CPU_AVX512) name##_avx512 arguments;   \
+    else if (features & LLV_CPU_AVX2) name##_avx2 arguments;  \
     else name##_plain arguments;                              \
   }
 #else

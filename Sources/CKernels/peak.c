@@ -21,24 +21,24 @@ enum { SUMS = 12 };
 LLV_PEAK(float_avx2, LLV_AVX2, __m256, _mm256_set1_ps(1e-9f), _mm256_fmadd_ps(x, y, sum[i]))
 LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(y, x), x)))
 LLV_PEAK(nibbles_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(x, y)))
-LLV_PEAK(bytes_avx_vnni, LLV_TARGET("avxvnni,avx2,fma,f16c"), __m256i, _mm256_set1_epi8(3), _mm256_dpbusd_avx_epi32(sum[i], x, y))
+LLV_PEAK(bytes_avx_vnni, LLV_AVX_VNNI, __m256i, _mm256_set1_epi8(3), _mm256_dpbusd_avx_epi32(sum[i], x, y))
 LLV_PEAK(float_avx512, LLV_AVX512, __m512, _mm512_set1_ps(1e-9f), _mm512_fmadd_ps(x, y, sum[i]))
 LLV_PEAK(pairs_avx512, LLV_AVX512_BF16, __m512, _mm512_set1_ps(1e-9f), _mm512_dpbf16_ps(sum[i], (__m512bh)x, (__m512bh)y))
-LLV_PEAK(bytes_avx512, LLV_AVX512, __m512i, _mm512_set1_epi8(3), _mm512_dpbusd_epi32(sum[i], x, y))
+LLV_PEAK(bytes_avx512, LLV_AVX512_VNNI, __m512i, _mm512_set1_epi8(3), _mm512_dpbusd_epi32(sum[i], x, y))
 #endif
 
 double llv_peak(int kind, size_t rounds) {
 #if defined(LLV_X86) && !defined(LLV_EMULATED)
-  int level = llv_cpu_level();
+  unsigned features = llv_cpu_features();
   double count = (double)rounds * SUMS;
-  if (level >= LLV_LEVEL_AVX512_VNNI) {
-    if (kind == LLV_PEAK_BF16 && level >= LLV_LEVEL_AVX512_BF16) return pairs_avx512(rounds), count * 32;
-    if (kind == LLV_PEAK_FLOAT || kind == LLV_PEAK_BF16) return float_avx512(rounds), count * 16;
+  if (kind == LLV_PEAK_BF16 && features & LLV_CPU_AVX512_BF16) return pairs_avx512(rounds), count * 32;
+  if (kind == LLV_PEAK_FLOAT || kind == LLV_PEAK_BF16) {
+    if (features & LLV_CPU_AVX512) return float_avx512(rounds), count * 16;
+    if (features & LLV_CPU_AVX2) return float_avx2(rounds), count * 8;
+  } else if (features & LLV_CPU_AVX512_VNNI) {
     return bytes_avx512(rounds), count * 64;
-  }
-  if (level >= LLV_LEVEL_AVX2) {
-    if (kind == LLV_PEAK_FLOAT || kind == LLV_PEAK_BF16) return float_avx2(rounds), count * 8;
-    if (level == LLV_LEVEL_AVX_VNNI) return bytes_avx_vnni(rounds), count * 32;
+  } else if (features & LLV_CPU_AVX2) {
+    if (features & LLV_CPU_AVX_VNNI) return bytes_avx_vnni(rounds), count * 32;
     if (kind == LLV_PEAK_INT8) return bytes_avx2(rounds), count * 32;
     return nibbles_avx2(rounds), count * 32;
   }

@@ -10,8 +10,13 @@ public struct CPUDevice: RowDevice {
   public let name = "cpu"
   let threads: Int
   let turns = RotaryTurns()
-  /// The instruction set that the kernels use, for people.
-  public static var instructions: String { String(cString: llv_cpu_name()) }
+  /// What the kernels use beyond plain C, for people.
+  public static var instructions: String {
+    let names = (0..<UInt32.bitWidth).compactMap { bit in
+      llv_cpu_features() & 1 << UInt32(bit) == 0 ? nil : llv_cpu_name(1 << UInt32(bit)).map { String(cString: $0) }
+    }
+    return names.isEmpty ? "plain C" : names.joined(separator: ", ")
+  }
   /// What lies between two linear operations then stays in the caches.
   public let rowsAtATime: Int
 

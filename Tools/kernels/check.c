@@ -1,5 +1,6 @@
 // Every instruction set's kernels against the plain ones, bit for bit, on random problems of awkward sizes. Built and run by
-// Tools/test-kernels for instruction sets that the machine at hand lacks.
+// Tools/test-kernels, natively and for instruction sets that the machine at hand lacks.
+//   check [SETS]      SETS: what this processor has to be found to have, as in "AVX2 + AVX-512"
 #include "CKernels.h"
 
 #include <stdio.h>
@@ -10,14 +11,21 @@ static uint64_t state = 1;
 static uint32_t next(void) { return (uint32_t)((state = state * 6364136223846793005u + 1442695040888963407u) >> 33); }
 static float uniform(void) { return (float)(next() % 20001) / 10000 - 1; }
 static int checks, failures;
+static uint64_t hash;
 
-static void compare(const char *what, int level, const float *a, const float *b, size_t count) {
+// A set's result beside the plain one, which is the same on every processor.
+static void compare(const char *what, unsigned set, const float *a, const float *b, size_t count) {
   checks++;
+  for (size_t i = 0; !set && i < count; i++) {
+    uint32_t word;
+    memcpy(&word, b + i, 4);
+    hash = (hash ^ word) * 1099511628211u;
+  }
   if (memcmp(a, b, count * 4) == 0) return;
   failures++;
   for (size_t i = 0; i < count; i++)
     if (memcmp(a + i, b + i, 4) != 0) {
-      printf("FAIL %s, level %d, element %zu of %zu: %a, plain %a\n", what, level, i, count, (double)a[i], (double)b[i]);
+      printf("FAIL %s, set %#x, element %zu of %zu: %a, plain %a\n", what, set, i, count, (double)a[i], (double)b[i]);
       return;
     }
 }
@@ -87,8 +95,29 @@ static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal,
   llv_attention(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
 }
 
-int main(void) {
-  int best = llv_cpu_level();
+// Every set that the kernels tell apart here, plain C first.
+static unsigned sets[LLV_CPU_ALL + 1];
+static size_t set_count;
+
+static void find_sets(void) {
+  for (unsigned set = 0; set <= LLV_CPU_ALL; set++) {
+    if (set & LLV_CPU_SHA) continue;
+    llv_cpu_allow(set);
+    unsigned found = llv_cpu_features();
+    size_t i = 0;
+    while (i < set_count && sets[i] != found) i++;
+    if (i == set_count) sets[set_count++] = found;
+  }
+}
+
+static void describe(unsigned set, char *text) {
+  strcpy(text, set ? "" : "plain C");
+  for (unsigned feature = 1; feature < LLV_CPU_ALL; feature *= 2)
+    if (set & feature) strcat(strcat(text, *text ? " + " : ""), llv_cpu_name(feature));
+}
+
+int main(int count, char **words) {
+  find_sets();
   static float plain[MOST_ROWS * OUTPUTS], found[MOST_ROWS * OUTPUTS];
   for (int round = 0; round < 400; round++) {
     size_t m = 1 + next() % MOST_ROWS, columns = 1 + next() % MOST_COLUMNS, n = next() % 2 ? OUTPUTS : 1 + next() % OUTPUTS;
@@ -98,31 +127,35 @@ int main(void) {
     uint64_t seed = state;
     char what[100];
     snprintf(what, sizeof what, "int%d%s %zu x %zu x %zu, groups of %zu", bits, affine ? " affine" : "", m, columns, n, group);
-    for (int level = 0; level <= best; level++) {
-      llv_cpu_limit(level), state = seed;
-      product_int8(bits, affine, m, columns, group, n, kind, level ? found : plain);
-      if (level) compare(what, level, found, plain, m * n);
+    for (size_t i = 0; i < set_count; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      product_int8(bits, affine, m, columns, group, n, kind, sets[i] ? found : plain);
+      compare(what, sets[i], sets[i] ? found : plain, plain, m * n);
     }
-    for (int level = 0; level <= best; level++) {
-      llv_cpu_limit(level), state = seed;
-      product_f32(m, columns, n, level ? found : plain);
-      if (level) compare("float product", level, found, plain, m * n);
+    for (size_t i = 0; i < set_count; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      product_f32(m, columns, n, sets[i] ? found : plain);
+      compare("float product", sets[i], sets[i] ? found : plain, plain, m * n);
     }
-    for (int level = 0; level <= best; level++) {
-      llv_cpu_limit(level), state = seed;
-      product_bf16(m, columns, n, level ? found : plain);
-      if (level) compare("bf16 product", level, found, plain, m * n);
+    for (size_t i = 0; i < set_count; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      product_bf16(m, columns, n, sets[i] ? found : plain);
+      compare("bf16 product", sets[i], sets[i] ? found : plain, plain, m * n);
     }
     if (round % 8) continue;
     static float before[MOST_ROWS * 128], after[MOST_ROWS * 128];
     size_t d = (size_t[]){32, 64, 72, 128, 5}[next() % 5], prefix = next() % 2 ? 1 + next() % 300 : 0, own = m + next() % 300;
     seed = state;
-    for (int level = 0; level <= best; level++) {
-      llv_cpu_limit(level), state = seed;
-      attention(m, d, prefix, own, affine, level ? after : before);
-      if (level) compare("attention", level, after, before, m * d);
+    for (size_t i = 0; i < set_count; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      attention(m, d, prefix, own, affine, sets[i] ? after : before);
+      compare("attention", sets[i], sets[i] ? after : before, before, m * d);
     }
   }
-  printf("%s: %d comparisons up to level %d, %d failures\n", llv_cpu_name(), checks, best, failures);
-  return failures > 0 || checks == 0;
+  char all[200];
+  for (size_t i = 0; i < set_count; i++) describe(sets[i], all), printf("%s%s", i ? "; " : "sets: ", all);
+  printf("\n%d comparisons, %d failures, plain results %016llx\n", checks, failures, (unsigned long long)hash);
+  // The last set is all that this processor has.
+  if (count > 1 && strcmp(words[1], all)) return printf("FAIL found %s, expected %s\n", all, words[1]), 1;
+  return failures > 0;
 }

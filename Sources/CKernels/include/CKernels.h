@@ -8,13 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Which instruction set the loops may use: 0 plain C; on x86 1 AVX2 + FMA + F16C, 2 AVX-VNNI too, 3 AVX-512 with VNNI, 4 with
-// BF16 too; on Arm 1 NEON with dot products, 2 with 8-bit matrix products (i8mm). `llv_cpu_limit` lowers it for
-// the calling thread, for tests.
-int llv_cpu_level(void);
-void llv_cpu_limit(int level);
-// For people.
-const char *llv_cpu_name(void);
+// What the loops may use beyond plain C. A set, not a ladder: AVX-512 with VNNI does not bring AVX-VNNI. AVX2 stands for AVX2, FMA
+// and F16C together; AVX-512 for F, BW and VL, and it and AVX-VNNI count only beside AVX2, VNNI and BF16 only beside AVX-512.
+enum {
+  LLV_CPU_AVX2 = 1, LLV_CPU_AVX_VNNI = 2, LLV_CPU_AVX512 = 4, LLV_CPU_AVX512_VNNI = 8, LLV_CPU_AVX512_BF16 = 16, LLV_CPU_SHA = 32,
+  LLV_CPU_DOT_PRODUCT = 64, LLV_CPU_I8MM = 128, LLV_CPU_ALL = 255,
+};
+unsigned llv_cpu_features(void);
+// Takes away what is not in `features`, for the calling thread: for tests.
+void llv_cpu_allow(unsigned features);
+// A single feature's name for people; null for a number that is none.
+const char *llv_cpu_name(unsigned feature);
 
 // hash.c ------------------------------------------------------------------------------------------------------------
 
