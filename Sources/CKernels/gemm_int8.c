@@ -444,11 +444,6 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, 
 LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 
 // Bytes with the dot-product instruction, 8 outputs a vector.
-#if defined(LLV_EMULATED)
-#define DPBUSD_256(sum, w, x) _mm256_dpbusd_epi32(sum, w, x)
-#else
-#define DPBUSD_256(sum, w, x) _mm256_dpbusd_avx_epi32(sum, w, x)
-#endif
 LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
@@ -464,8 +459,8 @@ LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int af
 #pragma clang loop unroll(full)
       for (size_t r = 0; r < rows; r++) {
         __m256i four = four_codes_avx2(x + r * p->places + i);
-        sum[r][0] = DPBUSD_256(sum[r][0], w0, four);
-        sum[r][1] = DPBUSD_256(sum[r][1], w1, four);
+        sum[r][0] = LLV_DPBUSD_256(sum[r][0], w0, four);
+        sum[r][1] = LLV_DPBUSD_256(sum[r][1], w1, four);
       }
     }
     x += n;

@@ -59,6 +59,13 @@ LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_privat
 #define LLV_AVX512_VNNI LLV_TARGET("avx512vnni,avx512f,avx512bw,avx512vl,avx2,fma,f16c")
 #define LLV_AVX512_BF16 LLV_TARGET("avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma,f16c")
 
+// VEX-encoded: AVX-512's encoding of the same is another feature.
+#if defined(LLV_EMULATED)
+#define LLV_DPBUSD_256(sum, u, s) _mm256_dpbusd_epi32(sum, u, s)
+#else
+#define LLV_DPBUSD_256(sum, u, s) _mm256_dpbusd_avx_epi32(sum, u, s)
+#endif
+
 LLV_INLINE int llv_cpu_has(unsigned feature) { return (llv_cpu_features() & feature) != 0; }
 
 // A row of a panel's product. Functions that take these are inlined, so their calling convention does not matter.

@@ -159,7 +159,7 @@ extension Container {
         ("heads", .int(attention.heads)), ("key_value_heads", .int(attention.keyValueHeads)),
         ("head_width", .int(attention.headWidth)), ("scale", .number(attention.scale)),
         ("causal", .bool(attention.isCausal)),
-      ]
+      ] + (attention.input == .float ? [] : [("input", .string(attention.input.rawValue))])
     case .pool(let kind): [("kind", .string(kind.rawValue))]
     }
   }
@@ -201,9 +201,10 @@ extension Container {
       return .rope(theta: theta, headWidth: try number("head_width"))
     case "slice": return .slice(offset: try number("offset"), count: try number("count"))
     case "attention":
-      let attention = Op.Attention(
+      var attention = Op.Attention(
         heads: try number("heads"), keyValueHeads: try number("key_value_heads"), headWidth: try number("head_width"),
         scale: try json.required("scale").double("scale"), isCausal: try json.required("causal").bool("causal"))
+      if json["input"] != nil { attention.input = try choice(json, "input") }
       return .attention(attention)
     case "pool": return .pool(try choice(json, "kind"))
     case "normalize": return .normalize

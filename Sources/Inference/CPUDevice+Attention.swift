@@ -11,49 +11,37 @@ extension CPUDevice {
     let isCausal: Bool
   }
 
-  /// A stretch of keys and values, repacked for every head that has its own: where it starts in the packed arrays.
+  /// A stretch of keys and values, packed for every head that has its own: where the first is, and how far the next.
   private struct Part: Sendable {
     let tokens: Range<Int>
-    let keysAt, valuesAt: Int
+    let first, bytes: Int
   }
 
-  /// Keys and values are repacked once; then each block of queries of a head is a task of its own, whose sizes depend on its
+  /// Keys and values are packed once; then each block of queries of a head is a task of its own, whose sizes depend on its
   /// sequence and the prefix alone.
   func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     let starts = try indices(inputs[3])
     let (q, k, v) = (try values(inputs[0]), try values(inputs[1]), try values(inputs[2]))
     let (d, heads, shared) = (attention.headWidth, attention.heads, attention.keyValueHeads)
-    let panel = Int(LLV_PANEL)
-    let width = Checked.ceilDivide(d, panel) * panel
     let isSelf = inputs[0].rows == inputs[1].rows
     let isForAll = inputs[0].rows == 1 && !isSelf
     let (result, out) = try result(isSelf ? inputs[0].rows : starts.count - 1, inputs[0].columns, nil)
 
+    let form: any AttentionForm = attention.input == .int8 ? IntegerAttention(width: d) : FloatAttention(width: d)
     var parts: [Part] = []
-    var (keysEnd, valuesEnd) = (0, 0)
+    var end = 0
     for tokens in (starts[0] > 0 ? [0..<starts[0]] : []) + zip(starts, starts.dropFirst()).map({ $0..<$1 }) {
-      parts.append(Part(tokens: tokens, keysAt: keysEnd, valuesAt: valuesEnd))
-      keysEnd += Checked.ceilDivide(tokens.count, panel) * panel * d * shared
-      valuesEnd += tokens.count * width * shared
+      parts.append(Part(tokens: tokens, first: end, bytes: form.bytes(tokens.count)))
+      end += form.bytes(tokens.count) * shared
     }
-    let (keys, packed) = (try Buffer(count: keysEnd * 4), try Buffer(count: valuesEnd * 4))
+    let packed = try Buffer(count: end)
     let all = parts
     try parallel(parts.count * shared, threads: threads) { task in
       let (part, head) = (all[task / shared], task % shared)
-      let tokens = part.tokens
-      let to = keys.floats + CPUDevice.keys(part, head, d)
-      for first in stride(from: 0, to: tokens.count, by: panel) {
-        llv_pack_panel_f32(
-          k[tokens.lowerBound + first] + head * d, k.stride, min(panel, tokens.count - first), d, to + first * d)
-      }
-      var at = packed.floats + (part.valuesAt + head * tokens.count * width)
-      for column in stride(from: 0, to: d, by: panel) {
-        for token in tokens {
-          at.update(from: v[token] + (head * d + column), count: min(panel, d - column))
-          if column + panel > d { (at + (d - column)).update(repeating: 0, count: column + panel - d) }
-          at += panel
-        }
-      }
+      let from = part.tokens.lowerBound
+      form.pack(
+        Rows(base: k[from] + head * d, stride: k.stride), Rows(base: v[from] + head * d, stride: v.stride),
+        part.tokens.count, packed.start + (part.first + head * part.bytes))
     }
 
     // Blocks of queries.
@@ -69,30 +57,23 @@ extension CPUDevice {
       }
     }
     let tasks = blocks
-    let scratch = try Scratch([llv_attention_scratch(d) * 4], threads: threads)
+    let scratch = try Scratch([form.scratch], threads: threads)
+    // Heads that share keys come one after the other.
     try parallel(tasks.count * heads, threads: threads) { task, thread in
       let ((span, first), head) = (tasks[task / heads], task % heads)
       let own = head / (heads / shared)
       let row = span.queries.lowerBound + first
       let seen = span.parts.map { index in
-        let part = all[index]
-        return llv_attention_keys(
-          keys: UnsafePointer(keys.floats + CPUDevice.keys(part, own, d)),
-          values: UnsafePointer(packed.floats + (part.valuesAt + own * part.tokens.count * width)),
-          count: part.tokens.count)
+        (packed.start + (all[index].first + own * all[index].bytes), all[index].tokens.count)
       }
-      llv_attention(
-        seen, seen.count, q[isForAll ? 0 : row] + head * d, q.stride,
-        min(Int(LLV_ATTENTION_QUERIES), span.queries.count - first), d, Float(attention.scale), span.isCausal ? 1 : 0,
-        first + 1, scratch.floats(0, thread), out[row] + head * d, out.stride)
+      form.attend(
+        Rows(base: q[isForAll ? 0 : row] + head * d, stride: q.stride),
+        count: min(Int(LLV_ATTENTION_QUERIES), span.queries.count - first), scale: Float(attention.scale),
+        to: seen, causalFrom: span.isCausal ? first + 1 : nil, scratch.piece(0, thread),
+        Rows(base: out[row] + head * d, stride: out.stride))
     }
-    withExtendedLifetime((keys, packed, scratch)) {}
+    withExtendedLifetime((packed, scratch)) {}
     return result
-  }
-
-  /// Where the packed keys of a head start.
-  private static func keys(_ part: Part, _ head: Int, _ d: Int) -> Int {
-    part.keysAt + head * Checked.ceilDivide(part.tokens.count, Int(LLV_PANEL)) * Int(LLV_PANEL) * d
   }
 
   /// Turns pairs of columns by the angle of the row's position. Frequencies and angles are Float32, as the models were

@@ -105,7 +105,8 @@ public struct ReferenceDevice: Device {
     case .activation(let kind): return buffer(x.map { $0.map { ReferenceDevice.activate(kind, $0) } }, columns)
     case .slice(let offset, let count): return buffer(x.map { Array($0[offset..<offset + count]) }, count)
     case .attention(let attention):
-      return buffer(ReferenceDevice.attend(attention, x, values[1], values[2], values[3].map { Int($0[0]) }), columns)
+      let attend = attention.input == .int8 ? ReferenceDevice.attendByIntegers : ReferenceDevice.attend
+      return buffer(attend(attention, x, values[1], values[2], values[3].map { Int($0[0]) }), columns)
     case .pool(let kind):
       let starts = values[1].map { Int($0[0]) }
       let y = zip(starts, starts.dropFirst()).map { start, end in

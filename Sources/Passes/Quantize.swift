@@ -73,11 +73,14 @@ public struct QuantizeRecipe: Sendable {
   public var choices: [TensorName: WeightChoice]
   /// Weights whose inputs are multiplied as floats, whatever `input` says.
   public var floatInputs: Set<TensorName>
+  /// What attention is computed with.
+  public var attention: Op.LinearInput
 
+  /// - Parameter attention: nil for 8-bit integers where the inputs of linear operations become such, else floats.
   public init(
     linear: WeightChoice, table: WeightChoice, input: Op.LinearInput,
     overrides: [(pattern: String, choice: WeightChoice)] = [], choices: [TensorName: WeightChoice] = [:],
-    floatInputs: Set<TensorName> = []
+    floatInputs: Set<TensorName> = [], attention: Op.LinearInput? = nil
   ) {
     self.linear = linear
     self.table = table
@@ -85,11 +88,13 @@ public struct QuantizeRecipe: Sendable {
     self.overrides = overrides
     self.choices = choices
     self.floatInputs = floatInputs
+    self.attention = attention ?? (input == .int8 ? .int8 : .float)
   }
 
   public var json: JSONText {
     [
       "linear": .string(linear.text), "table": .string(table.text), "input": .string(input.rawValue),
+      "attention": .string(attention.rawValue),
       "overrides": .array(overrides.map { ["pattern": .string($0.pattern), "choice": .string($0.choice.text)] }),
       "choices": .object(
         choices.sorted { $0.key.text < $1.key.text }.map { name, choice in
@@ -157,6 +162,10 @@ extension Pass {
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
+          if case .attention(var attention) = node.op {
+            attention.input = recipe.attention
+            graph.replace(index, with: .init(.attention(attention), node.inputs))
+          }
           guard case .linear = node.op, let weight = model.tensor(node.inputs[1]) else { continue }
           let input = recipe.floatInputs.contains(weight.name) ? .float : recipe.input
           // Integers of the input go with integers, BF16 with BF16; pixels stay as they are.

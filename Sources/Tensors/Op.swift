@@ -84,6 +84,8 @@ public enum Op: Sendable, Hashable {
     public var scale: Double
     /// Whether a token sees only itself and those before it in its sequence.
     public var isCausal: Bool
+    /// What queries, keys, values and the weights of the sum may be rounded to; a device may keep more of them.
+    public var input = LinearInput.float
 
     public init(heads: Int, keyValueHeads: Int, headWidth: Int, scale: Double, isCausal: Bool) {
       self.heads = heads

@@ -19,7 +19,7 @@ struct EmbedderTests {
     samples = [0, 3, 7, 12].map { samples[$0] }
     var notes: [String] = []
     if let choice {
-      let recipe = QuantizeRecipe(linear: try #require(WeightChoice(choice)), table: .keep, input: .int8)
+      let recipe = QuantizeRecipe(linear: try #require(WeightChoice(choice)), table: .keep, input: .int8, attention: .float)
       try Pass.run(Pass.fusions + [.quantize(recipe)], on: &model, notes: &notes)
     }
     let expected = try Embedder(model, on: CPUDevice(), prefix: prefix).embed(samples)

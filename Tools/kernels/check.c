@@ -95,6 +95,22 @@ static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal,
   llv_attention(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
 }
 
+// Of numbers of every size, with keys and values whose means are far from zero.
+static void attention_int8(size_t m, size_t d, size_t prefix, size_t own, int causal, float *y) {
+  static float q[MOST_ROWS * 128], keys[512 * 128], values[512 * 128];
+  llv_attention_codes parts[2] = {{0, prefix}, {0, own}};
+  for (size_t i = 0; i < m * d; i++) q[i] = 3 * uniform();
+  for (int part = 0; part < 2; part++) {
+    for (size_t i = 0; i < 512 * 128; i++) keys[i] = uniform() + (float)(i % 5), values[i] = uniform() * (float)(i % 7);
+    void *packed = malloc(llv_attention_int8_bytes(parts[part].count, d));
+    llv_pack_attention_int8(keys, d, values, d, parts[part].count, d, packed);
+    parts[part].packed = packed;
+  }
+  void *scratch = malloc(llv_attention_int8_scratch(d));
+  llv_attention_int8(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
+  free((void *)parts[0].packed), free((void *)parts[1].packed), free(scratch);
+}
+
 // Every set that the kernels tell apart here, plain C first.
 static unsigned sets[LLV_CPU_ALL + 1];
 static size_t set_count;
@@ -150,6 +166,11 @@ int main(int count, char **words) {
       llv_cpu_allow(sets[i]), state = seed;
       attention(m, d, prefix, own, affine, sets[i] ? after : before);
       compare("attention", sets[i], sets[i] ? after : before, before, m * d);
+    }
+    for (size_t i = 0; i < set_count; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      attention_int8(m, d, prefix, own, affine, sets[i] ? after : before);
+      compare("attention by integers", sets[i], sets[i] ? after : before, before, m * d);
     }
   }
   char all[200];

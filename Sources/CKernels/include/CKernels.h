@@ -231,4 +231,18 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
                    float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride);
 size_t llv_attention_scratch(size_t d);
 
+// attention_int8.c --------------------------------------------------------------------------------------------------
+
+// Keys and values of one head as 8-bit codes: keys less their mean, a scale each; values less their mean, a scale for each column.
+// memory: [llv_attention_int8_bytes], aligned to 4.
+size_t llv_attention_int8_bytes(size_t count, size_t d);
+void llv_pack_attention_int8(const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory);
+typedef struct { const void *packed; size_t count; } llv_attention_codes;
+
+// The same as llv_attention by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the largest of 256
+// keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch: [llv_attention_int8_scratch(d)] bytes.
+void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
+                        float scale, int causal, size_t seen, void *scratch, float *y, size_t y_stride);
+size_t llv_attention_int8_scratch(size_t d);
+
 #endif

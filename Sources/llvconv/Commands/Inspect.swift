@@ -193,7 +193,7 @@ extension Op {
     case .slice(let offset, let count): "  columns \(offset)..<\(offset + count)"
     case .attention(let attention):
       "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale \(attention.scale)"
-        + (attention.isCausal ? ", causal" : "")
+        + (attention.isCausal ? ", causal" : "") + (attention.input == .float ? "" : ", \(attention.input)")
     case .pool(let kind): "  \(kind.rawValue)"
     }
   }

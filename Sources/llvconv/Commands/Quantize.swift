@@ -27,6 +27,9 @@ let quantizeCommand = Command(
       "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and group"
     ),
     .init(
+      "--attention", "float|8",
+      "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise)"),
+    .init(
       "--table", "CHOICE",
       "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest, but 8:channel at 4 bits)"
     ),
@@ -61,9 +64,10 @@ let quantizeCommand = Command(
   let quantization = try Quantization(arguments, method: try method(arguments))
   let source = quantization.source
   var (model, notes) = (source.model, quantization.notes)
-  let recipe: QuantizeRecipe
+  var recipe: QuantizeRecipe
   do throws(Failure) {
     recipe = isPlanned ? try plan(arguments, quantization, threads: threads).recipe : try quantizeRecipe(arguments)
+    if let form = try arguments.choice("--attention", ["float", "8"]) { recipe.attention = form == "8" ? .int8 : .float }
     model = try quantization.quantized(recipe, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
   let summary = QuantizeSummary(before: source.model, after: model)
