@@ -54,7 +54,7 @@ public final class Buffer: @unchecked Sendable {
       return Checked.roundUp(count, to: step) ?? count
     }
 
-    private static let most = 32 << 20
+    private static let most = 256 << 20
     private static let blocks = Mutex<[(start: UInt, capacity: Int)]>([])
 
     static func take(_ count: Int) -> (UnsafeMutableRawPointer?, Int) {
