@@ -132,6 +132,27 @@ void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t 
   }
 }
 
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                      void *codes) {
+  uint8_t flip = affine ? 0 : bits == 8 ? 0x80 : 8;
+  for (size_t r = 0; r < outputs; r++) {
+    uint8_t *row = (uint8_t *)codes + r * row_bytes;
+    for (size_t first = 0, place = 0; first < columns; first += group) {
+      size_t n = least(columns - first, group);
+      for (size_t i = 0; i < n; i++) {
+        size_t at = place + i, block = at / 4;
+        if (bits == 8) {
+          row[first + i] = panel[block * 4 * LLV_PANEL + 4 * r + at % 4] ^ flip;
+        } else {
+          uint8_t both = panel[block / 2 * 4 * LLV_PANEL + 4 * r + at % 4];
+          row[(first + i) / 2] |= (uint8_t)(((both >> block % 2 * 4 & 15) ^ flip) << (first + i) % 2 * 4);
+        }
+      }
+      place += places_of(n);
+    }
+  }
+}
+
 size_t llv_panel_bytes(size_t columns, size_t group, int bits) {
   size_t blocks = llv_places(columns, group) / 4;
   return (bits == 8 ? blocks : (blocks + 1) / 2) * 4 * LLV_PANEL;

@@ -29,6 +29,15 @@ void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t grou
     }
 }
 
+void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, void *target) {
+  const uint8_t *from = codes, *both = steps;
+  int8_t *to = target;
+  for (size_t i = 0; i < columns; i++) {
+    int step = (both[i / group] & 15) + 1, zero = both[i / group] >> 4;
+    to[i] = (int8_t)(step * ((from[i / 2] >> i % 2 * 4 & 15) - zero));
+  }
+}
+
 void llv_join_steps(const float *scales, const float *zeros, float row_scale, size_t groups, uint8_t *steps) {
   for (size_t g = 0; g < groups; g++) {
     int step = row_scale > 0 ? (int)rintf(scales[g] / row_scale) : 1;
@@ -39,7 +48,8 @@ void llv_join_steps(const float *scales, const float *zeros, float row_scale, si
 
 float llv_row_scale(const float *scales, size_t groups, const float *w, size_t columns) {
   float step = 0, reach = 0;
-  for (size_t g = 0; g < groups; g++) step = scales[g] > step ? scales[g] : step;
+  // Infinite steps are those of weights that half precision cannot hold; the reach then decides.
+  for (size_t g = 0; g < groups; g++) step = scales[g] > step && isfinite(scales[g]) ? scales[g] : step;
   for (size_t i = 0; i < columns; i++) reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
   float least = step / LARGEST_STEP > reach / 127 ? step / LARGEST_STEP : reach / 127;
   // Up to seven significant bits: multiples by whole steps are then exact in half precision too, for those who write them as such.
@@ -90,7 +100,8 @@ LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 
 }
 
 LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count, size_t n, const float *importance,
-                                    const float *row_scales, float *scratch, float *scales, float *zeros, size_t scale_stride) {
+                                    const float *row_scales, size_t row_stride, float *scratch, float *scales, float *zeros,
+                                    size_t scale_stride) {
   problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = 1};
   for (size_t first = 0; first < count; first += 8) {
     size_t lanes = count - first < 8 ? count - first : 8;
@@ -98,16 +109,16 @@ LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count,
     gather_groups(&p, w + first * stride, stride, lanes, (v8 *)scratch, &least, &most, 1);
     for (size_t j = 0; j < 8; j++) {
       size_t at = first + (j < lanes ? j : lanes - 1);
-      row[j] = row_scales[at], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
+      row[j] = row_scales[at * row_stride], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
     }
     snap(&p, row, least, most, &scale, &zero, 1);
     for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
   }
 }
 LLV_DISPATCH(llv_snap_steps,
-             (const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales, float *scratch,
-              float *scales, float *zeros, size_t scale_stride),
-             (w, stride, count, n, importance, row_scales, scratch, scales, zeros, scale_stride))
+             (const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
+              size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride),
+             (w, stride, count, n, importance, row_scales, row_stride, scratch, scales, zeros, scale_stride))
 
 void llv_encode_row(const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss) {
   for (size_t i = 0; i < columns; i++) {

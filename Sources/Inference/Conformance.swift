@@ -102,11 +102,11 @@ public struct Conformance {
       rows.append(
         Row(name: name, op: .attention(coarse), shapes: shapes, starts: true, prefix: prefix, tolerance: 4e-3))
     }
-    for (bits, group, isAffine) in [
-      (8, 32, false), (8, 96, false), (8, 32, true), (4, 32, true), (4, 32, false), (4, 20, true), (4, 33, false),
-      (8, 7, false),
-    ] {
-      guard let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine) else { continue }
+    for (bits, group, form) in [
+      (8, 32, .symmetric), (8, 96, .symmetric), (8, 32, .affine), (4, 32, .affine), (4, 32, .symmetric), (4, 20, .affine),
+      (4, 33, .symmetric), (8, 7, .symmetric), (4, 16, .twoLevel), (4, 40, .twoLevel), (4, 96, .twoLevel),
+    ] as [(Int, Int, GroupedInteger.Form)] {
+      guard let integers = encoding(bits, group, form) else { continue }
       for input in Op.LinearInput.allCases {
         rows.append(
           Row(
@@ -119,8 +119,11 @@ public struct Conformance {
           tolerance: 1e-6))
     }
     // Several tiles of every kernel, more slices than any pipeline is deep, and rows and outputs that fill no tile.
-    for (bits, group, isAffine) in [(8, 700, false), (8, 700, true), (8, 64, false), (4, 128, true), (4, 32, false)] {
-      guard let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine) else { continue }
+    for (bits, group, form) in [
+      (8, 700, .symmetric), (8, 700, .affine), (8, 64, .symmetric), (4, 128, .affine), (4, 32, .symmetric),
+      (4, 16, .twoLevel), (4, 104, .twoLevel),
+    ] as [(Int, Int, GroupedInteger.Form)] {
+      guard let integers = encoding(bits, group, form) else { continue }
       rows.append(
         Row(
           name: "large linear \(integers.text)", op: .linear(.int8), shapes: [[140, 700], [270, 700], [270]],
@@ -184,6 +187,10 @@ public struct Conformance {
     return try device.run(.embedding, [table, try device.upload(indices: Array(0..<Int32(shape[0])))])
   }
 
+  private static func encoding(_ bits: Int, _ group: Int, _ form: GroupedInteger.Form) -> GroupedInteger? {
+    GroupedInteger(bits: bits, groupSize: group, form: form, scaleType: form == .twoLevel ? .BF16 : .F16)
+  }
+
   /// Random codes, scales and zeros. Where many weights share a scale, large ones are rare.
   private static func grouped(
     _ integers: GroupedInteger, _ shape: [Int], _ random: inout Random
@@ -198,8 +205,20 @@ public struct Conformance {
       }
     }
     buffer.withMutableBytes { bytes in
-      for at in stride(from: layout.scalesAt, to: layout.byteCount, by: 2) {
-        bytes.storeBytes(of: llv_half_from_float(0.02 * random.normal()), toByteOffset: at, as: UInt16.self)
+      guard integers.form == .twoLevel else {
+        for at in stride(from: layout.scalesAt, to: layout.byteCount, by: 2) {
+          bytes.storeBytes(of: llv_half_from_float(0.02 * random.normal()), toByteOffset: at, as: UInt16.self)
+        }
+        return
+      }
+      for row in 0..<layout.rows {
+        let scale = UInt16((0.004 * abs(random.normal())).bitPattern >> 16)
+        bytes.storeBytes(of: scale, toByteOffset: layout.scalesAt + 2 * row, as: UInt16.self)
+      }
+      for at in layout.zerosAt..<layout.byteCount {
+        // The middle of the codes goes with any step, every zero with those of up to eight.
+        let step = random.below(16)
+        bytes[at] = UInt8(step + 16 * (step < 8 ? random.below(16) : 8))
       }
     }
     return Tensor("w", shape: shape, encoding: .grouped(integers), content: .bytes(ByteView(buffer)))

@@ -105,6 +105,6 @@ struct Quantization {
       relativeError: 1.2345678901234567e-10, largestError: 1.2345678901234567e-10, clamped: 9_999_999, vanishedGroups: 0
     )
     model.history.append(event(recipe, recipe.choices.keys.map { ($0, loss) }))
-    return ContainerWriter.expectedBytes(model, program: "llvconv \(Program.version)")
+    return ContainerWriter.expectedBytes(model, usesPanels: true, program: "llvconv \(Program.version)")
   }
 }

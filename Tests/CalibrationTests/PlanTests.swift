@@ -112,7 +112,7 @@ struct PlanTests {
     let read = try Plan(try JSON.parse(plan.json.bytes(pretty: true), what: "plan"))
     #expect(read.entries.map(\.name) == plan.entries.map(\.name) && read.recipe.json == plan.recipe.json)
     for (old, new) in [
-      ("4:g64:affine", "5:g64"), ("llvconv plan", "plan"), ("\"b\"", "\"a\""), ("int8", "int7"),
+      ("4:g64:two-level", "5:g64"), ("llvconv plan", "plan"), ("\"b\"", "\"a\""), ("int8", "int7"),
       ("\"cost\"", "\"coast\""),
     ] {
       let bad = plan.json.text().replacing(old, with: new)

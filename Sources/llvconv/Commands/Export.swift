@@ -104,7 +104,7 @@ private func weightRecipe(
   _ arguments: Arguments, _ model: Model, _ kind: QuantizedLayout
 ) throws(Failure) -> QuantizeRecipe {
   let schemes = ["W4A16": "4:g32:symmetric", "W8A16": "8:channel", "W8A8": "8:channel"]
-  let name = arguments["--weights"] ?? (kind == .mlx ? "4:g64" : "W4A16")
+  let name = arguments["--weights"] ?? (kind == .mlx ? "4:g64:affine" : "W4A16")
   guard let choice = WeightChoice(schemes[name] ?? name) else {
     throw Failure(.usage, "--weights \(Failure.quoted(name)) is not W4A16, W8A16, W8A8 or like 4:g32:symmetric")
   }
