@@ -11,12 +11,30 @@ enum { LARGEST_STEP = 16, LARGEST_CODE = 15 };
 LLV_INLINE int least_zero(int step) { return LARGEST_CODE - 127 / step > 0 ? LARGEST_CODE - 127 / step : 0; }
 LLV_INLINE int most_zero(int step) { return 128 / step < LARGEST_CODE ? 128 / step : LARGEST_CODE; }
 
-size_t llv_first_bad_step(const uint8_t *steps, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    int step = (steps[i] & 15) + 1, zero = steps[i] >> 4;
-    if (zero < least_zero(step) || zero > most_zero(step)) return i;
+LLV_INLINE int is_bad(uint8_t both) {
+  uint8_t step = (uint8_t)((both & 15) + 1), zero = both >> 4;
+  return (uint8_t)(step * zero) > 128 | (uint8_t)(step * (LARGEST_CODE - zero)) > 127;
+}
+
+LLV_INLINE size_t llv_first_bad_step_body(const uint8_t *steps, size_t count) {
+  size_t start = 0;
+  // Blocks without a branch inside, so that the loop is one of vectors.
+  for (; start + 1024 <= count; start += 1024) {
+    uint8_t bad = 0;
+    for (size_t i = start; i < start + 1024; i++) bad |= (uint8_t)is_bad(steps[i]);
+    if (bad) break;
   }
-  return count;
+  while (start < count && !is_bad(steps[start])) start++;
+  return start;
+}
+#if defined(LLV_X86)
+LLV_AVX2 static size_t first_bad_step_avx2(const uint8_t *steps, size_t count) { return llv_first_bad_step_body(steps, count); }
+#endif
+size_t llv_first_bad_step(const uint8_t *steps, size_t count) {
+#if defined(LLV_X86)
+  if (llv_cpu_has(LLV_CPU_AVX2)) return first_bad_step_avx2(steps, count);
+#endif
+  return llv_first_bad_step_body(steps, count);
 }
 
 void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros) {

@@ -179,6 +179,18 @@ struct ContainerTests {
       #"{"type":"grouped","bits":4,"group":12,"affine":true,"scale":"BF16","levels":2}"#, .unsupported,
       "in groups of 12"
     ),
+    (
+      "C23 order", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[2,100],"encoding":{"type":"F32"},"order":"columns""#, .unsupported, "order must be"
+    ),
+    (
+      "C23 order of no matrix", #""shape":[3],"encoding":{"type":"F32"}"#,
+      #""shape":[3],"encoding":{"type":"F32"},"order":"panels""#, .unsupported, "of a matrix"
+    ),
+    (
+      "C23 order's size", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[2,100],"encoding":{"type":"F32"},"order":"panels""#, .malformed, "needs 6400"
+    ),
     ("missing key", #""history""#, #""histery""#, .malformed, "history"),
     (
       "node order", #""graphs":[]"#,
