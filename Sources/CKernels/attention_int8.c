@@ -315,10 +315,11 @@ LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float s
     best = s > best ? s : best;
   }
   *most = most_of(best);
-  const v16 factor = scale, offset = fmaf(-*most, scale, 6.98868468677f);  // log2 127
+  // The difference first: its product with the scale is 0 for the largest, however large that is, so that no code is above 127.
+  const v16 factor = scale, largest = *most, offset = 6.98868468677f;  // log2 127
   const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
   for (size_t i = 0; i < seen; i += LLV_PANEL) {
-    v16 x = __builtin_elementwise_fma(*(const v16 *)(scores + i), factor, offset);
+    v16 x = __builtin_elementwise_fma(*(const v16 *)(scores + i) - largest, factor, offset);
     v16 weight = exp2_fast(x > least ? x : least);
     if (i == whole) weight = (v16)((w16)weight & rest);
     total += weight;

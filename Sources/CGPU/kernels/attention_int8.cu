@@ -229,17 +229,17 @@ template <int D> struct Coded {
     }
   }
 
-  // Scores in units of `scale` to codes of weights, 127 where `offset` takes them to log2 127; 0 of keys that are not seen. Adds weights before
-  // they were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
+  // Scores in units of `scale` to codes of weights relative to the largest, which is 127; 0 of keys that are not seen. Adds weights before they
+  // were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
   template <bool MASKED>
   static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const int (&limits)[2], const float (&scale)[2],
-                        const float (&offset)[2]) {
+                        const float (&most)[2]) {
     UNROLL
     for (int i = 0; i < 4; i++) weights[i] = 0;
     UNROLL
     for (int i = 0; i < 16; i++) {
       int j = i >> 2, h = i >> 1 & 1, e = i & 1, place = (j & 1) * 2 + e;
-      float weight = power(largest(fused(s[j][i & 3], scale[h], offset[h]), -40.0f));
+      float weight = power(largest(fused(s[j][i & 3] - most[h], scale[h], 6.98868468677f), -40.0f));  // log2 127
       if (MASKED && j * 8 + e >= limits[h]) weight = 0;
       sums[h][place] += weight;
       weights[(j >> 1) * 2 + h] |= (as_bits(weight + 8388608.0f) & 255) << 8 * place;
@@ -264,7 +264,7 @@ template <int D> struct Coded {
   static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], int live, int all,
                          const int (&seen)[2], const float (&scale)[2], const float (&means)[2]) {
     int from = (TID & 3) * 2;
-    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, offset[2], sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
+    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
     for (int first = 0; first < live; first += 32) {
       int limits[2] = {seen[0] - first - from, seen[1] - first - from};
       score(s, query, first);
@@ -275,7 +275,6 @@ template <int D> struct Coded {
     for (int h = 0; h < 2; h++) {
       most[h] = largest(shfl_xor(most[h], 1), most[h]);
       most[h] = largest(shfl_xor(most[h], 2), most[h]);
-      offset[h] = fused(-most[h], scale[h], 6.98868468677f);  // log2 127
     }
     cp_wait<NONE>();
     SYNC();
@@ -289,8 +288,8 @@ template <int D> struct Coded {
       int limits[2] = {seen[0] - first - from, seen[1] - first - from};
       u32 weights[4];
       score(s, query, first);
-      if (first + 32 <= all) weigh<false>(weights, sums, s, limits, scale, offset);
-      else weigh<true>(weights, sums, s, limits, scale, offset);
+      if (first + 32 <= all) weigh<false>(weights, sums, s, limits, scale, most);
+      else weigh<true>(weights, sums, s, limits, scale, most);
       mix(sum, weights, first);
     }
     UNROLL
@@ -386,14 +385,15 @@ template <int D> struct Coded {
   }
 };
 
-// A block for each span and head. - scale: times log2 e. - group: query heads that share keys and values. - columns: of all keys' heads.
-#define CODED(D)                                                                                                                   \
-  KERNEL(128, 2) attention_int8_##D(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values,      \
-                                    const float *means, float *y, int qs, int ys, int group, int width, int columns, int places,   \
-                                    float scale) {                                                                                 \
+// A block for each span and head. - blocks: that a multiprocessor should hold, as many as do not overflow the registers. - scale: times
+// log2 e. - group: query heads that share keys and values. - columns: of all keys' heads.
+#define CODED(D, blocks)                                                                                                           \
+  KERNEL(128, blocks) attention_int8_##D(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values, \
+                                         const float *means, float *y, int qs, int ys, int group, int width, int columns,          \
+                                         int places, float scale) {                                                                \
     Coded<D>::run(spans, q, keys, scales, values, means, y, qs, ys, group, width, columns, places, scale);                         \
   }
-CODED(32)
-CODED(64)
-CODED(80)
-CODED(128)
+CODED(32, 3)
+CODED(64, 3)
+CODED(80, 2)
+CODED(128, 2)
