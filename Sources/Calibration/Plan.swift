@@ -9,20 +9,33 @@ public struct Plan: Sendable {
     public var choice: WeightChoice
     /// Whether its input is multiplied as floats where others' are rounded.
     public var hasFloatInput: Bool
-    /// What this choice adds to the predicted cost, and the weight's relative error; not read back.
-    public var cost, relativeError: Double
+    /// What this choice adds to the predicted cost, and the weight's relative error, where a planner found them.
+    /// Not read back.
+    public var cost, relativeError: Double?
 
     public init(
-      name: TensorName, choice: WeightChoice, hasFloatInput: Bool = false, cost: Double = 0, relativeError: Double = 0
+      name: TensorName, choice: WeightChoice, hasFloatInput: Bool = false, cost: Double? = nil,
+      relativeError: Double? = nil
     ) {
       (self.name, self.choice, self.hasFloatInput) = (name, choice, hasFloatInput)
       (self.cost, self.relativeError) = (cost, relativeError)
+    }
+
+    fileprivate var json: JSONText {
+      var members: [(String, JSONText)] = [
+        ("name", .string(name.text)), ("choice", .string(choice.text)), ("float_input", .bool(hasFloatInput)),
+      ]
+      if let cost { members.append(("cost", .number(cost))) }
+      if let relativeError { members.append(("relative_error", .number(relativeError))) }
+      return .object(members)
     }
   }
 
   /// Checksum of the container that the plan is for.
   public let model: String
   public let input: Op.LinearInput
+  /// How pictures are laid out; empty for as they were.
+  public var layout = PictureLayout()
   /// For people: what was minimised, and what it comes to.
   public var notes: [(String, JSONText)] = []
   public var entries: [Entry]
@@ -33,6 +46,9 @@ public struct Plan: Sendable {
     (self.model, self.input, self.entries) = (model, input, entries)
   }
 
+  /// Whether any weight becomes something else. Where none does, a model's graph stays as it is too.
+  public var changesWeights: Bool { entries.contains { $0.choice != .keep } }
+
   public var recipe: QuantizeRecipe {
     QuantizeRecipe(
       linear: .keep, table: .keep, input: input,
@@ -41,22 +57,18 @@ public struct Plan: Sendable {
   }
 
   public var json: JSONText {
-    [
-      "format": "llvconv plan", "model": .string(model), "input": .string(input.rawValue), "notes": .object(notes),
-      "weights": .array(
-        entries.map { entry in
-          [
-            "name": .string(entry.name.text), "choice": .string(entry.choice.text),
-            "float_input": .bool(entry.hasFloatInput), "cost": .number(entry.cost),
-            "relative_error": .number(entry.relativeError),
-          ]
-        }),
+    var members: [(String, JSONText)] = [
+      ("format", "llvconv plan"), ("model", .string(model)), ("input", .string(input.rawValue)),
     ]
+    members += layout.json
+    members.append(("notes", .object(notes)))
+    members.append(("weights", .array(entries.map(\.json))))
+    return .object(members)
   }
 
   /// - Throws: `malformed` for an unknown key, a wrong type, an unknown choice, or a weight that is there twice.
   public init(_ json: JSON) throws(Failure) {
-    try json.refuseUnknownKeys(["format", "model", "input", "notes", "weights"])
+    try json.refuseUnknownKeys(["format", "model", "input", "views", "pool_pictures", "notes", "weights"])
     guard try json.required("format").string("format") == "llvconv plan" else {
       throw json.failure("format must be \"llvconv plan\"")
     }
@@ -66,6 +78,9 @@ public struct Plan: Sendable {
       throw inputValue.failure("input must be float, bfloat16 or int8")
     }
     self.input = input
+    layout = PictureLayout(
+      views: try json.optional("views")?.integer("views", in: 1...PictureLayout.mostViews),
+      pooling: try json.optional("pool_pictures")?.integer("pool_pictures", in: Vision.poolings))
     entries = []
     var names = Set<TensorName>()
     for entry in try json.required("weights").elements("weights") {

@@ -146,7 +146,9 @@ public struct Planner: Sendable {
       entries[place].hasFloatInput = true
       cost -= weights[place].inputCost
     }
-    for place in entries.indices where !entries[place].hasFloatInput { entries[place].cost += weights[place].inputCost }
+    for place in entries.indices where !entries[place].hasFloatInput {
+      entries[place].cost? += weights[place].inputCost
+    }
     var plan = Plan(model: model, input: input, entries: entries)
     let count = weights.reduce(0) { $0 + $1.count }
     plan.weightBytes = used

@@ -97,7 +97,13 @@ extension FidelityReport {
       )
     }
     if let speed = candidate.itemsPerSecond {
-      cells.append("<div><b>\(speed.fixed(1))</b><span>items a second here</span></div>")
+      let other = reference.itemsPerSecond.map { ", reference \($0.fixed(1))" } ?? ""
+      cells.append("<div><b>\(speed.fixed(1))</b><span>items a second here\(other)</span></div>")
+    }
+    if let own = candidate.pictures, let other = reference.pictures, own.tokens > 0 {
+      cells.append(
+        "<div><b>\(own.tokens.fixed(1))</b><span>tokens a picture, reference \(other.tokens.fixed(1)); "
+          + "\(own.views.fixed(2)) and \(other.views.fixed(2)) views</span></div>")
     }
     cells.append(
       "<div><b>\((self.own.recall(at: 1) * 100).fixed(1)) %</b><span>P@1, reference \((baseline.recall(at: 1) * 100).fixed(1)) %</span></div>"

@@ -17,6 +17,7 @@ extension FidelityReport {
             ]
           })
       ),
+      ("speed", ["candidate": candidate.speed, "reference": reference.speed]),
       ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
       ("relative_error", FidelityReport.json(closeness.relativeError)),
       ("length", FidelityReport.json(closeness.length)),
@@ -87,6 +88,16 @@ extension FidelityReport {
       row("order reversed, by hardness", "rank_flips") { $0.flips },
       row("mean square of margins' change", "margin_distortion") { $0.distortion },
       row("negatives that overtook, by hardness", "overtaken") { $0.overtaken },
+    ]
+  }
+}
+
+extension FidelityReport.Subject {
+  fileprivate var speed: JSONText {
+    [
+      "items_per_second": itemsPerSecond.map(JSONText.number) ?? .null,
+      "views_per_picture": pictures.map { .number($0.views) } ?? .null,
+      "tokens_per_picture": pictures.map { .number($0.tokens) } ?? .null,
     ]
   }
 }

@@ -47,10 +47,26 @@ public struct FidelityReport: Sendable {
     public var bytes: Int?
     /// Measured while the vectors were made; nil where none or few were.
     public var itemsPerSecond: Double?
+    /// What a picture of the data comes to; nil where there are none.
+    public var pictures: Pictures?
     /// What the file says of itself: hashes, recipe.
     public var facts: [(name: String, value: String)] = []
 
     public init(_ name: String) { self.name = name }
+
+    /// Means over pictures.
+    public struct Pictures: Sendable {
+      public let count: Int
+      public let views, tokens: Double
+
+      /// - Parameter extents: views and tokens of each; nil where there are none.
+      public init?(_ extents: [(views: Int, tokens: Int)]) {
+        guard !extents.isEmpty else { return nil }
+        count = extents.count
+        views = Double(extents.reduce(0) { $0 + $1.views }) / Double(count)
+        tokens = Double(extents.reduce(0) { $0 + $1.tokens }) / Double(count)
+      }
+    }
   }
 
   public let candidate, reference: Subject

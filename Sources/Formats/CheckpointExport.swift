@@ -22,7 +22,8 @@ public struct CheckpointExport: Sendable {
 
   /// - Parameter type: for all weights; nil keeps plain tensors as they are and writes grouped integers as Float32.
   public init(_ model: Model, _ layout: Layout, type: DType? = nil) throws(Failure) {
-    let family = try Family(model)
+    // MLX gets no pictures.
+    let family = layout == .quantized(.mlx) ? try Family(model) : try Family(exporting: model)
     var tensors = family.checkpoint.tensors
     var files = family.checkpoint.made
     var renamed = tensors

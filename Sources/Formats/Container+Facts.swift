@@ -9,6 +9,10 @@ extension Model {
   public func facts() throws(Failure) -> [(name: String, value: String)] {
     var result: [(name: String, value: String)] = []
     Model.flatten(Container.json(configuration), "configuration", &result)
+    // Written only where it is not 1.
+    if let vision = configuration.vision, vision.pooling == 1 {
+      result.append(("configuration, vision, pool_pictures", "1"))
+    }
     for (name, graph) in graphs {
       var counts: [String: Int] = [:]
       for node in graph.nodes {

@@ -20,11 +20,15 @@ extension Container {
   }
 
   private static func json(_ vision: Vision) -> JSONText {
+    .object(members(vision) + (vision.pooling == 1 ? [] : [("pool_pictures", .int(vision.pooling))]))
+  }
+
+  private static func members(_ vision: Vision) -> [(String, JSONText)] {
     [
-      "tile": .int(vision.tile), "patch": .int(vision.patch), "width": .int(vision.width),
-      "grid": .array(vision.grid.map { .array([.int($0.width), .int($0.height)]) }),
-      "maximum_views": vision.maximumViews.map(JSONText.int) ?? .null, "newline": .string(vision.newline.rawValue),
-      "maximum_frames": .int(vision.maximumFrames), "frames_per_second": .number(vision.framesPerSecond),
+      ("tile", .int(vision.tile)), ("patch", .int(vision.patch)), ("width", .int(vision.width)),
+      ("grid", .array(vision.grid.map { .array([.int($0.width), .int($0.height)]) })),
+      ("maximum_views", vision.maximumViews.map(JSONText.int) ?? .null), ("newline", .string(vision.newline.rawValue)),
+      ("maximum_frames", .int(vision.maximumFrames)), ("frames_per_second", .number(vision.framesPerSecond)),
     ]
   }
 
@@ -41,6 +45,8 @@ extension Container {
         Vision.Size(try sides[0].integer("width", in: size), try sides[1].integer("height", in: size)))
     }
     vision.maximumViews = try json.optional("maximum_views")?.integer("maximum_views", in: 1...10_000)
+    vision.pooling =
+      try json.optional("pool_pictures")?.integer("pool_pictures", in: Vision.poolings) ?? vision.pooling
     vision.newline = try choice(json, "newline")
     vision.maximumFrames = try json.required("maximum_frames").integer("maximum_frames", in: 1...10_000)
     let rate = try json.required("frames_per_second")

@@ -66,43 +66,66 @@ public struct AnyRes: Sendable {
 
     mutating func newline() { take(-1) }
 
-    mutating func add(_ taps: [Int], _ weights: [Float]) {
+    private mutating func add(_ taps: [Int], _ weights: [Float]) {
       self.taps += taps.map(Int32.init)
       self.weights += weights
+    }
+
+    /// A map of patches, brought to another size by bilinear interpolation where that differs.
+    ///
+    /// - Parameters:
+    ///   - endsRows: whether a newline follows each row.
+    ///   - patch: which patch is at a row and column of the map.
+    mutating func take(
+      _ map: (rows: Int, columns: Int), as size: (rows: Int, columns: Int), endsRows: Bool, _ patch: (Int, Int) -> Int
+    ) {
+      guard map != size else {
+        for row in 0..<map.rows {
+          for column in 0..<map.columns { take(patch(row, column)) }
+          if endsRows { newline() }
+        }
+        return
+      }
+      let (down, right) = (AnyRes.axis(map.rows, to: size.rows), AnyRes.axis(map.columns, to: size.columns))
+      for y in down {
+        for x in right {
+          add(
+            [patch(y.low, x.low), patch(y.low, x.high), patch(y.high, x.low), patch(y.high, x.high)],
+            [(1 - y.part) * (1 - x.part), (1 - y.part) * x.part, y.part * (1 - x.part), y.part * x.part])
+        }
+        if endsRows { newline() }
+      }
     }
   }
 
   /// Features of a picture of this size: the first view's patches, then the map of the tiles' patches with the padding cut
-  /// away, reduced when it is too large, and a newline after each row.
+  /// away, reduced when it is too large, and a newline after each row; of a picture that is one view its patches and a
+  /// newline. Both maps are halved where the model pools pictures.
   public func features(_ width: Int, _ height: Int) -> Blend {
     var blend = Blend()
     let side = vision.side
-    for patch in 0..<side * side { blend.take(patch) }
+    blend.take((side, side), as: pooled((side, side)), endsRows: false) { $0 * side + $1 }
+    guard !vision.grid.isEmpty else {
+      blend.newline()
+      return blend
+    }
     let canvas = canvas(width, height)
     let across = canvas.width / vision.tile
     let (rows, columns) = unpadded(
       width, height, rows: side * (canvas.height / vision.tile), columns: side * across)
-    func patch(_ row: Int, _ column: Int) -> Int {
+    let size = (rows.count, columns.count)
+    blend.take(size, as: pooled(reduced(rows.count, columns.count) ?? size), endsRows: true) { row, column in
       let (r, c) = (rows.lowerBound + row, columns.lowerBound + column)
       return (1 + r / side * across + c / side) * side * side + r % side * side + c % side
     }
-    guard let (h, w) = reduced(rows.count, columns.count) else {
-      for row in 0..<rows.count {
-        for column in 0..<columns.count { blend.take(patch(row, column)) }
-        blend.newline()
-      }
-      return blend
-    }
-    let (down, right) = (AnyRes.axis(rows.count, to: h), AnyRes.axis(columns.count, to: w))
-    for y in down {
-      for x in right {
-        blend.add(
-          [patch(y.low, x.low), patch(y.low, x.high), patch(y.high, x.low), patch(y.high, x.high)],
-          [(1 - y.part) * (1 - x.part), (1 - y.part) * x.part, y.part * (1 - x.part), y.part * x.part])
-      }
-      blend.newline()
-    }
     return blend
+  }
+
+  /// The size of a map of a picture's features after pooling: half its rows and columns, and the odd one. A map that is
+  /// reduced too goes to its final size in one step.
+  func pooled(_ size: (rows: Int, columns: Int)) -> (rows: Int, columns: Int) {
+    let step = vision.pooling
+    return ((size.rows + step - 1) / step, (size.columns + step - 1) / step)
   }
 
   /// Rows and columns of the map that are not padding. One more than the picture's share may stay, because half of the
@@ -147,19 +170,11 @@ public struct AnyRes: Sendable {
   /// Features of a video: each frame's map halved, and newlines where the model has them.
   public func videoFeatures(frames: Int) -> Blend {
     let side = vision.side
-    let axis = AnyRes.axis(side, to: (side + 1) / 2)
+    let half = (side + 1) / 2
     var blend = Blend()
     for frame in 0..<frames {
-      let first = frame * side * side
-      for y in axis {
-        for x in axis {
-          blend.add(
-            [
-              first + y.low * side + x.low, first + y.low * side + x.high, first + y.high * side + x.low,
-              first + y.high * side + x.high,
-            ], [(1 - y.part) * (1 - x.part), (1 - y.part) * x.part, y.part * (1 - x.part), y.part * x.part])
-        }
-        if vision.newline == .grid { blend.newline() }
+      blend.take((side, side), as: (half, half), endsRows: vision.newline == .grid) { row, column in
+        frame * side * side + row * side + column
       }
       if vision.newline == .frame { blend.newline() }
     }

@@ -41,6 +41,11 @@ struct LlamaCppLayout {
     return views + [whole]
   }
 
+  func viewCount(_ width: Int, _ height: Int) -> Int {
+    guard width > vision.tile || height > vision.tile, !vision.grid.isEmpty else { return 1 }
+    return 1 + vision.tiles(canvas(width, height))
+  }
+
   private func scale(_ width: Int, _ height: Int, _ canvas: Vision.Size) -> Float {
     min(Float(canvas.width) / Float(width), Float(canvas.height) / Float(height))
   }

@@ -7,7 +7,7 @@ public struct SampleBuilder: Sendable {
   public static let marker = "<image>"
 
   private let tokenizer: Tokenizer?
-  private let configuration: Configuration
+  private var configuration: Configuration
   /// Ids at the start of every prompt, empty without a template.
   public let prefix: [Int32]
   /// Tokens of one sample at most.
@@ -29,6 +29,13 @@ public struct SampleBuilder: Sendable {
     self.configuration = configuration
     self.maximumTokens = maximumTokens ?? configuration.maximumTokens
     prefix = configuration.template.flatMap { template in tokenizer?.ids(template.before) } ?? []
+  }
+
+  /// The same with pictures laid out otherwise.
+  public func seeing(_ vision: Vision?) -> SampleBuilder {
+    var result = self
+    result.configuration.vision = vision
+    return result
   }
 
   public struct Built: Sendable {
@@ -129,9 +136,34 @@ public struct SampleBuilder: Sendable {
     try sample(of: try Picture(path: path))
   }
 
-  private func sample(of picture: Picture) throws(Failure) -> Sample.Picture {
+  /// What a picture of this size comes to, without a look at its pixels.
+  public func extent(_ width: Int, _ height: Int) throws(Failure) -> Extent {
     let layout = AnyRes(try vision())
     if profile == .llamaCpp {
+      let views = LlamaCppLayout(vision: layout.vision).viewCount(width, height)
+      return Extent(canvas: nil, views: views, tokens: views * layout.vision.side * layout.vision.side)
+    }
+    let canvas = layout.vision.grid.isEmpty ? nil : layout.canvas(width, height)
+    return Extent(
+      canvas: canvas, views: 1 + (canvas.map { layout.vision.tiles($0) } ?? 0),
+      tokens: tokenizer == nil ? 0 : layout.features(width, height).count)
+  }
+
+  /// How much of a model's input a picture is.
+  public struct Extent: Sendable, Hashable {
+    /// nil where the picture is one view, or laid out as another program does.
+    public let canvas: Vision.Size?
+    public let views: Int
+    /// Features and newlines; 0 for a model of pictures alone.
+    public let tokens: Int
+  }
+
+  private func sample(of picture: Picture) throws(Failure) -> Sample.Picture {
+    let layout = AnyRes(try vision())
+    if let profile {
+      guard layout.vision.pooling == 1 else {
+        throw Failure(.unsupported, "\(profile.rawValue) pools no pictures' features, as this model wants it")
+      }
       let other = LlamaCppLayout(vision: layout.vision)
       let views = other.views(picture)
       return sample(views, other.features(views: views.count), layout.vision)

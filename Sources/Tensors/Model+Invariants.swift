@@ -15,8 +15,8 @@ extension Model {
       if let problem = tensor.problem { failures.append(problem.about("tensor \(tensor.name.quoted)")) }
     }
     if let problem = configuration.vision?.problem { failures.append(Failure(.malformed, problem, thing: "vision")) }
-    if graph("projector") != nil, configuration.vision?.grid.isEmpty ?? true {
-      failures.append(Failure(.malformed, "no canvas to lay pictures out on", thing: "vision"))
+    if graph("projector") != nil, configuration.vision == nil {
+      failures.append(Failure(.malformed, "a projector of pictures that nothing lays out", thing: "vision"))
     }
     for (name, graph) in graphs {
       do throws(Failure) {

@@ -9,10 +9,12 @@ public struct Vision: Sendable, Equatable {
   /// Columns of the vision graph's result.
   public var width: Int
   /// Width and height of the canvases a picture may be laid out on, in tiles' pixels, in the checkpoint's order; empty when
-  /// every picture is one view.
+  /// every picture is one view: the whole.
   public var grid: [Size]
   /// Features of the canvas at most, in views; larger maps are reduced. nil for no limit.
   public var maximumViews: Int?
+  /// Side of the squares of a picture's features that become one, as those of a video do: 1 for none, or 2.
+  public var pooling: Int
   /// Where the newline feature goes between the frames of a video.
   public var newline: Newline
   /// Frames taken from a video at most, and how many a second.
@@ -39,18 +41,21 @@ public struct Vision: Sendable, Equatable {
   }
 
   public init(
-    tile: Int, patch: Int, width: Int, grid: [Size] = [], maximumViews: Int? = nil, newline: Newline = .oneToken,
-    maximumFrames: Int = 32, framesPerSecond: Double = 3
+    tile: Int, patch: Int, width: Int, grid: [Size] = [], maximumViews: Int? = nil, pooling: Int = 1,
+    newline: Newline = .oneToken, maximumFrames: Int = 32, framesPerSecond: Double = 3
   ) {
     self.tile = tile
     self.patch = patch
     self.width = width
     self.grid = grid
     self.maximumViews = maximumViews
+    self.pooling = pooling
     self.newline = newline
     self.maximumFrames = maximumFrames
     self.framesPerSecond = framesPerSecond
   }
+
+  public static let poolings = 1...2
 
   /// Patches of a view's side at most.
   private static let longestSide = 256
@@ -65,9 +70,16 @@ public struct Vision: Sendable, Equatable {
         [size.width, size.height].allSatisfy { $0 > 0 && $0 % tile == 0 && $0 <= Limits.imageSide }
       })
     else { return "a canvas that is not whole views of \(tile) pixels, or larger than \(Limits.imageSide)" }
+    guard Vision.poolings.contains(pooling) else { return "pictures pooled by \(pooling)" }
     guard maximumFrames > 0, framesPerSecond > 0 else { return "no frames" }
     return nil
   }
+
+  /// Tiles of a canvas.
+  public func tiles(_ canvas: Size) -> Int { canvas.width / tile * (canvas.height / tile) }
+
+  /// How many views a picture may come to, the whole picture's included, from few to many.
+  public var viewCounts: [Int] { Set(grid.map { 1 + tiles($0) } + [1]).sorted() }
 
   /// Patches of a view's side.
   public var side: Int { tile / patch }

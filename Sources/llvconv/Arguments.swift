@@ -67,6 +67,20 @@ struct Arguments: Sendable {
     return value
   }
 
+  /// Whole numbers with commas between them.
+  func integers(_ name: String, in range: ClosedRange<Int>) throws(Failure) -> [Int]? {
+    guard let text = self[name] else { return nil }
+    let values = text.split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+    let good = values.compactMap { $0 }.filter(range.contains)
+    guard good.count == values.count else {
+      throw Failure(
+        .usage,
+        "\(name) must be whole numbers from \(range.lowerBound) to \(range.upperBound) with commas between them; "
+          + "found \(Failure.quoted(text))")
+    }
+    return good
+  }
+
   func number(_ name: String, in range: ClosedRange<Double>) throws(Failure) -> Double? {
     guard let text = self[name] else { return nil }
     guard let value = Double(text), range.contains(value) else {

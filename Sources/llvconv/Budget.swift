@@ -29,6 +29,43 @@ enum Budget {
   }
 }
 
+/// How fast a model must be, as somebody asks for it.
+enum SpeedTarget {
+  /// Times as fast as the model as it is.
+  case factor(Double)
+  case itemsPerSecond(Double)
+
+  init(_ text: String) throws(Failure) {
+    let isFactor = text.hasSuffix("x")
+    guard let number = Double(isFactor ? text.dropLast() : text[...]), number > 0, number <= 1e12 else {
+      throw Failure(
+        .usage,
+        "--speed must be items a second, like 40, or times the model's own speed, like 2x; "
+          + "found \(Failure.quoted(text))")
+    }
+    self = isFactor ? .factor(number) : .itemsPerSecond(number)
+  }
+
+  var text: String {
+    switch self {
+    case .factor(let factor): "\(factor.text)x"
+    case .itemsPerSecond(let number): "\(number.text) items/s"
+    }
+  }
+
+  /// Times the speed of a model that embeds so many items a second.
+  func factor(of own: Double) -> Double {
+    switch self {
+    case .factor(let factor): factor
+    case .itemsPerSecond(let number): number / own
+    }
+  }
+}
+
+extension Double {
+  fileprivate var text: String { JSONText.number(self).text() }
+}
+
 extension Objective {
   /// What `--objective` and `--alpha` ask for.
   init(_ arguments: Arguments) throws(Failure) {

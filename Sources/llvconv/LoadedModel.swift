@@ -10,13 +10,13 @@ import Tensors
 struct LoadedModel: Sendable {
   let contents: Container.Contents
   /// The model as it runs.
-  let prepared: Model
-  let builder: SampleBuilder
+  private(set) var prepared: Model
+  private(set) var builder: SampleBuilder
   let embedder: Embedder
   let threads: Int
   /// Everything but the item that an embedding depends on.
   private let identity: [UInt8]
-  var configuration: Configuration { contents.model.configuration }
+  var configuration: Configuration { prepared.configuration }
 
   struct Options {
     var threads = availableThreads
@@ -65,13 +65,13 @@ struct LoadedModel: Sendable {
           .malformed,
           "token id \(tokenizer.vocabulary - 1) has no row: the token table has \(model.configuration.vocabulary)")
       }
-      builder = SampleBuilder(
-        model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling,
-        profile: options.profile)
       var notes: [String] = []
       let profile: [Pass] = options.profile == .llamaCpp ? [.tanhProjector] : []
       try Pass.run(given + profile + (observer == nil && !isMeasured ? [.poolEarly] : []), on: &model, notes: &notes)
       prepared = model
+      builder = SampleBuilder(
+        model.configuration, tokenizer: tokenizer, maximumTokens: options.maximumTokens, spelling: options.spelling,
+        profile: options.profile)
       embedder = try Embedder(
         model, on: options.device, prefix: builder.prefix, memory: options.memory,
         profile: timeline, observer: observer,
@@ -82,6 +82,24 @@ struct LoadedModel: Sendable {
       + Array(
         "\(Program.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
           .utf8)
+  }
+
+  /// The same weights, with pictures laid out otherwise. Not for a cache, whose keys know the container's own layout.
+  func laidOut(_ layout: PictureLayout) throws(Failure) -> LoadedModel {
+    var (result, notes) = (self, [String]())
+    try Pass.run(layout.passes, on: &result.prepared, notes: &notes)
+    result.builder = builder.seeing(result.prepared.configuration.vision)
+    return result
+  }
+
+  /// What the items' pictures come to, each file once; from their headers alone, and nothing of videos.
+  func extents(_ items: [Item], folder: String) throws(Failure) -> [SampleBuilder.Extent] {
+    guard configuration.vision != nil else { return [] }
+    var seen = Set<String>()
+    return try items.flatMap(\.images).filter { seen.insert($0).inserted }.map { (name) throws(Failure) in
+      let (width, height) = try Picture.size(path: Item.path(name, in: folder))
+      return try builder.extent(width, height)
+    }
   }
 
   /// Checks the name of a prompt before any work.

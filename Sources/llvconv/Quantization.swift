@@ -13,7 +13,7 @@ struct Quantization {
   let fusions: [Pass]
   /// After the fusions.
   let fused: Model
-  let notes: [String]
+  private let notes: [String]
 
   init(_ arguments: Arguments, method: Calibration.Method = .init()) throws(Failure) {
     let path = arguments.positionals[0]
@@ -48,20 +48,32 @@ struct Quantization {
     calibration.map { Calibration($0.model.tensors).quantize(recipe, method) } ?? .quantize(recipe)
   }
 
-  func quantized(_ recipe: QuantizeRecipe, notes: inout [String]) throws(Failure) -> Model {
-    var model = fused
-    try Pass.run([pass(recipe)], on: &model, notes: &notes)
+  /// - Parameter recipe: nil where weights stay as they are; nothing is fused then, so that the result can be exported.
+  func quantized(
+    _ recipe: QuantizeRecipe?, _ layout: PictureLayout, notes: inout [String]
+  ) throws(Failure) -> Model {
+    var model = source.model
+    if recipe != nil {
+      model = fused
+      notes += self.notes
+    }
+    try Pass.run((recipe.map { [pass($0)] } ?? []) + layout.passes, on: &model, notes: &notes)
     return model
   }
 
   /// The step for the container's history.
-  func event(_ recipe: QuantizeRecipe, _ losses: [(name: TensorName, loss: TensorLoss)]) -> JSONText {
-    [
-      "step": "quantize", "recipe": recipe.json,
-      "calibration": calibration.map { .string(String($0.checksum, radix: 16)) } ?? .null,
-      "passes": .array((fusions + [pass(recipe)]).map { .string($0.name) }),
-      "losses": .object(losses.map { ($0.name.text, $0.loss.json) }),
+  func event(
+    _ recipe: QuantizeRecipe?, _ layout: PictureLayout, _ losses: [(name: TensorName, loss: TensorLoss)]
+  ) -> JSONText {
+    let passes = (recipe.map { fusions + [pass($0)] } ?? []) + layout.passes
+    let measured = recipe.flatMap { _ in calibration }.map { JSONText.string(String($0.checksum, radix: 16)) }
+    var members: [(String, JSONText)] = [
+      ("step", "quantize"), ("recipe", recipe?.json ?? .null), ("calibration", measured ?? .null),
     ]
+    members += layout.json
+    members.append(("passes", .array(passes.map { .string($0.name) })))
+    members.append(("losses", .object(losses.map { ($0.name.text, $0.loss.json) })))
+    return .object(members)
   }
 
   // MARK: Plans
@@ -82,6 +94,22 @@ struct Quantization {
     return planner
   }
 
+  /// The plan that makes all weights alike; tables of 4-bit models stay at 8 bits a row, as without a plan. nil where
+  /// every weight is quantized already, unless all are to stay as they are.
+  func plan(_ linear: WeightChoice, _ input: Op.LinearInput) throws(Failure) -> Plan? {
+    let names = try Pass.quantizableWeights(of: fused)
+    guard !names.isEmpty || linear == .keep else { return nil }
+    var table = linear
+    if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
+    var tables = Set<TensorName>()
+    for node in fused.graphs.flatMap(\.graph.nodes) {
+      if case .embedding = node.op, case .tensor(let name) = node.inputs[0] { tables.insert(name) }
+    }
+    return Plan(
+      model: String(source.checksum, radix: 16), input: input,
+      entries: names.map { .init(name: $0, choice: tables.contains($0) ? table : linear) })
+  }
+
   /// The plan that costs least within a budget.
   func plan(_ planner: Planner, _ budget: Budget) throws(Failure) -> Plan {
     guard case .size(let size) = budget else {
@@ -98,13 +126,14 @@ struct Quantization {
     return plan
   }
 
-  private func fileBytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {
+  /// What a container will have at most.
+  func fileBytes(_ recipe: QuantizeRecipe?, _ layout: PictureLayout = .init()) throws(Failure) -> Int {
     var notes: [String] = []
-    var model = try quantized(recipe, notes: &notes)
+    var model = try quantized(recipe, layout, notes: &notes)
     let loss = TensorLoss(
       relativeError: 1.2345678901234567e-10, largestError: 1.2345678901234567e-10, clamped: 9_999_999, vanishedGroups: 0
     )
-    model.history.append(event(recipe, recipe.choices.keys.map { ($0, loss) }))
+    model.history.append(event(recipe, layout, recipe.map { $0.choices.keys.map { ($0, loss) } } ?? []))
     return ContainerWriter.expectedBytes(model, usesPanels: true, program: "llvconv \(Program.version)")
   }
 }

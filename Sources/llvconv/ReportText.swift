@@ -28,6 +28,7 @@ extension FidelityReport {
       "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
     )
     lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
+    lines += speedLines
     for row in orderingRows {
       lines.append("  \(row.name.padded(38))  \(row.own.text)  mixed index \(row.mixed.text)")
     }
@@ -58,5 +59,17 @@ extension FidelityReport {
       lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// What a picture comes to, and how fast items were embedded, as far as was seen.
+  private var speedLines: [String] {
+    func line(_ name: String, _ text: (Subject) -> String?) -> String? {
+      text(candidate).map { "  \(name.padded(16))  \($0)\(text(reference).map { " (reference \($0))" } ?? "")" }
+    }
+    let pictures = line("a picture") { subject in
+      subject.pictures.map { "\($0.views.fixed(2)) views, \($0.tokens.fixed(1)) tokens" }
+    }
+    let speed = line("speed") { subject in subject.itemsPerSecond.map { "\($0.fixed(1)) items/s" } }
+    return [pictures, speed].compactMap { $0 }
   }
 }

@@ -60,6 +60,11 @@ struct VerifyData {
     return (vectors, known == 0 && seconds > 0.5 ? Double(items.count) / seconds : nil)
   }
 
+  /// What a picture of the data comes to in a model.
+  func pictures(_ model: LoadedModel) throws(Failure) -> FidelityReport.Subject.Pictures? {
+    .init(try model.extents(items.map(\.item), folder: folder).map { ($0.views, $0.tokens) })
+  }
+
   /// Some of the items, evenly spread over queries and documents.
   func sample(_ most: Int) -> [Item] {
     items.count <= most ? items.map(\.item) : (0..<most).map { items[$0 * items.count / most].item }

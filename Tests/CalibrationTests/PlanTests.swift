@@ -109,11 +109,15 @@ struct PlanTests {
         .init(name: "b", choice: .keep),
       ])
     plan.notes = [("objective", "mse")]
+    #expect(!plan.json.text().contains("views") && plan.changesWeights)
+    plan.layout = PictureLayout(views: 3, pooling: 2)
     let read = try Plan(try JSON.parse(plan.json.bytes(pretty: true), what: "plan"))
     #expect(read.entries.map(\.name) == plan.entries.map(\.name) && read.recipe.json == plan.recipe.json)
+    #expect(read.layout == plan.layout)
     for (old, new) in [
       ("4:g64:two-level", "5:g64"), ("llvconv plan", "plan"), ("\"b\"", "\"a\""), ("int8", "int7"),
-      ("\"cost\"", "\"coast\""),
+      ("\"cost\"", "\"coast\""), ("\"views\":3", "\"views\":0"), ("\"views\":3", "\"views\":\"3\""),
+      ("\"pool_pictures\":2", "\"pool_pictures\":3"), ("\"pool_pictures\"", "\"pool\""),
     ] {
       let bad = plan.json.text().replacing(old, with: new)
       #expect(throws: Failure.self, "\(new)") { try Plan(try JSON.parse(Array(bad.utf8), what: "plan")) }

@@ -220,10 +220,20 @@ struct ContainerTests {
   @Test("a manifest that lies is refused", arguments: manifests.indices)
   func aManifestThatLiesIsRefused(_ row: Int) throws {
     let (id, from, to, kind, words) = ContainerTests.manifests[row]
-    let bytes = try ContainerTests.small()
+    let result = try ContainerTests.changed(try ContainerTests.small(), from, to)
+    let directory = try TemporaryDirectory()
+    guard case .failure(let failure) = ContainerTests.readAll(try directory.write("m", result)) else {
+      Issue.record("\(id) was accepted")
+      return
+    }
+    #expect(failure.kind == kind && failure.description.contains(words), "\(id): \(failure)")
+  }
+
+  /// A container with a part of its manifest replaced, and the checksums made right again.
+  static func changed(_ bytes: [UInt8], _ from: String, _ to: String) throws -> [UInt8] {
     let at = Int(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self) })
     let manifest = String(decoding: bytes[at...], as: UTF8.self)
-    let place = try #require(manifest.range(of: from), "\(id): no \(from) in \(manifest)")
+    let place = try #require(manifest.range(of: from), "no \(from) in \(manifest)")
     let changed = Array(manifest.replacingCharacters(in: place, with: to).utf8)
     var result = Array(bytes[..<at]) + changed
     func set(_ offset: Int, _ value: UInt64) {
@@ -233,12 +243,35 @@ struct ContainerTests {
     set(32, XXH64.hash(changed))
     set(40, UInt64(result.count))
     set(56, XXH64.hash(Array(result[..<56])))
+    return result
+  }
+
+  @Test("how pictures are laid out is kept; what was not changed is written as before, and nonsense is refused")
+  func howPicturesAreLaidOutIsKept() throws {
     let directory = try TemporaryDirectory()
-    guard case .failure(let failure) = ContainerTests.readAll(try directory.write("m", result)) else {
-      Issue.record("\(id) was accepted")
-      return
+    let path = directory.path + "/m.llv"
+    var model = try TinyLlave.model()
+    try ContainerTests.write(model, path)
+    let plain = try Repository.read(path)
+    #expect(!String(decoding: plain, as: UTF8.self).contains("pool_pictures"))
+    #expect(try model.facts().contains { $0.name.hasSuffix("pool_pictures") && $0.value == "1" })
+    for views in [1, 3] {
+      model.configuration.vision?.pooling = 2
+      model.configuration.vision?.grid.removeAll { $0.width * $0.height / 18 / 18 >= views }
+      try ContainerTests.write(model, path)
+      let read = try Container.open(path).model
+      try ContainerTests.assertEqual(model, read)
+      #expect(try read.facts().contains { $0.name.hasSuffix("pool_pictures") && $0.value == "2" })
     }
-    #expect(failure.kind == kind && failure.description.contains(words), "\(id): \(failure)")
+    let pooled = try Repository.read(path)
+    for (value, words) in [("0", "out of range"), ("3", "out of range"), ("\"2\"", "must be"), ("1.5", "must be")] {
+      let bad = try ContainerTests.changed(pooled, #""pool_pictures":2"#, #""pool_pictures":"# + value)
+      guard case .failure(let failure) = ContainerTests.readAll(try directory.write("bad", bad)) else {
+        Issue.record("\(value) was accepted")
+        continue
+      }
+      #expect(failure.kind == .malformed && failure.description.contains(words), "\(failure)")
+    }
   }
 
   @Test("other versions and other files are told apart")

@@ -28,6 +28,35 @@ struct LlaveTests {
     }
   }
 
+  @Test("fewer views are what a checkpoint with the smaller grid gives, and every device pools alike")
+  func fewerViewsAreWhatASmallerGridGives() throws {
+    let pinpoints: [String: JSONText] = ["image_grid_pinpoints": [[18, 18], [18, 36], [36, 18]]]
+    let config = try TinyLlave.changed(
+      try JSON.parse(JSONText.object(pinpoints.map { ($0.key, $0.value) }).bytes(), what: "changes"))
+    let small = try TinyLlave.model(config)
+    var limited = try TinyLlave.model()
+    var notes: [String] = []
+    try Pass.run(PictureLayout(views: 3).passes, on: &limited, notes: &notes)
+    #expect(limited.configuration == small.configuration)
+    let items = try TinyLlave.cases().filter { $0.tokens != 60 }.map(\.item)
+    func vectors(_ model: Model, _ device: any Device) throws -> [Float] {
+      let builder = try TinyLlave.builder(model)
+      let samples = try items.map { try builder.build($0, folder: TinyLlave.folder).sample }
+      return try Embedder(model, on: device, prefix: builder.prefix).embed(samples)
+    }
+    #expect(try vectors(limited, CPUDevice()) == vectors(small, CPUDevice()))
+    for layout in [
+      PictureLayout(views: 1), .init(views: 1, pooling: 2), .init(views: 3, pooling: 2), .init(pooling: 2),
+    ] {
+      var model = try TinyLlave.model()
+      try Pass.run(layout.passes, on: &model, notes: &notes)
+      let found = try vectors(model, CPUDevice(threads: 2))
+      #expect(LlaveTests.difference(found, try vectors(model, ReferenceDevice())) <= 2e-6, "\(layout)")
+      #expect(LlaveTests.difference(found, try vectors(limited, CPUDevice())) > 1e-3, "\(layout)")
+      #expect(try found.map(\.bitPattern) == vectors(model, CPUDevice(threads: 1, rowsAtATime: 7)).map(\.bitPattern))
+    }
+  }
+
   @Test("an embedding depends on its own sample alone")
   func anEmbeddingDependsOnItsOwnSampleAlone() throws {
     let (model, prefix, samples) = try TinyLlave.samples()

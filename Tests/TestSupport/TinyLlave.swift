@@ -27,7 +27,7 @@ public enum TinyLlave {
   }
 
   /// The model's config.json with a few keys replaced.
-  static func changed(_ changes: JSON) throws -> String {
+  public static func changed(_ changes: JSON) throws -> String {
     let data = try Data(contentsOf: URL(fileURLWithPath: folder + "model/config.json"))
     var config = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
     for (key, value) in try changes.members() {

@@ -11,7 +11,7 @@ public struct Family {
     case siglip
   }
 
-  let kind: Kind
+  private(set) var kind: Kind
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for LLaVE.
   public let tensors: [Tensor]
   private(set) var checkpoint: Checkpoint
@@ -48,6 +48,57 @@ public struct Family {
       kind = .siglip
       tensors = checkpoint.tensors
     case let other: throw Failure(.unsupported, "architecture \(Failure.quoted(other)) cannot be exported")
+    }
+  }
+}
+
+extension Family {
+  /// The same for other programs, which read from the configuration how pictures are laid out.
+  ///
+  /// - Throws: `unsupported` for what a configuration has no words for.
+  init(exporting model: Model) throws(Failure) {
+    try self.init(model)
+    guard case .llave(var facts) = kind, let vision = model.configuration.vision else { return }
+    guard vision.pooling == 1 else {
+      throw Failure(
+        .unsupported,
+        "pictures are pooled (quantize --pool-pictures), which no checkpoint can say: other programs would not do it"
+      )
+    }
+    guard !vision.grid.isEmpty else {
+      throw Failure(
+        .unsupported,
+        "every picture is one view (quantize --views 1), which no checkpoint of this family can say; --views 2 it can")
+    }
+    guard facts.pictures.grid != vision.grid else { return }
+    facts.pictures.grid = vision.grid
+    kind = .llave(facts)
+    try checkpoint.declare(vision.grid, isWidthFirst: facts.layout.isOriginal)
+  }
+}
+
+extension Checkpoint {
+  /// Puts a grid in the place of the one in the configuration and in the processor's.
+  fileprivate mutating func declare(_ grid: [Vision.Size], isWidthFirst: Bool) throws(Failure) {
+    let pairs = JSONText.array(
+      grid.map { .array(isWidthFirst ? [.int($0.width), .int($0.height)] : [.int($0.height), .int($0.width)]) })
+    for name in ["config.json", "preprocessor_config.json", "processor_config.json"] {
+      guard let bytes = made[name] else { continue }
+      let old = try JSONText(try JSON.parse(bytes, what: name))
+      let new = old.replacing("image_grid_pinpoints", by: pairs)
+      if new != old { made[name] = new.bytes(pretty: true) }
+    }
+  }
+}
+
+extension JSONText {
+  /// With another value for every member of this name, however deep.
+  fileprivate func replacing(_ key: String, by value: JSONText) -> JSONText {
+    switch self {
+    case .object(let members):
+      .object(members.map { ($0.0, $0.0 == key ? value : $0.1.replacing(key, by: value)) })
+    case .array(let values): .array(values.map { $0.replacing(key, by: value) })
+    default: self
     }
   }
 }

@@ -96,7 +96,7 @@ enum Llave {
     let vision: Siglip.Numbers
     /// Layers of the tower that run.
     let depth: Int
-    let pictures: Vision
+    var pictures: Vision
     let maximumTokens: Int
     let scaling: Op.Rescale
 

@@ -28,7 +28,7 @@ public struct GGUFExport: Sendable {
 
   /// Decides names, types and keys; no tensor's bytes are touched.
   public init(_ model: Model, path: String, _ options: Options) throws(Failure) {
-    let family = try Family(model)
+    let family = try Family(exporting: model)
     let choice = try TypeChoice(options)
     var notes: [String] = []
     var plans: [GGUFPlan] = []

@@ -16,7 +16,7 @@ let exportCommand = Command(
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
     .init(
       "--weights", "CHOICE",
-      "compressed-tensors: W4A16 (default), W8A16, W8A8, mlx: 4:g64 (default), or as quantize --table has them; for weights that are not quantized yet"
+      "compressed-tensors: W4A16 (default), W8A16, W8A8, mlx: 4:g64:affine (default), or as quantize --table has them; for weights that are not quantized yet"
     ),
     .init("--tower", nil, "quantize the vision tower and projector too, which --weights leaves alone"),
     .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),

@@ -68,7 +68,7 @@ private struct Subject {
       members += [
         ("program", .string(contents.program)), ("architecture", .string(configuration.architecture)),
         ("width", .int(configuration.width)), ("maximum_tokens", .int(configuration.maximumTokens)),
-        ("history", .array(contents.model.history)),
+        ("pictures", configuration.vision?.json ?? .null), ("history", .array(contents.model.history)),
         ("files", .array(contents.model.files.map { ["name": .string($0.name), "bytes": .int($0.count)] })),
         ("unused", .array(contents.model.unused.map { .string($0.text) })),
         (
@@ -104,6 +104,7 @@ private struct Subject {
         "\(path): \(configuration.architecture), vectors of \(configuration.width), at most \(configuration.maximumTokens) tokens"
       )
       Output.print("written by \(contents.program), content \(XXH64.text(contents.checksum))")
+      if let vision = configuration.vision { Output.print("pictures: \(vision.summary)") }
       for event in contents.model.history { Output.print("  \(event.summary)") }
       for file in contents.model.files { Output.print("  file \(file.name), \(Output.size(file.count))") }
     } else {

@@ -8,15 +8,22 @@ import Tensors
 
 let planCommand = Command(
   name: "plan",
-  abstract: "Finds what each weight should become within a size, or so that a quality is kept.",
+  abstract: "Finds what each weight should become within a size, or so that a quality or a speed is kept.",
   positionals: ["MODEL.llv"],
   options: [
     .init("--bits", "X", "bits per weight on average, scales included, 4 to 16"),
     .init("--size", "BYTES", "of the file: a number, or with KB, MB, GB"),
     .init("--quality", "COSINE", "mean cosine to the model's own vectors that items of --data must keep"),
-    .init("--data", "X.jsonl", "for --quality: items or pairs that were not measured on"),
+    .init(
+      "--speed", "X",
+      "items of --data a second, like 40, or times the model's own speed, like 2x; alone, or with --bits or --size"),
+    .init("--data", "X.jsonl", "for --quality and --speed: items or pairs that were not measured on"),
     .init("--calibration", "C.llv", "what llvconv measure found, with --sensitivity for measured costs"),
     .init("--activations", "float|8", "as for quantize; with 8, inputs that cost much stay floats"),
+    .init(
+      "--views", "N,...", "for --speed: views of a picture at most, to be tried (default: up to six of the grid)"),
+    .init("--pool-pictures", "1,2", "for --speed: pooling to be tried (default: both)"),
+    .init("--rounds", "N", "for --speed: how often each candidate is timed; medians count (default 3)"),
     .init("-o", "PLAN.json", "where to write; appears whole or not at all", isRequired: true),
     .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
   ] + Command.objectiveOptions + Command.modelOptions,
@@ -25,34 +32,58 @@ let planCommand = Command(
     of each other choice; the best combination within the budget is found by dynamic programming. The plan is a text that you may
     change; quantize --plan carries it out. With --quality, plans of several sizes are carried out in memory and held to the data,
     and the smallest that keeps the quality is written; exit code 1 when none does.
+    With --speed, candidates with several layouts of pictures (quantize --views, --pool-pictures) and several kinds of
+    weights and inputs run on the data here, in turns with the model as it is. The table says how fast and how faithful
+    each is (mean cosine to the model's own vectors); of those that are fast enough the most faithful is written; exit
+    code 1 when none is. What was measured stays in the plan. The same plan gives the same bytes on any machine.
     """
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let quality = try arguments.number("--quality", in: -1...1)
+  let speed = try arguments["--speed"].map(SpeedTarget.init)
   let budget = try Budget(bits: arguments["--bits"], size: arguments["--size"])
-  guard [arguments.has("--bits"), arguments.has("--size"), quality != nil].count(where: { $0 }) == 1 else {
-    throw Failure(.usage, "plan needs one of --bits, --size and --quality")
-  }
-  guard (quality != nil) == arguments.has("--data") else {
-    throw Failure(.usage, "--quality and --data go together: the quality is held to that data")
-  }
+  try checkGoals(arguments)
   let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
-  let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
   let quantization = try Quantization(arguments)
-  let planner = try quantization.planner(arguments, input: input, threads: options.threads)
-  var plan: Plan
-  if let budget {
-    plan = try quantization.plan(planner, budget)
+  let found: Plan?
+  if let speed {
+    found = try SpeedTrial(quantization, arguments, options, within: budget).plan(speed)
   } else {
-    let trial = try Trial(
-      quantization, arguments.positionals[0], options, data: try arguments.required("--data"))
-    guard let found = try trial.smallest(planner, quality: quality ?? 1) else { return 1 }
-    plan = found
+    let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
+    let planner = try quantization.planner(arguments, input: input, threads: options.threads)
+    if let budget {
+      found = try quantization.plan(planner, budget)
+    } else {
+      let trial = try Trial(quantization, arguments.positionals[0], options, data: try arguments.required("--data"))
+      found = try trial.smallest(planner, quality: quality ?? 1)
+    }
   }
+  guard let plan = found else { return 1 }
   try output.write(plan.json.bytes(pretty: true) + [10])
   try output.commit()
-  for (name, value) in plan.notes { Output.complain("\(name.replacing("_", with: " ")): \(value.text())") }
+  for (name, value) in plan.notes where name != SpeedTrial.note {
+    Output.complain("\(name.replacing("_", with: " ")): \(value.text())")
+  }
   return 0
+}
+
+private func checkGoals(_ arguments: Arguments) throws(Failure) {
+  let goals = ["--bits", "--size", "--quality"].count(where: arguments.has)
+  guard arguments.has("--speed") else {
+    guard goals == 1 else { throw Failure(.usage, "plan needs one of --bits, --size, --quality and --speed") }
+    guard arguments.has("--quality") == arguments.has("--data") else {
+      throw Failure(.usage, "--quality and --data go together: the quality is held to that data")
+    }
+    for option in ["--views", "--pool-pictures", "--rounds"] where arguments.has(option) {
+      throw Failure(.usage, "\(option) is for --speed; quantize --plan takes --views and --pool-pictures beside a plan")
+    }
+    return
+  }
+  guard !arguments.has("--quality") else {
+    throw Failure(.usage, "--speed does not go with --quality: of all that are fast enough the most faithful is found")
+  }
+  guard goals <= 1 else { throw Failure(.usage, "--speed goes with one of --bits and --size") }
+  guard arguments.has("--data") else { throw Failure(.usage, "--speed needs --data, whose items are timed") }
 }
 
 /// Plans carried out in memory, and held to data.
@@ -68,30 +99,12 @@ private struct Trial {
     (self.quantization, self.path, self.options) = (quantization, path, options)
     items = try Item.read(data)
     folder = directory(of: data)
-    reference = try Trial.vectors(try LoadedModel(path, options), items, folder)
-  }
-
-  private static func vectors(_ model: LoadedModel, _ items: [Item], _ folder: String) throws(Failure) -> [[Float]] {
-    let progress = Progress("embedding", of: items.count)
-    var vectors: [[Float]] = []
-    for embedded in try model.embed(items, folder: folder, progress: { progress.show($0) }) {
-      vectors.append(try embedded.result.get())
-    }
-    Progress.clear()
-    return vectors
+    reference = try LoadedModel(path, options).vectors(items, folder)
   }
 
   private func cosine(_ plan: Plan) throws(Failure) -> Double {
     let passes = quantization.fusions + [quantization.pass(plan.recipe)]
-    let vectors = try Trial.vectors(try LoadedModel(path, options, passes: passes), items, folder)
-    var sum = 0.0
-    for (a, b) in zip(reference, vectors) {
-      let (ab, bb) = zip(a, b).reduce((0.0, 0.0)) {
-        ($0.0 + Double($1.0) * Double($1.1), $0.1 + Double($1.1) * Double($1.1))
-      }
-      sum += bb > 0 ? ab / bb.squareRoot() : 0
-    }
-    return sum / Double(reference.count)
+    return meanCosine(reference, try LoadedModel(path, options, passes: passes).vectors(items, folder))
   }
 
   /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the quality.
@@ -116,4 +129,29 @@ private struct Trial {
     }
     return best
   }
+}
+
+extension LoadedModel {
+  /// The items' vectors; the first bad item ends it.
+  func vectors(_ items: [Item], _ folder: String) throws(Failure) -> [[Float]] {
+    let progress = Progress("embedding", of: items.count)
+    var vectors: [[Float]] = []
+    for embedded in try embed(items, folder: folder, progress: { progress.show($0) }) {
+      vectors.append(try embedded.result.get())
+    }
+    Progress.clear()
+    return vectors
+  }
+}
+
+/// Of pairs of vectors, the first of length 1 or nothing.
+func meanCosine(_ reference: [[Float]], _ vectors: [[Float]]) -> Double {
+  var sum = 0.0
+  for (a, b) in zip(reference, vectors) {
+    let (ab, bb) = zip(a, b).reduce((0.0, 0.0)) {
+      ($0.0 + Double($1.0) * Double($1.1), $0.1 + Double($1.1) * Double($1.1))
+    }
+    sum += bb > 0 ? ab / bb.squareRoot() : 0
+  }
+  return sum / Double(reference.count)
 }

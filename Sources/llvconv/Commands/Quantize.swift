@@ -7,7 +7,7 @@ import Tensors
 
 let quantizeCommand = Command(
   name: "quantize",
-  abstract: "Makes a model's weights 8- or 4-bit integers, or BF16.",
+  abstract: "Makes a model's weights 8- or 4-bit integers, or BF16, and pictures fewer tokens.",
   positionals: ["MODEL.llv"],
   options: [
     .init(
@@ -47,6 +47,11 @@ let quantizeCommand = Command(
       "--method", "search|weighted|gptq",
       "with --calibration: what is done with it (default gptq); with fold+ before it, columns are scaled against what feeds them"
     ),
+    .init(
+      "--views", "N",
+      "views of a picture at most, the whole picture's included: N - 1 tiles beside it; 1 is the whole picture alone"),
+    .init(
+      "--pool-pictures", "2", "pool the features of pictures 2 x 2, as those of videos are: a quarter of the tokens"),
     .init("--no-fuse", nil, "leave the graph as it is"),
     .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force,
     Command.json,
@@ -57,22 +62,39 @@ let quantizeCommand = Command(
     scale is searched for the least squared error; no data is needed. Norms, biases and small tables stay as they are.
     With --calibration, weights of linear operations are quantized by GPTQ, which takes longer and loses less.
     --size, and --bits with a number between, give each weight what pays most, as llvconv plan does.
+    --views and --pool-pictures trade fidelity for speed. They go with any of these; alone they leave weights and graph
+    as they are.
     """
 ) { (arguments) throws(Failure) in
   let started = ContinuousClock.now
   let threads = try arguments.threads()
-  let isPlanned = try checkBudget(arguments)
+  let budget = try WeightBudget(arguments)
   guard !arguments.has("--method") || arguments.has("--calibration") else {
     throw Failure(.usage, "--method is for --calibration")
   }
   let quantization = try Quantization(arguments, method: try method(arguments))
   let source = quantization.source
-  var (model, notes) = (source.model, quantization.notes)
-  var recipe: QuantizeRecipe
+  var (model, notes) = (source.model, [String]())
+  var (recipe, layout): (QuantizeRecipe?, PictureLayout) = (nil, try PictureLayout(arguments))
   do throws(Failure) {
-    recipe = isPlanned ? try plan(arguments, quantization, threads: threads).recipe : try quantizeRecipe(arguments)
-    if let form = try arguments.choice("--attention", ["float", "8"]) { recipe.attention = form == "8" ? .int8 : .float }
-    model = try quantization.quantized(recipe, notes: &notes)
+    switch budget {
+    case .none: break
+    case .uniform: recipe = try quantizeRecipe(arguments)
+    case .planned:
+      let plan = try plan(arguments, quantization, threads: threads)
+      recipe = plan.changesWeights ? plan.recipe : nil
+      if !plan.layout.isEmpty {
+        guard layout.isEmpty else {
+          throw Failure(.usage, "--views and --pool-pictures are up to the plan, which says how pictures are laid out")
+        }
+        layout = plan.layout
+      }
+    }
+    if let form = try arguments.choice("--attention", ["float", "8"]) {
+      guard recipe != nil else { throw Failure(.usage, "--attention is for a plan that changes weights") }
+      recipe?.attention = form == "8" ? .int8 : .float
+    }
+    model = try quantization.quantized(recipe, layout, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
   let summary = QuantizeSummary(before: source.model, after: model)
   if arguments.has("--dry-run") {
@@ -86,7 +108,7 @@ let quantizeCommand = Command(
   do throws(Failure) {
     try writer.writeData(model) { progress.show($0) }
   } catch { throw error.inFile(arguments.positionals[0]) }
-  model.history.append(quantization.event(recipe, writer.losses.map { ($0.name, $0.loss) }))
+  model.history.append(quantization.event(recipe, layout, writer.losses.map { ($0.name, $0.loss) }))
   try writer.finish(model, program: "llvconv \(Program.version)")
   try writer.commit()
   Progress.clear()
@@ -100,27 +122,6 @@ let quantizeCommand = Command(
 private func method(_ arguments: Arguments) throws(Failure) -> Calibration.Method {
   let name = try arguments.choice("--method", Calibration.Method.all.map(\.text))
   return name.flatMap(Calibration.Method.init) ?? Calibration.Method()
-}
-
-/// - Returns: whether each weight gets a choice of its own.
-private func checkBudget(_ arguments: Arguments) throws(Failure) -> Bool {
-  let budgets = ["--bits", "--size", "--plan"].filter(arguments.has)
-  guard budgets.count == 1 else {
-    throw Failure(
-      .usage,
-      "quantize needs one of --bits, --size and --plan; found \(budgets.isEmpty ? "none" : budgets.joined(separator: " and "))"
-    )
-  }
-  guard arguments.has("--size") || arguments.has("--plan") || !["4", "8", "16"].contains(arguments["--bits"]) else {
-    for option in ["--objective", "--alpha"] where arguments.has(option) {
-      throw Failure(.usage, "\(option) is for --size and for --bits with another number than 4, 8 or 16")
-    }
-    return false
-  }
-  for option in ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"] where arguments.has(option) {
-    throw Failure(.usage, "\(option) is for --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
-  }
-  return true
 }
 
 /// The plan that was given, or that fits the budget.
@@ -231,6 +232,7 @@ private struct QuantizeSummary {
     }
     for note in notes { Output.print("note: \(note)") }
     Output.print("")
+    if let pictures = after.configuration.vision?.summary { Output.print("pictures         \(pictures)") }
     Output.print("tensors          \(Output.size(bytesBefore)) -> \(Output.size(bytesAfter))")
     Output.print("bits per weight  \(bitsPerWeight.fixed(2)) over \(weights) quantized weights")
     Output.print("memory           about \(Output.size(memory))")
@@ -263,8 +265,14 @@ private struct QuantizeSummary {
       ])
       return
     }
-    Output.complain(
-      "\(path): \(Output.size(fileBytes)), \(bitsPerWeight.fixed(2)) bits per weight; weights' relative error at most "
-        + "\((worst * 100).fixed(2)) %, \(clamped) clamped, \(vanished) groups vanished; \(seconds.fixed(1)) s")
+    if after.configuration.vision != before.configuration.vision, let pictures = after.configuration.vision?.summary {
+      Output.complain("pictures: \(pictures)")
+    }
+    let weights =
+      losses.isEmpty
+      ? "weights as they were"
+      : "\(bitsPerWeight.fixed(2)) bits per weight; weights' relative error at most \((worst * 100).fixed(2)) %, "
+        + "\(clamped) clamped, \(vanished) groups vanished"
+    Output.complain("\(path): \(Output.size(fileBytes)), \(weights); \(seconds.fixed(1)) s")
   }
 }

@@ -52,6 +52,8 @@ let verifyCommand = Command(
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
   let known = try data.vectors(reference, "reference", cache: cache)
+  var base = subject(referencePath, reference, known.itemsPerSecond)
+  base.pictures = try data.pictures(reference)
   var reports: [FidelityReport] = []
   var agreements: [DeviceAgreement] = []
   for (path, models) in zip(arguments.positionals, candidates) {
@@ -71,13 +73,14 @@ let verifyCommand = Command(
         : try ModelDivergence.find(
           candidate: candidate, path: path, reference: referencePath, data: data, options: options)
       var described = subject(path, candidate, found.itemsPerSecond)
+      described.pictures = try data.pictures(candidate)
       if let profile { described.name += " in \(profile.rawValue)" }
       if choices != [.cpu] { described.name += " on \(choice.name)" }
       let comparing = Progress("searching", of: 100)
       reports.append(
         try FidelityReport(
           candidate: (described, found.vectors),
-          reference: (subject(referencePath, reference, known.itemsPerSecond), known.vectors), data: fileName(dataPath),
+          reference: (base, known.vectors), data: fileName(dataPath),
           labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence,
           thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
     }
