@@ -299,32 +299,41 @@ LLV_INLINE w16 below(size_t n) {
   return (w16)(index < (w16)(uint32_t)n);
 }
 
+// Codes of weights 2^(scores factor + offset), of which `is_far` takes `most` off the scores first; gives the sum of weights.
+LLV_INLINE v16 weigh_scores(const float *scores, size_t seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
+  const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
+  v16 total = 0;
+  for (size_t i = 0; i < seen; i += LLV_PANEL) {
+    v16 x = *(const v16 *)(scores + i);
+    x = __builtin_elementwise_fma(is_far ? x - most : x, factor, offset);
+    v16 weight = exp2_fast(x > least ? x : least);
+    if (seen - i < LLV_PANEL) weight = (v16)((w16)weight & below(seen - i));
+    total += weight;
+    *(b16 *)(weights + i) = __builtin_convertvector((w16)(weight + round) & 255, b16);
+  }
+  return total;
+}
+
 // Scores of the first `seen` keys, in units of `scale`, to codes of weights relative to the largest, which is 127; of others 0. Gives
 // that largest score and the sum of weights before they were rounded.
 LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
   size_t whole = seen / LLV_PANEL * LLV_PANEL;
-  w16 rest = below(seen - whole);
-  v16 best = -INFINITY, total = 0;
+  v16 best = -INFINITY;
   for (size_t i = 0; i < whole; i += LLV_PANEL) {
     v16 s = *(const v16 *)(scores + i);
     best = s > best ? s : best;
   }
   if (whole < seen) {
+    w16 rest = below(seen - whole);
     v16 s = *(const v16 *)(scores + whole);
     s = (v16)(((w16)s & rest) | ((w16)(v16)-INFINITY & ~rest));
     best = s > best ? s : best;
   }
   *most = most_of(best);
-  // The difference first: its product with the scale is 0 for the largest, however large that is, so that no code is above 127.
-  const v16 factor = scale, largest = *most, offset = 6.98868468677f;  // log2 127
-  const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
-  for (size_t i = 0; i < seen; i += LLV_PANEL) {
-    v16 x = __builtin_elementwise_fma(*(const v16 *)(scores + i) - largest, factor, offset);
-    v16 weight = exp2_fast(x > least ? x : least);
-    if (i == whole) weight = (v16)((w16)weight & rest);
-    total += weight;
-    *(b16 *)(weights + i) = __builtin_convertvector((w16)(weight + round) & 255, b16);
-  }
+  const float log2_127 = 6.98868468677f, offset = fmaf(-*most, scale, log2_127);
+  // Where the offset is so large that its rounding could take the largest weight to another code, differences come first.
+  v16 total = fabsf(offset) > 16384 ? weigh_scores(scores, seen, 1, *most, scale, log2_127, weights)
+                                    : weigh_scores(scores, seen, 0, 0, scale, offset, weights);
   size_t end = up(seen, LLV_PANEL);
   memset(weights + end, 0, up(keys, LLV_PANEL) - end);
   *sum = sum_of(total);

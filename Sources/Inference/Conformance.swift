@@ -254,21 +254,30 @@ public struct Conformance {
     public var passes: Bool { error <= tolerance && hasSameBits ?? true }
   }
 
-  /// Runs a row on a device and on the reference.
-  public static func check(_ row: Row, on device: any Device) throws(Failure) -> Outcome {
-    let expected = try run(row, on: ReferenceDevice())
-    let found = try run(row, on: device)
+  /// What a row has to give: the reference's values, and of integer products the processor's bits.
+  public struct Truth: Sendable {
+    let reference: [Float]
+    let processor: [UInt32]?
+
+    public init(_ row: Row) throws(Failure) {
+      reference = try run(row, on: ReferenceDevice())
+      processor = row.isInteger ? try run(row, on: CPUDevice()).map(\.bitPattern) : nil
+    }
+  }
+
+  /// Runs a row on a device and compares.
+  public static func check(_ row: Row, on device: any Device, _ truth: Truth? = nil) throws(Failure) -> Outcome {
+    let truth = if let truth { truth } else { try Truth(row) }
+    let (expected, found) = (truth.reference, try run(row, on: device))
     let size = max(expected.map(abs).max() ?? 0, 1)
     var worst = expected.count == found.count && !found.isEmpty ? 0.0 : .infinity
     for (a, b) in zip(expected, found) {
       let error = Double(abs(a - b) / size)
       worst = error > worst || error.isNaN ? error : worst
     }
-    var hasSameBits: Bool?
-    if row.isInteger { hasSameBits = try run(row, on: CPUDevice()).map(\.bitPattern) == found.map(\.bitPattern) }
     return Outcome(
       name: row.name, error: worst, tolerance: Double(device is CPUDevice ? row.tolerance : row.gpuTolerance),
-      hasSameBits: hasSameBits)
+      hasSameBits: truth.processor.map { $0 == found.map(\.bitPattern) })
   }
 }
 

@@ -29,7 +29,8 @@ struct AttentionTests {
   func headsOfAnyWidthHaveTheProcessorsBits(_ width: Int) throws {
     try EmulatedDriver.use { driver in
       let device = try GPUDevice(driver)
-      for (factor, changed) in [(1, nil), (0, nil), (1e-40, nil), (1e6, nil), (1, .nan), (1, .infinity)] as [(Float, Float?)] {
+      let cases: [(Float, Float?)] = [(1, nil), (0, nil), (1e-40, nil), (1e6, nil), (1, .nan), (1, .infinity)]
+      for (factor, changed) in cases {
         let expected = try run(width, factor: factor, changed: changed, on: CPUDevice())
         let found = try run(width, factor: factor, changed: changed, on: device)
         #expect(found == expected, "\(factor), \(changed.map { "\($0)" } ?? "")")

@@ -229,17 +229,17 @@ template <int D> struct Coded {
     }
   }
 
-  // Scores in units of `scale` to codes of weights relative to the largest, which is 127; 0 of keys that are not seen. Adds weights before they
-  // were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
+  // Scores less `base`, in units of `scale`, to codes of weights, 127 where `offset` takes them to log2 127; 0 of keys that are not seen. Adds
+  // weights before they were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
   template <bool MASKED>
   static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const int (&limits)[2], const float (&scale)[2],
-                        const float (&most)[2]) {
+                        const float (&base)[2], const float (&offset)[2]) {
     UNROLL
     for (int i = 0; i < 4; i++) weights[i] = 0;
     UNROLL
     for (int i = 0; i < 16; i++) {
       int j = i >> 2, h = i >> 1 & 1, e = i & 1, place = (j & 1) * 2 + e;
-      float weight = power(largest(fused(s[j][i & 3] - most[h], scale[h], 6.98868468677f), -40.0f));  // log2 127
+      float weight = power(largest(fused(s[j][i & 3] - base[h], scale[h], offset[h]), -40.0f));
       if (MASKED && j * 8 + e >= limits[h]) weight = 0;
       sums[h][place] += weight;
       weights[(j >> 1) * 2 + h] |= (as_bits(weight + 8388608.0f) & 255) << 8 * place;
@@ -264,7 +264,7 @@ template <int D> struct Coded {
   static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], int live, int all,
                          const int (&seen)[2], const float (&scale)[2], const float (&means)[2]) {
     int from = (TID & 3) * 2;
-    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
+    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, base[2], offset[2], sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
     for (int first = 0; first < live; first += 32) {
       int limits[2] = {seen[0] - first - from, seen[1] - first - from};
       score(s, query, first);
@@ -275,6 +275,10 @@ template <int D> struct Coded {
     for (int h = 0; h < 2; h++) {
       most[h] = largest(shfl_xor(most[h], 1), most[h]);
       most[h] = largest(shfl_xor(most[h], 2), most[h]);
+      offset[h] = fused(-most[h], scale[h], 6.98868468677f);  // log2 127
+      // As the processor: the rounding of a larger offset could take the largest weight to another code.
+      bool isFar = magnitude(offset[h]) > 16384.0f;
+      base[h] = isFar ? most[h] : 0, offset[h] = isFar ? 6.98868468677f : offset[h];
     }
     cp_wait<NONE>();
     SYNC();
@@ -288,8 +292,8 @@ template <int D> struct Coded {
       int limits[2] = {seen[0] - first - from, seen[1] - first - from};
       u32 weights[4];
       score(s, query, first);
-      if (first + 32 <= all) weigh<false>(weights, sums, s, limits, scale, most);
-      else weigh<true>(weights, sums, s, limits, scale, most);
+      if (first + 32 <= all) weigh<false>(weights, sums, s, limits, scale, base, offset);
+      else weigh<true>(weights, sums, s, limits, scale, base, offset);
       mix(sum, weights, first);
     }
     UNROLL
