@@ -83,12 +83,14 @@ class open:  # noqa: A001  (the module's one verb)
         return self._tensors[name]
 
     def bytes(self, name):
-        """A tensor's bytes in its encoding, decompressed."""
-        return self._section(self._tensors[name])
+        """A tensor's bytes in its encoding, decompressed, rows one after the other."""
+        entry = self._tensors[name]
+        raw = self._section(entry)
+        return _rows(raw, entry["shape"], entry["encoding"]) if entry.get("order") == "panels" else raw
 
     def __getitem__(self, name):
         entry = self._tensors[name]
-        raw, shape, encoding = self._section(entry), entry["shape"], entry["encoding"]
+        raw, shape, encoding = self.bytes(name), entry["shape"], entry["encoding"]
         if encoding["type"] == "grouped":
             return _grouped(raw, shape, encoding)
         if encoding["type"] == "BF16":
@@ -114,10 +116,53 @@ class open:  # noqa: A001  (the module's one verb)
         return raw
 
 
+def _up(n, step):
+    return -(-n // step) * step
+
+
+def _rows(raw, shape, encoding):
+    """The bytes of a matrix row by row, from panels of sixteen rows."""
+    (rows, columns), kind = shape, encoding["type"]
+    panels = -(-rows // 16)
+    if kind != "grouped":
+        size = {"F32": 4, "F16": 2, "BF16": 2}[kind]
+        if kind != "BF16":
+            cells = raw.reshape(panels, columns, 16, size).transpose(0, 2, 1, 3)
+        else:
+            cells = raw.reshape(panels, -(-columns // 2), 16, 2, size).transpose(0, 2, 1, 3, 4).reshape(panels, 16, -1, size)
+        return np.ascontiguousarray(cells.reshape(panels * 16, -1, size)[:rows, :columns]).reshape(-1)
+    bits, group, levels = encoding["bits"], encoding["group"], encoding.get("levels", 1)
+    groups = -(-columns // group)
+    # Groups are filled up to fours; blocks hold four codes of each row, two blocks of four bits share their bytes.
+    places = np.concatenate([np.arange(first, min(first + group, columns)) - first + place for first, place in (
+        (g * group, g * _up(min(group, columns), 4)) for g in range(groups))])
+    blocks = sum(_up(min(group, columns - g * group), 4) for g in range(groups)) // 4
+    stored = blocks if bits == 8 else -(-blocks // 2)
+    codes = raw[: panels * stored * 64].reshape(panels, stored, 16, 4)
+    if bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(panels, 2 * stored, 16, 4)
+    codes = codes.transpose(0, 2, 1, 3).reshape(panels * 16, -1)[:rows, places]
+    if not encoding["affine"]:
+        codes = codes ^ (128 if bits == 8 else 8)
+    if bits == 4:
+        codes = np.pad(codes, ((0, 0), (0, columns % 2)))
+        codes = codes[:, 0::2] | codes[:, 1::2] << 4
+    parts, at = [codes.astype(np.uint8).reshape(-1)], panels * stored * 64
+    width = {"F16": 2, "BF16": 2, "F32": 4}[encoding["scale"]]
+    for count, size in [(1 if levels == 2 else groups, width)] + ([(groups, 1 if levels == 2 else width)] if encoding["affine"] else []):
+        at = _up(at, 64)
+        part = raw[at:at + panels * count * 16 * size].reshape(panels, count, 16, size)
+        at += part.size
+        parts.append(np.zeros(-sum(map(len, parts)) % 64, np.uint8))
+        parts.append(np.ascontiguousarray(part.transpose(0, 2, 1, 3).reshape(panels * 16, count, size)[:rows]).reshape(-1))
+    return np.concatenate(parts)
+
+
 def _grouped(raw, shape, encoding):
-    """Value of code q: q * scale, or q * scale + zero; groups run along the last dimension."""
+    """Value of code q: q * scale, or q * scale + zero; in two levels scale * (step * (q - zero)) with a scale a row. Groups run
+    along the last dimension."""
     columns, rows = shape[-1], int(np.prod(shape[:-1], dtype=np.int64))
-    bits, size, affine = encoding["bits"], encoding["group"], encoding["affine"]
+    bits, size, affine, levels = encoding["bits"], encoding["group"], encoding["affine"], encoding.get("levels", 1)
     row_bytes, groups = -(-columns * bits // 8), -(-columns // size)
     codes = raw[: rows * row_bytes].reshape(rows, row_bytes)
     if bits == 4:
@@ -130,13 +175,18 @@ def _grouped(raw, shape, encoding):
     kind = encoding["scale"]
     width = {"F16": 2, "BF16": 2, "F32": 4}[kind]
 
-    def numbers(at):
+    def numbers(at, groups=groups):
         part = np.ascontiguousarray(raw[at:at + rows * groups * width])
         if kind == "BF16":
             return (part.view("<u2").astype("<u4") << 16).view("<f4").reshape(rows, groups)
         return part.view("<f2" if kind == "F16" else "<f4").astype(np.float32).reshape(rows, groups)
 
     spread = lambda values: np.repeat(values, size, axis=1)[:, :columns]
+    if levels == 2:
+        steps_at = -(-(at + rows * width) // 64) * 64
+        steps = raw[steps_at:steps_at + rows * groups].reshape(rows, groups).astype(np.int16)
+        whole = (spread(steps & 15) + 1) * (codes.astype(np.int16) - spread(steps >> 4))
+        return (whole.astype(np.float32) * numbers(at, 1)).reshape(shape)
     result = codes.astype(np.float32) * spread(numbers(at))
     if affine:
         result += spread(numbers(-(-(at + rows * groups * width) // 64) * 64))

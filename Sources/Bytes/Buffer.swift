@@ -7,6 +7,8 @@ public final class Buffer: @unchecked Sendable {
   public let count: Int
   /// Bytes mapped; may be more than asked for.
   private let capacity: Int
+  /// Where the pages of a file start; nil for memory of its own.
+  private let pages: UnsafeMutableRawPointer?
 
   /// From this size on memory comes from the system and goes back to it: an allocator keeps what it was given back, a piece
   /// for each thread.
@@ -34,6 +36,18 @@ public final class Buffer: @unchecked Sendable {
     base = pointer
     self.count = count
     self.capacity = capacity
+    pages = nil
+  }
+
+  /// A part of an open file, whose pages all processes share; what is written to it stays this process's own. nil where the system does
+  /// not map it. Reading what a file has lost since it was opened ends in SIGBUS, which `Signals` makes an error of.
+  init?(mapping descriptor: Int32, at offset: Int, count: Int) {
+    let size = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let before = offset % size
+    let start = mmap(nil, before + count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, offset - before)
+    guard count > 0, let start, start != MAP_FAILED else { return nil }
+    (pages, capacity) = (start, before + count)
+    (base, self.count) = (start + before, count)
   }
 
   public convenience init(_ bytes: [UInt8]) throws(Failure) {
@@ -43,7 +57,13 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
-  deinit { if count >= Buffer.mapped { Kept.give(base, capacity) } else { free(base) } }
+  deinit {
+    if let pages {
+      munmap(pages, capacity)
+      return
+    }
+    if count >= Buffer.mapped { Kept.give(base, capacity) } else { free(base) }
+  }
 
   /// Large blocks that were given back lately, for the next that need about as much: the system clears every page that it
   /// hands out, and a model's values come and go with each operation.

@@ -77,6 +77,16 @@ public struct ByteView: Sendable {
     return buffer
   }
 
+  /// All bytes to be read alone, where they lie if this is a part of a file; small parts are copied.
+  func mapped() throws(Failure) -> Buffer {
+    if case .file(let file, let start) = storage, count >= ByteView.leastMapped, let buffer = file.map(at: start, count) {
+      return buffer
+    }
+    return try load()
+  }
+
+  private static let leastMapped = 64 << 10
+
   public func bytes() throws(Failure) -> [UInt8] { try load().array(of: UInt8.self) }
 
   /// Calls `body` with the bytes in order, at most `size` at a time, in memory that is used again.

@@ -75,6 +75,14 @@ public struct StoredBytes: Sendable {
     return buffer
   }
 
+  /// The same to be read alone: raw bytes of a file stay where they are.
+  public func mapped() throws(Failure) -> Buffer {
+    guard codec == .raw else { return try load() }
+    let buffer = try stored.mapped()
+    try compare(buffer.withBytes { XXH64.hash($0) })
+    return buffer
+  }
+
   /// Copies pieces of the decoded bytes, after the checksum of all of them has been held to.
   ///
   /// - Parameter pieces: ascending in `from`, not overlapping, inside both sides.

@@ -62,6 +62,9 @@ public final class InputFile: Sendable {
     }
   }
 
+  /// Bytes from `offset` on where they lie; nil where the system does not map them.
+  func map(at offset: Int, _ count: Int) -> Buffer? { Buffer(mapping: descriptor, at: offset, count: count) }
+
   /// Throws `io` when the file is no longer the one that was opened, by size, time or inode.
   public func checkUnchanged() throws(Failure) {
     var status = stat()

@@ -4,6 +4,8 @@
 #define LLV_MODULE(name) const char *const llv_ptx_##name = name
 static const char attention[] = {
 #embed "ptx/attention.ptx" suffix(, 0)
+}, attention_int8[] = {
+#embed "ptx/attention_int8.ptx" suffix(, 0)
 }, gemm[] = {
 #embed "ptx/gemm.ptx" suffix(, 0)
 }, hopper[] = {
@@ -18,6 +20,7 @@ static const char attention[] = {
 #embed "ptx/weights.ptx" suffix(, 0)
 };
 LLV_MODULE(attention);
+LLV_MODULE(attention_int8);
 LLV_MODULE(gemm);
 LLV_MODULE(hopper);
 LLV_MODULE(lookup);

@@ -59,12 +59,17 @@ LLV_INLINE float most_of(v16 x) {
 // Nearest, ties to even, of magnitudes up to 127: the low byte is the code in two's complement.
 LLV_INLINE w16 codes_of(v16 x, v16 inverse) { return (w16)(x * inverse + 12582912.0f) & 255; }
 
-// Mean of each column [width], zeros beyond d: sums in double, rounded once.
+// Mean of each column [width], zeros beyond d: sums in double of 64 rows each, which a GPU can compute side by side, rounded once.
 LLV_INLINE void column_means(const float *x, size_t stride, size_t count, size_t d, float *mean) {
   for (size_t first = 0; first < d; first += LLV_PANEL) {
     typedef double d16 __attribute__((ext_vector_type(LLV_PANEL)));
     d16 sum = 0;
-    for (size_t i = 0; i < count; i++) sum += __builtin_convertvector(load(x + i * stride + first, d - first), d16);
+    for (size_t i = 0; i < count;) {
+      d16 part = 0;
+      for (size_t end = least(i + 64, count); i < end; i++)
+        part += __builtin_convertvector(load(x + i * stride + first, d - first), d16);
+      sum += part;
+    }
     *(v16 *)(mean + first) = __builtin_convertvector(sum / (double)count, v16);
   }
 }
@@ -310,10 +315,11 @@ LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float s
     best = s > best ? s : best;
   }
   *most = most_of(best);
-  const v16 factor = scale, offset = fmaf(-*most, scale, 6.98868468677f);  // log2 127
+  // The difference first: its product with the scale is 0 for the largest, however large that is, so that no code is above 127.
+  const v16 factor = scale, largest = *most, offset = 6.98868468677f;  // log2 127
   const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
   for (size_t i = 0; i < seen; i += LLV_PANEL) {
-    v16 x = __builtin_elementwise_fma(*(const v16 *)(scores + i), factor, offset);
+    v16 x = __builtin_elementwise_fma(*(const v16 *)(scores + i) - largest, factor, offset);
     v16 weight = exp2_fast(x > least ? x : least);
     if (i == whole) weight = (v16)((w16)weight & rest);
     total += weight;

@@ -91,3 +91,17 @@ LLV_INLINE void llv_f32_to_bf16_body(const float *source, void *target, size_t c
   }
 }
 LLV_DISPATCH(llv_f32_to_bf16, (const float *source, void *target, size_t count), (source, target, count))
+
+void llv_spread(const void *source, size_t count, size_t size, size_t stride, void *target) {
+  const uint8_t *from = source;
+  uint8_t *to = target;
+  for (size_t i = 0; i < count; i++, from += size, to += size * stride)
+    for (size_t k = 0; k < size; k++) to[k] = from[k];
+}
+
+void llv_gather(const void *source, size_t count, size_t size, size_t stride, void *target) {
+  const uint8_t *from = source;
+  uint8_t *to = target;
+  for (size_t i = 0; i < count; i++, from += size * stride, to += size)
+    for (size_t k = 0; k < size; k++) to[k] = from[k];
+}

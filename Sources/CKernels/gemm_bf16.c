@@ -16,6 +16,13 @@ void llv_pack_panel_bf16(const void *rows, size_t outputs, size_t columns, void 
   }
 }
 
+void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, void *rows) {
+  const uint16_t *from = panel;
+  uint16_t *to = rows;
+  for (size_t r = 0; r < outputs; r++)
+    for (size_t i = 0; i < columns; i++) to[r * columns + i] = from[i / 2 * 2 * LLV_PANEL + 2 * r + i % 2];
+}
+
 // Nearest, ties to even; what is smaller than the smallest normal number becomes zero, as it does for the instruction.
 LLV_INLINE uint32_t rounded_bf16(float value) {
   uint32_t bits;

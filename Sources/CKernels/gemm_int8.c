@@ -132,6 +132,27 @@ void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t 
   }
 }
 
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                      void *codes) {
+  uint8_t flip = affine ? 0 : bits == 8 ? 0x80 : 8;
+  for (size_t r = 0; r < outputs; r++) {
+    uint8_t *row = (uint8_t *)codes + r * row_bytes;
+    for (size_t first = 0, place = 0; first < columns; first += group) {
+      size_t n = least(columns - first, group);
+      for (size_t i = 0; i < n; i++) {
+        size_t at = place + i, block = at / 4;
+        if (bits == 8) {
+          row[first + i] = panel[block * 4 * LLV_PANEL + 4 * r + at % 4] ^ flip;
+        } else {
+          uint8_t both = panel[block / 2 * 4 * LLV_PANEL + 4 * r + at % 4];
+          row[(first + i) / 2] |= (uint8_t)(((both >> block % 2 * 4 & 15) ^ flip) << (first + i) % 2 * 4);
+        }
+      }
+      place += places_of(n);
+    }
+  }
+}
+
 size_t llv_panel_bytes(size_t columns, size_t group, int bits) {
   size_t blocks = llv_places(columns, group) / 4;
   return (bits == 8 ? blocks : (blocks + 1) / 2) * 4 * LLV_PANEL;
@@ -148,6 +169,27 @@ LLV_INLINE void llv_spread_nibbles_body(const uint8_t *panel, size_t places, uin
 }
 
 LLV_DISPATCH(llv_spread_nibbles, (const uint8_t *panel, size_t places, uint8_t *target), (panel, places, target))
+
+// A panel of groups in two levels to codes of 8 bits, 128 larger.
+LLV_INLINE void llv_spread_levels_body(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target) {
+  enum { SIZE = 4 * LLV_PANEL };
+  size_t block = 0;
+  for (size_t first = 0; first < columns; first += group, steps += LLV_PANEL) {
+    int16_t step[SIZE], start[SIZE];
+    for (size_t i = 0; i < SIZE; i++) {
+      step[i] = (int16_t)((steps[i / 4] & 15) + 1);
+      start[i] = (int16_t)(128 - step[i] * (steps[i / 4] >> 4));
+    }
+    size_t end = block + places_of(least(columns - first, group)) / 4;
+    for (; block < end; block++, target += SIZE) {
+      const uint8_t *from = panel + block / 2 * SIZE;
+      int shift = block % 2 ? 4 : 0;
+      for (size_t i = 0; i < SIZE; i++) target[i] = (uint8_t)(step[i] * (int16_t)(from[i] >> shift & 15) + start[i]);
+    }
+  }
+}
+LLV_DISPATCH(llv_spread_levels, (const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target),
+             (panel, steps, columns, group, target))
 
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
   const uint8_t *codes = panel->codes;
@@ -167,6 +209,7 @@ void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *tar
 // MARK: Products
 
 struct split;
+struct levels;
 
 // Everything that a tile of rows needs.
 typedef struct {
@@ -177,6 +220,7 @@ typedef struct {
   const float *ws, *zeros;
   size_t columns, group;
   const struct split *split;  // the panel for AVX2, where weights have 8 bits
+  const struct levels *levels;  // the panel for AVX2, where groups have two levels
 } product;
 
 // What every instruction set computes for one row and each group, in this order: the exact integer sum, as Float32, times
@@ -443,6 +487,82 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, 
 }
 LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 
+// Groups in two levels: codes less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits; the step is the other
+// side of the product that adds pairs in 32 bits. Half of the outputs at a time: sums and parts of six rows then stay in registers.
+typedef struct levels {
+  int8_t *codes;  // [2][places / 4][LLV_PANEL / 2, 4]
+  int16_t *steps;  // [2][groups][LLV_PANEL / 2, 2]
+  int32_t *starts;  // [LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
+} levels;
+
+LLV_AVX2 static levels prepare_levels(const product *p, const uint8_t *steps, void *working) {
+  size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
+  levels l = {.starts = working};
+  l.steps = (int16_t *)(l.starts + LLV_PANEL);
+  l.codes = (int8_t *)(l.steps + 2 * groups * LLV_PANEL);
+  const __m256i ones = _mm256_set1_epi8(1), low = _mm256_set1_epi8(15);
+  for (size_t half = 0; half < 2; half++) {
+    __m256i sum = _mm256_setzero_si256();
+    int8_t *to = l.codes + half * blocks * 32;
+    for (size_t g = 0, block = 0; g < groups; g++) {
+      __m256i both = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(steps + g * LLV_PANEL + 8 * half)));
+      __m256i step = _mm256_add_epi32(_mm256_and_si256(both, _mm256_set1_epi32(15)), _mm256_set1_epi32(1));
+      step = _mm256_or_si256(step, _mm256_slli_epi32(step, 16));
+      __m256i zero = _mm256_mullo_epi32(_mm256_srli_epi32(both, 4), _mm256_set1_epi32(0x01010101));
+      _mm256_storeu_si256((__m256i *)(l.steps + (half * groups + g) * LLV_PANEL), step);
+      size_t end = block + places_of(least(p->columns - g * p->group, p->group)) / 4;
+      for (; block < end; block++, to += 32) {
+        const uint8_t *from = (const uint8_t *)p->panel + block / 2 * 4 * LLV_PANEL + 32 * half;
+        __m256i codes = _mm256_loadu_si256((const __m256i *)from);
+        codes = _mm256_sub_epi8(_mm256_and_si256(block % 2 ? _mm256_srli_epi16(codes, 4) : codes, low), zero);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones, codes), step));
+        _mm256_storeu_si256((__m256i *)to, codes);
+      }
+    }
+    _mm256_storeu_si256((__m256i *)(l.starts + 8 * half), _mm256_mullo_epi32(sum, _mm256_set1_epi32(-128)));
+  }
+  return l;
+}
+
+LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+  (void)affine;
+  size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
+  for (size_t half = 0; half < 2; half++) {
+    const uint8_t *x = (const uint8_t *)p->x + row * p->places;
+    const __m256i *codes = (const __m256i *)(p->levels->codes + half * blocks * 32);
+    const __m256i *steps = (const __m256i *)(p->levels->steps + half * groups * LLV_PANEL);
+    __m256i sum[6], part[6];
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) sum[r] = _mm256_loadu_si256((const __m256i *)(p->levels->starts + 8 * half));
+    for (size_t g = 0, block = 0; g < groups; g++) {
+      size_t end = least((g + 1) * (p->group / 4), blocks);
+      while (block < end) {
+        size_t stop = least(block + 4, end);
+        __m256i first = _mm256_loadu_si256(codes++);
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < rows; r++) part[r] = _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), first);
+#pragma clang loop unroll(disable)
+        for (block++; block < stop; block++) {
+          __m256i next = _mm256_loadu_si256(codes++);
+#pragma clang loop unroll(full)
+          for (size_t r = 0; r < rows; r++)
+            part[r] = _mm256_add_epi16(part[r], _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), next));
+        }
+        __m256i step = _mm256_loadu_si256(steps + g);
+#pragma clang loop unroll(full)
+        for (size_t r = 0; r < rows; r++) sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(part[r], step));
+      }
+    }
+    __m256 scales = _mm256_loadu_ps(p->ws + 8 * half);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++)
+      _mm256_storeu_ps(total + r * LLV_PANEL + 8 * half,
+                       _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r]), _mm256_mul_ps(_mm256_set1_ps(p->xs[row + r]), scales),
+                                       _mm256_setzero_ps()));
+  }
+}
+LLV_TILES(levels_avx2, LLV_AVX2, 6)
+
 // Bytes with the dot-product instruction, 8 outputs a vector.
 LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
@@ -625,7 +745,19 @@ void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, vo
   product p = {.x = x->codes, .panel = panel->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
                .groups = (panel->columns + panel->group - 1) / panel->group, .ws = panel->scales, .zeros = panel->zeros,
                .columns = panel->columns, .group = panel->group};
-  if (panel->bits == 4) llv_spread_nibbles(panel->codes, places, working), p.panel = working;
+  if (panel->steps) {
+#if defined(LLV_X86)
+    if (kernel_of() == AVX2) {
+      levels l = prepare_levels(&p, panel->steps, working);
+      p.levels = &l;
+      return levels_avx2(&p, m, out);
+    }
+#endif
+    llv_spread_levels(panel->codes, panel->steps, panel->columns, panel->group, working);
+    p.panel = working, p.group = panel->columns, p.groups = 1;
+  } else if (panel->bits == 4) {
+    llv_spread_nibbles(panel->codes, places, working), p.panel = working;
+  }
   switch (kernel_of()) {
 #if defined(LLV_X86)
     case AVX512_VNNI: return bytes_avx512(&p, m, out);

@@ -143,6 +143,18 @@ public final class GPTQ: Sendable {
     let step = GPTQ.columnsAtATime
     let errors = try Buffer(count: rows * step * 4)
     let scratch = try Buffer(count: 8 * group * 4)
+    func search(_ column: Int) {
+      llv_search_steps(
+        w + column, columns, rows, min(group, columns - column), bits, isAffine, importance + column, scratch.pointer,
+        part.scales + column / group, part.zeros + column / group, layout.groups)
+    }
+    if integers.form == .twoLevel {
+      // The rows' scales come first, from the weights as they are; steps and zeros when their turn comes.
+      for column in stride(from: 0, to: columns, by: group) { search(column) }
+      for row in 0..<rows {
+        part.rowScales[row] = llv_row_scale(part.scales + row * layout.groups, layout.groups, w + row * columns, columns)
+      }
+    }
     for first in stride(from: 0, to: columns, by: block) {
       let end = min(columns, first + block)
       for start in stride(from: first, to: end, by: step) {
@@ -152,9 +164,12 @@ public final class GPTQ: Sendable {
           let place = column / group
           let next = min(stop, (place + 1) * group)
           if column % group == 0 {
-            llv_search_steps(
-              w + column, columns, rows, min(group, columns - column), bits, isAffine, importance + column,
-              scratch.pointer, part.scales + place, part.zeros + place, layout.groups)
+            search(column)
+            if integers.form == .twoLevel {
+              llv_snap_steps(
+                w + column, columns, rows, min(group, columns - column), importance + column, part.rowScales, 1,
+                scratch.pointer, part.scales + place, part.zeros + place, layout.groups)
+            }
           }
           llv_gptq_columns(
             w + column, columns, rows, next - column, factors + (column * block + column - first), block, stop - column,

@@ -89,7 +89,7 @@ public struct Plan: Sendable {
       let text = try choiceValue.string("choice")
       guard let choice = WeightChoice(text) else {
         throw choiceValue.failure(
-          "choice must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(text))")
+          "choice must be keep, 16, or 8 or 4 with :gN, :channel, :affine, :symmetric or :two-level; found \(Failure.quoted(text))")
       }
       let name = TensorName(try entry.required("name").string("name"))
       guard names.insert(name).inserted else { throw entry.failure("weight \(name.quoted) is there twice") }

@@ -7,7 +7,9 @@ import Tensors
 /// measured sensitivity, and the best of all combinations.
 public struct Planner: Sendable {
   /// From small to large.
-  static let choices = ["4:g128", "4:g64", "4:g32", "8:channel", "8:g64", "8:g32", "16"].compactMap(WeightChoice.init)
+  static let choices = [
+    "4:g64:two-level", "4:g32:two-level", "4:g16:two-level", "4:g32", "8:channel", "8:g64", "8:g32", "16",
+  ].compactMap(WeightChoice.init)
   /// A weight whose input's rounding costs more than this share of everything takes its input as floats.
   static let inputShare = 0.1
 

@@ -8,9 +8,9 @@ import Tensors
 /// (the linearity theorem: HIGGS, Malinovskii et al. 2024, arXiv 2411.17525; losses of single weights add up).
 public struct Sensitivity: Sendable {
   /// What weights are rounded to while they are measured: coarse enough to stand out of Float32, fine enough to add up.
-  public static let weightChoice = WeightChoice.integers(bits: 4, group: 32, isAffine: true)
+  public static let weightChoice = WeightChoice.integers(bits: 4, group: 32, form: .affine)
   /// What they are rounded to where the input is rounded to 8 bits too.
-  public static let inputChoice = WeightChoice.integers(bits: 8, group: 64, isAffine: false)
+  public static let inputChoice = WeightChoice.integers(bits: 8, group: 64, form: .symmetric)
 
   private let embedder: Embedder
   private let model: Model

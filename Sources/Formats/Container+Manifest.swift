@@ -89,11 +89,11 @@ extension Container {
     switch encoding {
     case .plain(let type): .object([("type", .string(type.rawValue))])
     case .grouped(let integers):
-      [
-        "type": "grouped", "bits": .int(integers.bits), "group": .int(integers.groupSize),
-        "affine": .bool(integers.isAffine),
-        "scale": .string(integers.scaleType.rawValue),
-      ]
+      .object(
+        [
+          ("type", "grouped"), ("bits", .int(integers.bits)), ("group", .int(integers.groupSize)),
+          ("affine", .bool(integers.isAffine)), ("scale", .string(integers.scaleType.rawValue)),
+        ] + (integers.form == .twoLevel ? [("levels", .int(2))] : []))
     }
   }
 
@@ -106,9 +106,19 @@ extension Container {
     let group = try json.required("group").integer("group", in: 1...(1 << 40))
     let isAffine = try json.required("affine").bool("affine")
     let scale = try json.required("scale").string("scale")
+    var form: GroupedInteger.Form = isAffine ? .affine : .symmetric
+    if let levels = json["levels"] {
+      guard try levels.integer("levels", in: 1...64) == 2, isAffine else {
+        throw levels.failure("unknown encoding: levels must be 2, and affine true", .unsupported)
+      }
+      form = .twoLevel
+    }
     guard let scaleType = DType(rawValue: scale),
-      let integers = GroupedInteger(bits: bits, groupSize: group, isAffine: isAffine, scaleType: scaleType)
-    else { throw json.failure("unknown encoding: \(bits) bits with scales \(Failure.quoted(scale))", .unsupported) }
+      let integers = GroupedInteger(bits: bits, groupSize: group, form: form, scaleType: scaleType)
+    else {
+      throw json.failure(
+        "unknown encoding: \(bits) bits in groups of \(group) with scales \(Failure.quoted(scale))", .unsupported)
+    }
     return .grouped(integers)
   }
 

@@ -113,8 +113,15 @@ extension Container {
       }
       let encoding = try encoding(try entry.required("encoding"))
       let stored = try sections.next(entry)
-      guard let bytes = encoding.byteCount(shape) else {
+      guard var bytes = encoding.byteCount(shape) else {
         throw entry.failure("shape \(shape) does not fit encoding \(encoding.text)")
+      }
+      let order = entry["order"]
+      if let order {
+        guard try order.string("order") == "panels", let panels = PanelOrder(encoding, shape) else {
+          throw order.failure("order must be \"panels\", of a matrix", .unsupported)
+        }
+        bytes = panels.byteCount
       }
       guard bytes == stored.count else {
         throw entry.failure("holds \(stored.count) bytes, but \(encoding.text) \(shape) needs \(bytes)")
@@ -122,7 +129,7 @@ extension Container {
       if case .lz4Planes(let width) = stored.codec, stored.count % width != 0 {
         throw entry.failure("\(stored.count) bytes are no whole elements of \(width)")
       }
-      return Tensor(name, shape: shape, encoding: encoding, content: .stored(stored))
+      return Tensor(name, shape: shape, encoding: encoding, content: order == nil ? .stored(stored) : .panels(stored))
     } catch { throw error.about("tensor \(name.quoted)") }
   }
 

@@ -8,13 +8,16 @@ public final class ContainerWriter {
   private let threads: Int
   private var tensorEntries: [JSONText] = []
   private var fileEntries: [JSONText] = []
+  private let usesPanels: Bool
   /// Bytes of tensor data before and after coding, and what was lost, for a summary.
   public private(set) var rawBytes = 0
   public private(set) var losses: [(name: TensorName, encoding: Encoding, loss: TensorLoss)] = []
 
-  public init(_ output: OutputFile, threads: Int) throws(Failure) {
+  /// - Parameter usesPanels: whether weights of linear operations are written in the order in which the processor uses them.
+  public init(_ output: OutputFile, usesPanels: Bool = false, threads: Int) throws(Failure) {
     self.output = output
     self.threads = threads
+    self.usesPanels = usesPanels
     try output.write([UInt8](repeating: 0, count: Container.headerCount))
   }
 
@@ -29,8 +32,10 @@ public final class ContainerWriter {
       let section = try write(buffer, codecs: [.lz4])
       fileEntries.append(.object([("name", .string(file.name))] + section))
     }
+    let panels = usesPanels ? ContainerWriter.panels(of: model) : [:]
     for tensor in model.tensors {
-      tensorEntries.append(ContainerWriter.entry(tensor, try write(tensor)))
+      let order = panels[tensor.name]
+      tensorEntries.append(ContainerWriter.entry(tensor, order, try write(tensor, order)))
       rawBytes += tensor.byteCount
       progress(rawBytes)
     }
@@ -60,7 +65,7 @@ public final class ContainerWriter {
   }
 
   /// Bytes of a model's container, from names and shapes alone; a little more than it takes, where tensors compress.
-  public static func expectedBytes(_ model: Model, program: String) -> Int {
+  public static func expectedBytes(_ model: Model, usesPanels: Bool, program: String) -> Int {
     var at = Container.headerCount
     func section(_ stored: Int, _ count: Int, _ codec: Codec) -> [(String, JSONText)] {
       at = (at + Container.alignment - 1) / Container.alignment * Container.alignment
@@ -71,17 +76,38 @@ public final class ContainerWriter {
       let stored = if case .stored(let bytes) = file.content { bytes.stored.count } else { file.count }
       return .object([("name", .string(file.name))] + section(stored, file.count, .lz4))
     }
-    let tensors = model.tensors.map { entry($0, section($0.byteCount, $0.byteCount, .raw)) }
+    let panels = usesPanels ? panels(of: model) : [:]
+    let tensors = model.tensors.map { tensor in
+      let count = panels[tensor.name]?.byteCount ?? tensor.byteCount
+      return entry(tensor, panels[tensor.name], section(count, count, .raw))
+    }
     _ = section(0, 0, .raw)
     return at + manifest(model, program, files, tensors).bytes().count
   }
 
-  private static func entry(_ tensor: Tensor, _ section: [(String, JSONText)]) -> JSONText {
+  private static func entry(_ tensor: Tensor, _ order: PanelOrder?, _ section: [(String, JSONText)]) -> JSONText {
     .object(
       [
         ("name", .string(tensor.name.text)), ("shape", .array(tensor.shape.map(JSONText.int))),
         ("encoding", Container.json(tensor.encoding)),
-      ] + section)
+      ] + (order == nil ? [] : [("order", "panels")]) + section)
+  }
+
+  /// Integers and BF16 that linear operations alone read: the weights that quantizing makes.
+  private static func panels(of model: Model) -> [TensorName: PanelOrder] {
+    var (linear, others) = (Set<TensorName>(), Set<TensorName>())
+    for node in model.graphs.flatMap(\.graph.nodes) {
+      for (place, source) in node.inputs.enumerated() {
+        guard case .tensor(let name) = source else { continue }
+        if case .linear = node.op, place == 1 { linear.insert(name) } else { others.insert(name) }
+      }
+    }
+    var result: [TensorName: PanelOrder] = [:]
+    for name in linear.subtracting(others) {
+      guard let tensor = model[name], !tensor.encoding.isPlain || tensor.encoding == .plain(.BF16) else { continue }
+      result[name] = PanelOrder(tensor.encoding, tensor.shape)
+    }
+    return result
   }
 
   /// Bytes written so far; after `finish`, of the whole container.
@@ -92,8 +118,14 @@ public final class ContainerWriter {
 
   // MARK: Sections
 
-  private func write(_ tensor: Tensor) throws(Failure) -> [(String, JSONText)] {
+  private func write(_ tensor: Tensor, _ order: PanelOrder?) throws(Failure) -> [(String, JSONText)] {
     let codecs = Container.codecs(for: tensor.encoding)
+    if let order {
+      let (buffer, loss) = try tensor.evaluate(threads: threads)
+      if let loss { losses.append((tensor.name, tensor.encoding, loss)) }
+      // Whatever the bytes, they are there to be used where they lie.
+      return try write(try order.pack(buffer, threads: threads), codecs: [])
+    }
     // Bytes that lie in a file and do not compress are copied through a small buffer.
     if case .bytes(let view) = tensor.content, try !Container.isWorthTrying(codecs, sampleOf: view) {
       return try copy(view).inOrder

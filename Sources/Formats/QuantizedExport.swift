@@ -22,10 +22,13 @@ public enum QuantizedLayout: Sendable {
     guard tensor.columns % integers.groupSize == 0, tensor.columns * integers.bits % 32 == 0 else {
       throw refuse("has rows of \(tensor.columns), which are not whole groups of \(integers.groupSize) in 32-bit words")
     }
+    guard integers.form != .twoLevel else {
+      throw refuse("has groups in two levels, which the format does not hold; quantize with --symmetric or --affine")
+    }
     let parts = Parts(tensor, integers, layout)
     switch self {
     case .compressedTensors:
-      guard !integers.isAffine else {
+      guard integers.form == .symmetric else {
         throw refuse("has zeros that are no whole codes, which compressed-tensors needs; quantize with --symmetric")
       }
       if integers.bits == 8, isInput8 { return [parts.codes("weight", .I8, flip: 0), parts.scales("weight_scale")] }

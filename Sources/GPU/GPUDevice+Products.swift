@@ -3,7 +3,7 @@ import CKernels
 import Inference
 import Tensors
 
-/// Products: `x Wᵀ + b` with what follows, and attention.
+/// Products: `x Wᵀ + b` with what follows.
 extension GPUDevice {
   func linear(
     _ input: Op.LinearInput, _ inputs: [DeviceBuffer], _ steps: [FollowingStep]
@@ -60,44 +60,5 @@ extension GPUDevice {
     }
     while others.count < 6 { others += [.null, .int(0)] }
     return [.int(kinds)] + others
-  }
-
-  func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
-    let starts = try indices(inputs[3])
-    let (q, k, v) = (try value(inputs[0]), try value(inputs[1]), try value(inputs[2]))
-    let isSelf = inputs[0].rows == inputs[1].rows
-    let width = attention.headWidth
-    let rows = isSelf ? inputs[0].rows : starts.values.count - 1
-    let isFlash = isSelf && Kernel.flashWidths.contains(width)
-    guard isFlash || width <= Kernel.widestHead else {
-      throw Failure(.unsupported, "heads of \(width) columns; the GPU's kernels take \(Kernel.widestHead) at most")
-    }
-    let spans = try starts.spans(
-      .init(
-        isSelf: isSelf, isForAll: inputs[0].rows == 1 && !isSelf, isCausal: attention.isCausal,
-        queries: isFlash ? 64 : 1))
-    let columns = inputs[0].columns
-    let result = try engine.allocate(rows * columns * 4)
-    let group = Argument.int(attention.heads / attention.keyValueHeads)
-    // e^x is computed as 2^(x log2 e).
-    let scale = Argument.float(Float(attention.scale * 1.4426950408889634))
-    if isFlash {
-      func stride(_ place: Int) -> Argument { .int(Value.places(bfloat16: inputs[place].columns)) }
-      try engine.launch(
-        .flash(width), (spans.count, attention.heads),
-        [
-          .memory(spans.memory), .memory(try q.bfloat16()), .memory(try k.bfloat16()), .memory(try v.bfloat16()),
-          .memory(result), stride(0), stride(1), stride(2), .int(columns), group, scale,
-        ])
-    } else {
-      let (q, k, v) = (try q.floats(), try k.floats(), try v.floats())
-      try engine.launch(
-        .attentionAny, (spans.count, attention.heads),
-        [
-          .memory(spans.memory), q.argument, k.argument, v.argument, .memory(result), .int(q.stride), .int(k.stride),
-          .int(v.stride), .int(columns), group, scale, .int(width),
-        ])
-    }
-    return value(rows, columns, Floats(memory: result, stride: columns))
   }
 }

@@ -4,10 +4,12 @@ import CGPU
 /// The kernels' modules; kernels/NAME.cu is the source and ptx/NAME.ptx what is given to the driver.
 package enum Module: String, CaseIterable, Sendable {
   case attention, gemm, hopper, lookup, rows, truth, weights
+  case attentionInt8 = "attention_int8"
 
   package var text: UnsafePointer<CChar> {
     switch self {
     case .attention: llv_ptx_attention
+    case .attentionInt8: llv_ptx_attention_int8
     case .gemm: llv_ptx_gemm
     case .hopper: llv_ptx_hopper
     case .lookup: llv_ptx_lookup
@@ -78,13 +80,30 @@ package struct Kernel: Sendable {
   static let widestHead = 512
   static let attentionAny = Kernel("attention_any", .attention, threads: 128, shared: (128 + 4 + widestHead) * 4)
 
+  // Attention by 8-bit codes.
+  static let attentionSums = Kernel("attention_sums", .attentionInt8, threads: 128)
+  static let attentionMeans = Kernel("attention_means", .attentionInt8, threads: 128)
+  static let attentionCodes = Kernel("attention_codes", .attentionInt8, threads: 128)
+
+  /// Columns that heads are filled up to.
+  static let codedWidths = [32, 64, 80, 128]
+
+  /// Queries, keys with their scales, values, and what is known of each query.
+  static func coded(_ width: Int) -> Kernel {
+    let row = (width + 31) / 32 * 32 + 16
+    return Kernel(
+      "attention_int8_\(width)", .attentionInt8, threads: 128,
+      shared: (64 + 256) * row + width * (256 + 16) + 256 * 4 + 3 * 64 * 4)
+  }
+
   /// All of them.
   package static let all =
     [
       gemmInt8, gemmInt8Groups, gemmBFloat16, hopperInt8, hopperBFloat16, rowsFloat, rowsBFloat16, rowsInt8, rope,
       rescale,
       lookup, interpolate, pool, weightCodes, weightScales, weightBFloat16, truth, attentionAny,
-    ] + flashWidths.map(flash)
+      attentionSums, attentionMeans, attentionCodes,
+    ] + flashWidths.map(flash) + codedWidths.map(coded)
 }
 
 /// A value that a kernel takes.

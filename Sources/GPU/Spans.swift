@@ -21,24 +21,63 @@ struct Spans: Sendable {
     var words: [Int32] = []
     let prefix = starts.first ?? 0
     let (queries, isCausal) = (Int32(form.queries), Int32(form.isCausal ? 1 : 0))
-    func add(_ tokens: Range<Int32>, _ prefix: Int32) {
+    func add(_ tokens: Range<Int32>, _ prefix: Int32, _ stretch: Int, _ place: Int32) {
       for first in stride(from: 0, to: Int32(tokens.count), by: Int(queries)) {
         let row = tokens.lowerBound + first
         words += [
           row, min(queries, Int32(tokens.count) - first), first, prefix, tokens.lowerBound, Int32(tokens.count), row,
-          isCausal,
+          isCausal, Int32(stretch), place,
         ]
       }
     }
-    if form.isSelf, prefix > 0 { add(0..<prefix, 0) }
+    let places = Stretches.places(starts)
+    if form.isSelf, prefix > 0 { add(0..<prefix, 0, 0, 0) }
     for (index, (start, end)) in zip(starts, starts.dropFirst()).enumerated() {
+      let stretch = index + (prefix > 0 ? 1 : 0)
       if form.isSelf {
-        add(start..<end, prefix)
+        add(start..<end, prefix, stretch, places[stretch])
       } else {
-        words += [form.isForAll ? 0 : Int32(index), 1, 0, prefix, start, end - start, Int32(index), 0]
+        words += [
+          form.isForAll ? 0 : Int32(index), 1, 0, prefix, start, end - start, Int32(index), 0, Int32(stretch),
+          places[stretch],
+        ]
       }
     }
-    count = words.count / 8
+    count = words.count / 10
     memory = try engine.upload(words)
+  }
+}
+
+/// Keys and values that share means and scales when they are coded, the prefix and each sequence: `Stretch` and `Chunk` of attention_int8.cu.
+struct Stretches: Sendable {
+  /// Rows of a chunk, CHUNK of attention_int8.cu.
+  private static let chunk = 64
+
+  let count, chunks: Int
+  /// Rows of coded keys, every stretch filled up to a multiple of 32.
+  let places: Int
+  let memory, chunkMemory: Memory
+
+  init(_ engine: Engine, _ starts: [Int32]) throws(Failure) {
+    let places = Stretches.places(starts)
+    var (stretches, chunks): ([Int32], [Int32]) = ([], [])
+    for (index, tokens) in Stretches.tokens(starts).enumerated() {
+      stretches += [tokens.lowerBound, Int32(tokens.count), places[index], Int32(chunks.count / 2)]
+      for first in stride(from: 0, to: Int32(tokens.count), by: Stretches.chunk) { chunks += [Int32(index), first] }
+    }
+    (count, self.chunks) = (stretches.count / 4, chunks.count / 2)
+    self.places = Int(places.last ?? 0)
+    memory = try engine.upload(stretches)
+    chunkMemory = try engine.upload(chunks)
+  }
+
+  private static func tokens(_ starts: [Int32]) -> [Range<Int32>] {
+    let prefix = starts.first ?? 0
+    return (prefix > 0 ? [0..<prefix] : []) + zip(starts, starts.dropFirst()).map { $0..<$1 }
+  }
+
+  /// The first row of each stretch, and how many there are in all.
+  static func places(_ starts: [Int32]) -> [Int32] {
+    tokens(starts).reduce(into: [0]) { $0.append(($0.last ?? 0) + (Int32($1.count) + 31) / 32 * 32) }
   }
 }

@@ -176,6 +176,7 @@ final class Indices: Sendable {
   private let engine: Engine
   private let memory = Mutex<Memory?>(nil)
   private let spans = Mutex<[Spans.Form: Spans]>([:])
+  private let stretches = Mutex<Stretches?>(nil)
 
   init(_ engine: Engine, _ values: [Int32]) { (self.engine, self.values) = (engine, values) }
 
@@ -194,6 +195,16 @@ final class Indices: Sendable {
       if let found = spans[form] { return found }
       let new = try Spans(engine, values, form)
       spans[form] = new
+      return new
+    }
+  }
+
+  /// Stretches of keys of an attention over these sequences.
+  func keyStretches() throws(Failure) -> Stretches {
+    try stretches.withLock { (stretches) throws(Failure) in
+      if let stretches { return stretches }
+      let new = try Stretches(engine, values)
+      stretches = new
       return new
     }
   }

@@ -1,4 +1,5 @@
 import Bytes
+import CKernels
 import Inference
 import Synchronization
 import Tensors
@@ -8,8 +9,9 @@ import Tensors
 /// Plain weights become BF16. Of integers, those of 8 bits are kept as the products take them; those of 4 are unpacked anew for each product, which
 /// costs a few percent of it and keeps the memory a quarter.
 final class Weight: EncodedStorage, Sendable {
+  /// As it is on the GPU: groups in two levels are 8-bit codes there.
   let tensor: Tensor
-  var encoding: Encoding { tensor.encoding }
+  let encoding: Encoding
   private let engine: Engine
   /// The tensor's bytes; nil where only the BF16 form is wanted.
   private let raw: Memory?
@@ -26,7 +28,9 @@ final class Weight: EncodedStorage, Sendable {
     let offset: Int
   }
 
-  init(_ tensor: Tensor, _ bytes: Buffer, isLinear: Bool, _ engine: Engine) throws(Failure) {
+  init(_ given: Tensor, _ bytes: Buffer, isLinear: Bool, _ engine: Engine) throws(Failure) {
+    let (tensor, bytes) = try given.withOneLevel(bytes)
+    encoding = given.encoding
     self.tensor = tensor
     self.engine = engine
     var memory: Memory?
@@ -94,7 +98,7 @@ final class Weight: EncodedStorage, Sendable {
   }
 
   private func integers(_ encoding: GroupedInteger, _ raw: Memory) throws(Failure) -> Integers {
-    try encoding.checkProducts()
+    try encoding.checkProducts(tensor.columns)
     guard let layout = encoding.layout(tensor.shape) else { throw Failure(.internal, "a weight without layout") }
     let form = Codes.Form(columns: layout.columns, group: encoding.groupSize)
     var codes = raw
@@ -120,6 +124,29 @@ final class Weight: EncodedStorage, Sendable {
       form: form, groups: layout.groups, codes: codes, scales: try across(layout.scalesAt),
       zeros: encoding.isAffine ? try across(layout.zerosAt) : nil,
       offset: encoding.isAffine && encoding.bits == 8 ? 128 : 0)
+  }
+}
+
+extension Tensor {
+  /// Groups in two levels as the 8-bit integers with one scale a row that they stand for; others as they are.
+  fileprivate func withOneLevel(_ bytes: Buffer) throws(Failure) -> (Tensor, Buffer) {
+    guard case .grouped(let integers) = encoding, integers.form == .twoLevel,
+      let layout = integers.layout(shape),
+      let single = GroupedInteger(
+        bits: 8, groupSize: columns, form: .symmetric, scaleType: integers.scaleType),
+      let target = single.layout(shape)
+    else { return (self, bytes) }
+    try integers.checkSteps(bytes, layout, name)
+    let result = try Buffer(count: target.byteCount)
+    result.clear()
+    for row in 0..<layout.rows {
+      llv_join_levels(
+        bytes.start + row * layout.rowBytes, bytes.start + layout.zerosAt + row * layout.zeroBytes, columns,
+        integers.groupSize, result.start + row * target.rowBytes)
+    }
+    (result.start + target.scalesAt).copyMemory(
+      from: bytes.start + layout.scalesAt, byteCount: layout.rows * layout.scaleBytes)
+    return (Tensor(name, shape: shape, encoding: .grouped(single), content: .bytes(ByteView(result))), result)
   }
 }
 

@@ -37,7 +37,7 @@ extension CPUDevice {
 
     switch (input, weight.form) {
     case (.int8, .integers(let integers, let groups)):
-      try integers.checkProducts()
+      try integers.checkProducts(weight.columns)
       let codes = try codes(of: inputs[0], x, integers)
       try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
         var panelOf = weight.integerPanel(panel, integers, groups, scratch, thread)
@@ -141,7 +141,8 @@ extension CPUDevice {
   /// Codes of a value, made when they are asked for the first time.
   private func codes(of buffer: DeviceBuffer, _ x: Rows, _ integers: GroupedInteger) throws(Failure) -> Codes {
     let form = Codes.Form(
-      group: integers.groupSize, bias: Int(llv_code_bias(Int32(integers.bits))), offset: Panels.offset(integers))
+      group: integers.activationGroup(buffer.columns), bias: Int(llv_code_bias(Int32(integers.productBits))),
+      offset: integers.productOffset)
     let value = buffer.storage as? Value
     if let codes = value?.codes.withLock({ $0[form] }) { return codes }
     let columns = buffer.columns

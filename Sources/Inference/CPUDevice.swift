@@ -60,7 +60,7 @@ public struct CPUDevice: RowDevice {
     if isLinear {
       return DeviceBuffer(rows: tensor.rows, columns: tensor.columns, storage: try Panels(tensor, threads: threads))
     }
-    let bytes = try tensor.load(threads: threads)
+    let bytes = try tensor.mapped(threads: threads)
     if tensor.encoding == .plain(.U8) { return try pixels(tensor, bytes) }
     // Gains and biases are few and used often: kept as floats.
     if isVector, case .plain(let type) = tensor.encoding, type.isWeight {

@@ -1,4 +1,5 @@
 import Bytes
+import CKernels
 import Tensors
 
 /// Something that can run an `Op`. The one seam to hardware: shapes were checked above it.
@@ -83,10 +84,48 @@ public protocol LinearObserver: Sendable {
 }
 
 extension GroupedInteger {
-  /// Whether integer products can be had: a group's sum has to fit 32 bits.
-  package func checkProducts() throws(Failure) {
-    guard groupSize <= 1 << 16 else {
-      throw Failure(.limit, "groups of \(groupSize) columns; integer products take at most \(1 << 16)")
+  /// Columns of activations that share a scale in products with such weights of `columns` columns: those of a group, or of a row
+  /// where the weight's groups are steps of a scale of the row.
+  package func activationGroup(_ columns: Int) -> Int { form == .twoLevel ? columns : groupSize }
+
+  /// Bits of the integers that are multiplied.
+  package var productBits: Int { form == .twoLevel ? 8 : bits }
+
+  /// What they are larger by than what they stand for: unsigned codes make up for it by their zeros.
+  package var productOffset: Int { form == .affine ? 0 : 1 << (productBits - 1) }
+
+  /// Whether integer products can be had: the sum over columns that share a scale has to fit 32 bits.
+  package func checkProducts(_ columns: Int) throws(Failure) {
+    let group = activationGroup(columns)
+    guard group <= 1 << 16 else {
+      throw Failure(.limit, "groups of \(group) columns; integer products take at most \(1 << 16)")
+    }
+  }
+
+  /// Whether steps of two levels keep their bounds, which nothing but a look at each can say.
+  package func checkSteps(_ bytes: Buffer, _ layout: Layout, _ name: TensorName) throws(Failure) {
+    guard form == .twoLevel else { return }
+    try checkSteps(bytes.start + layout.zerosAt, layout.rows * layout.groups, name) {
+      ($0 % layout.groups, $0 / layout.groups)
+    }
+  }
+
+  package func checkSteps(_ bytes: Buffer, _ order: PanelOrder, _ name: TensorName) throws(Failure) {
+    guard form == .twoLevel else { return }
+    let width = PanelOrder.width
+    try checkSteps(bytes.start + order.zerosAt, order.panels * order.zeroBytes, name) {
+      ($0 % order.zeroBytes / width, $0 / order.zeroBytes * width + $0 % width)
+    }
+  }
+
+  private func checkSteps(
+    _ steps: UnsafeRawPointer, _ count: Int, _ name: TensorName, _ place: (Int) -> (group: Int, row: Int)
+  ) throws(Failure) {
+    let bad = llv_first_bad_step(steps.assumingMemoryBound(to: UInt8.self), count)
+    guard bad == count else {
+      let (group, row) = place(bad)
+      throw Failure(
+        .malformed, "the step and zero of group \(group) of row \(row) exceed 8 bits", thing: "tensor \(name.quoted)")
     }
   }
 }

@@ -1,4 +1,5 @@
 import Bytes
+import Synchronization
 import Tensors
 
 /// One graph of a model on a device. Weights stay on the device where they fit, and otherwise come and go segment by segment
@@ -77,11 +78,15 @@ struct GraphRunner: Sendable {
         isLinear[name] = isWeight && isLinear[name] ?? true
       }
     }
-    var weights: [TensorName: DeviceBuffer] = [:]
-    for (name, isLinear) in isLinear where isWanted(name) {
-      weights[name] = try device.upload(try tensor(name, model), isLinear: isLinear)
+    let wanted = isLinear.filter { isWanted($0.key) }.sorted { $0.key.text < $1.key.text }
+    let weights = Mutex<[TensorName: DeviceBuffer]>([:])
+    // What a processor does with a weight that lies ready is to check it: several at a time.
+    try parallel(wanted.count, threads: (device as? CPUDevice)?.threads ?? 1) { (place) throws(Failure) in
+      let (name, isLinear) = wanted[place]
+      let buffer = try device.upload(try tensor(name, model), isLinear: isLinear)
+      weights.withLock { $0[name] = buffer }
     }
-    return weights
+    return weights.withLock { $0 }
   }
 
   // MARK: Running

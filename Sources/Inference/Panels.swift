@@ -2,18 +2,15 @@ import Bytes
 import CKernels
 import Tensors
 
-/// A weight matrix in the order in which the kernels read it: panels of outputs, one after the other. Made once, when the weight
-/// is put on the device; it takes as much memory as the tensor, up to the last panel's filling.
+/// A weight matrix in the order in which the kernels read it (`PanelOrder`): as it lies in its file, or made once, when the weight is put
+/// on the device.
 final class Panels: EncodedStorage, Sendable {
   let rows, columns: Int
   let form: Form
-  /// `[panels][bytesPerPanel]`.
-  private let codes: Buffer
-  private let bytesPerPanel: Int
-  /// The first panel of these in the arrays.
+  private let order: PanelOrder
+  private let bytes: Buffer
+  /// The first panel of these in the bytes.
   private let first: Int
-  /// Scales and zeros of integers, `[panels][groups, width]` in the encoding's type.
-  private let scales, zeros: Buffer?
 
   enum Form: Sendable {
     case float32
@@ -33,88 +30,36 @@ final class Panels: EncodedStorage, Sendable {
     }
   }
 
-  static let width = Int(LLV_PANEL)
+  static let width = PanelOrder.width
   var count: Int { Checked.ceilDivide(rows, Panels.width) }
 
   /// The outputs of a panel.
   func outputs(_ panel: Int) -> Range<Int> { panel * Panels.width..<min(rows, (panel + 1) * Panels.width) }
 
-  init(_ tensor: Tensor, threads: Int) throws(Failure) {
-    (rows, columns) = (tensor.rows, tensor.columns)
-    first = 0
-    let (rows, columns, width) = (rows, columns, Panels.width)
-    let count = Checked.ceilDivide(rows, width)
-    func memory(_ size: Int) throws(Failure) -> Buffer {
-      guard let bytes = Checked.multiply(count, size) else {
-        throw Failure(.limit, "tensor \(tensor.name.quoted) is too large")
-      }
-      return try Buffer(count: bytes)
-    }
+  init(_ given: Tensor, threads: Int) throws(Failure) {
+    let tensor = try given.withPanels(threads: threads)
+    (order, bytes) = try tensor.panels(threads: threads)
+    (rows, columns, first) = (tensor.rows, tensor.columns, 0)
     switch tensor.encoding {
-    case .plain(.F16), .plain(.BF16):
-      let isBFloat = tensor.encoding == .plain(.BF16)
-      let bytes = try tensor.load(threads: threads)
-      let size = (isBFloat ? llv_bf16_places(columns) : columns) * width * 2
-      let codes = try memory(size)
-      try parallel(count, threads: threads) { panel in
-        (isBFloat ? llv_pack_panel_bf16 : llv_pack_panel_16)(
-          bytes.start + panel * width * columns * 2, min(width, rows - panel * width), columns,
-          codes.start + panel * size)
-      }
-      form = isBFloat ? .bfloat16 : .float16
-      (self.codes, bytesPerPanel, scales, zeros) = (codes, size, nil, nil)
-    case .plain:
-      let floats = try tensor.floats(threads: threads)
-      let size = columns * width * 4
-      let codes = try memory(size)
-      try parallel(count, threads: threads) { panel in
-        llv_pack_panel_f32(
-          floats.floats + panel * width * columns, columns, min(width, rows - panel * width), columns,
-          (codes.start + panel * size).assumingMemoryBound(to: Float.self))
-      }
-      form = .float32
-      (self.codes, bytesPerPanel, scales, zeros) = (codes, size, nil, nil)
+    case .plain(.F16): form = .float16
+    case .plain(.BF16): form = .bfloat16
+    case .plain: form = .float32
     case .grouped(let integers):
-      guard let layout = integers.layout(tensor.shape) else { throw Failure(.internal, "a weight without layout") }
-      let bytes = try tensor.load(threads: threads)
-      let size = llv_panel_bytes(columns, integers.groupSize, Int32(integers.bits))
-      let codes = try memory(size)
-      try parallel(count, threads: threads) { panel in
-        llv_pack_panel(
-          bytes.start + panel * width * layout.rowBytes, layout.rowBytes, min(width, rows - panel * width), columns,
-          integers.groupSize, Int32(integers.bits), integers.isAffine ? 1 : 0,
-          (codes.start + panel * size).assumingMemoryBound(to: UInt8.self))
-      }
-      let step = integers.scaleType.bits / 8
-      func across(_ at: Int) throws(Failure) -> Buffer {
-        let target = try memory(layout.groups * width * step)
-        target.clear()
-        for row in 0..<rows {
-          let to = target.start + (row / width * layout.groups * width + row % width) * step
-          let from = bytes.start + (at + row * layout.groups * step)
-          for group in 0..<layout.groups {
-            (to + group * width * step).copyMemory(from: from + group * step, byteCount: step)
-          }
-        }
-        return target
-      }
-      form = .integers(integers, groups: layout.groups)
-      (self.codes, bytesPerPanel) = (codes, size)
-      scales = try across(layout.scalesAt)
-      zeros = integers.isAffine ? try across(layout.zerosAt) : nil
+      form = .integers(integers, groups: Checked.ceilDivide(columns, integers.groupSize))
+      try integers.checkSteps(bytes, order, tensor.name)
     }
   }
 
   /// Some outputs of others, the first of which starts a panel.
   init(_ all: Panels, outputs: Range<Int>) {
     (rows, columns, form) = (outputs.count, all.columns, all.form)
-    (codes, bytesPerPanel, scales, zeros) = (all.codes, all.bytesPerPanel, all.scales, all.zeros)
+    (order, bytes) = (all.order, all.bytes)
     first = all.first + outputs.lowerBound / Panels.width
   }
 
   // MARK: Panels
 
-  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats.
+  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats, scales of two levels.
   func scratch(asFloats: Bool) -> [Int] {
     switch form {
     case .float32: [0, 0, 0, 0]
@@ -124,11 +69,12 @@ final class Panels: EncodedStorage, Sendable {
       [
         llv_int8_working(columns, integers.groupSize), groups * Panels.width * 4,
         integers.isAffine ? groups * Panels.width * 4 : 0, asFloats ? columns * Panels.width * 4 : 0,
+        asFloats && integers.form == .twoLevel ? groups * Panels.width * 4 : 0,
       ]
     }
   }
 
-  private func start(_ panel: Int) -> UnsafeMutableRawPointer { codes.start + (first + panel) * bytesPerPanel }
+  private func start(_ panel: Int) -> UnsafeMutableRawPointer { bytes.start + (first + panel) * order.bytesPerPanel }
 
   /// A panel as floats `[columns, width]`.
   func floats(_ panel: Int, _ scratch: Scratch, _ thread: Int) -> UnsafePointer<Float> {
@@ -139,7 +85,7 @@ final class Panels: EncodedStorage, Sendable {
     case .float16: llv_f16_to_f32(start, target, columns * Panels.width)
     case .bfloat16: llv_widen_panel_bf16(start, columns, 0, target)
     case .integers(let integers, let groups):
-      var panel = integerPanel(panel, integers, groups, scratch, thread)
+      var panel = integerPanel(panel, integers, groups, asFloats: true, scratch, thread)
       llv_dequantize_panel(&panel, scratch.piece(0, thread), target)
     }
     return UnsafePointer(target)
@@ -148,25 +94,50 @@ final class Panels: EncodedStorage, Sendable {
   /// A panel of pairs.
   func pairs(_ panel: Int) -> UnsafeRawPointer { UnsafeRawPointer(start(panel)) }
 
-  /// A panel of integers with its scales and zeros as floats.
+  /// A panel of integers with its scales and zeros as floats, of groups in two levels for products of integers the steps as they are.
   func integerPanel(
-    _ panel: Int, _ integers: GroupedInteger, _ groups: Int, _ scratch: Scratch, _ thread: Int
+    _ panel: Int, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch, _ thread: Int
   ) -> llv_int8_panel {
     let count = groups * Panels.width
-    func floats(_ buffer: Buffer?, _ piece: Int) -> UnsafePointer<Float>? {
-      guard let buffer else { return nil }
+    let (scales, zeros) = (
+      bytes.start + order.scalesAt + (first + panel) * order.scaleBytes,
+      bytes.start + order.zerosAt + (first + panel) * order.zeroBytes
+    )
+    func floats(_ from: UnsafeRawPointer, _ count: Int, _ piece: Int) -> UnsafeMutablePointer<Float> {
       let target = scratch.floats(piece, thread)
-      integers.decodeScales(
-        buffer.start + (first + panel) * count * integers.scaleType.bits / 8,
-        into: UnsafeMutableBufferPointer(start: target, count: count))
-      return UnsafePointer(target)
+      integers.decodeScales(from, into: UnsafeMutableBufferPointer(start: target, count: count))
+      return target
     }
-    return llv_int8_panel(
-      codes: UnsafeRawPointer(start(panel)), scales: floats(scales, 1), zeros: floats(zeros, 2), columns: columns,
-      group: integers.groupSize, bits: Int32(integers.bits),
-      offset: Int32(Panels.offset(integers)))
+    var result = llv_int8_panel()
+    (result.codes, result.columns) = (UnsafeRawPointer(start(panel)), columns)
+    (result.group, result.bits) = (integers.groupSize, Int32(integers.bits))
+    result.offset = Int32(asFloats && integers.isAffine ? 0 : integers.productOffset)
+    guard integers.form == .twoLevel else {
+      result.scales = UnsafePointer(floats(scales, count, 1))
+      if integers.isAffine { result.zeros = UnsafePointer(floats(zeros, count, 2)) }
+      return result
+    }
+    let steps = UnsafeRawPointer(zeros).assumingMemoryBound(to: UInt8.self)
+    let rows = floats(scales, Panels.width, 1)
+    if asFloats {
+      let (all, from) = (scratch.floats(4, thread), scratch.floats(2, thread))
+      llv_expand_steps(steps, rows, groups, Panels.width, all, from)
+      (result.scales, result.zeros) = (UnsafePointer(all), UnsafePointer(from))
+    } else {
+      (result.scales, result.steps) = (UnsafePointer(rows), steps)
+    }
+    return result
   }
+}
 
-  /// What the kernels' codes, which are unsigned, are larger by than the encoding's.
-  static func offset(_ integers: GroupedInteger) -> Int { integers.isAffine ? 0 : 1 << (integers.bits - 1) }
+extension Tensor {
+  /// The same, or for an element type that kernels do not take its elements as Float32.
+  fileprivate func withPanels(threads: Int) throws(Failure) -> Tensor {
+    switch encoding {
+    case .grouped, .plain(.F32), .plain(.F16), .plain(.BF16): return self
+    case .plain:
+      let floats = try floats(threads: threads)
+      return Tensor(name, shape: shape, encoding: .plain(.F32), content: .bytes(ByteView(floats)))
+    }
+  }
 }

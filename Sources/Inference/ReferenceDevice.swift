@@ -63,7 +63,8 @@ public struct ReferenceDevice: Device {
     case .linear(let input):
       let rounded =
         switch (input, try matrix(inputs[1]).encoding) {
-        case (.int8, .grouped(let integers)): x.map { ReferenceDevice.rounded($0, integers.groupSize) }
+        case (.int8, .grouped(let integers)):
+          x.map { ReferenceDevice.rounded($0, integers.activationGroup($0.count)) }
         case (.bfloat16, .plain(.BF16)): x.map { $0.map(ReferenceDevice.bfloat16) }
         default: x
         }
@@ -245,10 +246,16 @@ public struct ReferenceDevice: Device {
           let stored = integers.bits == 8 ? Int(byte) : Int(column % 2 == 0 ? byte & 15 : byte >> 4)
           let half = 1 << (integers.bits - 1)
           let code = integers.isAffine || stored < half ? stored : stored - 2 * half
-          let at = (row * layout.groups + column / integers.groupSize) * size
-          let scale = real(integers.scaleType, layout.scalesAt + at) ?? 0
-          let zero = integers.isAffine ? real(integers.scaleType, layout.zerosAt + at) ?? 0 : 0
-          result.append(Double(code) * scale + zero)
+          let group = row * layout.groups + column / integers.groupSize
+          func number(_ at: Int, _ place: Int) -> Double { real(integers.scaleType, at + place * size) ?? 0 }
+          switch integers.form {
+          case .symmetric: result.append(Double(code) * number(layout.scalesAt, group))
+          case .affine:
+            result.append(Double(code) * number(layout.scalesAt, group) + number(layout.zerosAt, group))
+          case .twoLevel:
+            let both = Int(bytes[layout.zerosAt + group])
+            result.append(number(layout.scalesAt, row) * Double((both % 16 + 1) * (code - both / 16)))
+          }
         }
       }
     }

@@ -26,6 +26,7 @@ struct GroupQuantizer: Sendable {
         bytes[(part - 64)..<part].initializeMemory(as: UInt8.self, repeating: 0)
       }
     }
+    if integers.form == .twoLevel { return try twoLevel(layout, threads: threads) }
     let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, layout.columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: layout.columns, threads: threads) {
       (number, span, values) throws(Failure) in
@@ -35,6 +36,58 @@ struct GroupQuantizer: Sendable {
     return (result, try TensorLoss(losses.withLock { $0 }))
   }
 
+  /// Groups whose steps are whole multiples of a scale of their row.
+  private func twoLevel(_ layout: GroupedInteger.Layout, threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
+    let writer = try GroupedWriter(integers, layout)
+    let (columns, size, groups) = (layout.columns, integers.groupSize, layout.groups)
+    let all = try tensor.floats(threads: threads)
+    let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
+    try writer.forEachSpan(threads: threads) { (rows, part) throws(Failure) in
+      let first = UnsafePointer(all.start.assumingMemoryBound(to: Float.self)) + rows.lowerBound * columns
+      try checkFinite(first, rows, columns)
+      let scratch = try Buffer(count: 9 * size * 4)
+      var loss = llv_loss()
+      for row in 0..<rows.count {
+        let (w, scales, zeros) = (first + row * columns, part.scales + row * groups, part.zeros + row * groups)
+        scratch.with(Float.self) { searchTwoLevels(w, columns, scales, zeros, part.rowScales + row, $0) }
+        llv_encode_row(w, columns, size, scales, zeros, part.codes + row * columns, &loss)
+      }
+      losses.withLock { $0.append((rows.lowerBound, loss)) }
+    }
+    return (writer.result, try TensorLoss(losses.withLock { $0.sorted { $0.row < $1.row }.map(\.loss) }))
+  }
+
+  /// The row's scale, and its groups' steps and zeros.
+  private func searchTwoLevels(
+    _ w: UnsafePointer<Float>, _ columns: Int, _ scales: UnsafeMutablePointer<Float>,
+    _ zeros: UnsafeMutablePointer<Float>, _ rowScale: UnsafeMutablePointer<Float>,
+    _ memory: UnsafeMutableBufferPointer<Float>
+  ) {
+    guard let scratch = memory.baseAddress else { return }
+    let size = integers.groupSize
+    let (whole, even) = (columns / size, scratch + 8 * size)
+    even.update(repeating: 1, count: size)
+    // Whole groups side by side, then the short last one.
+    let parts = [(0, whole, size), (whole, columns % size > 0 ? 1 : 0, columns % size)]
+    for (first, count, n) in parts where count > 0 {
+      llv_search_steps(
+        w + first * size, size, count, n, 4, 1, even, scratch, scales + first, zeros + first, 1)
+    }
+    rowScale.pointee = llv_row_scale(scales, Checked.ceilDivide(columns, size), w, columns)
+    for (first, count, n) in parts where count > 0 {
+      llv_snap_steps(
+        w + first * size, size, count, n, even, rowScale, 0, scratch, scales + first, zeros + first, 1)
+    }
+  }
+
+  private func checkFinite(_ w: UnsafePointer<Float>, _ rows: Range<Int>, _ columns: Int) throws(Failure) {
+    let bad = llv_first_nonfinite(w, rows.count * columns)
+    guard bad == rows.count * columns else {
+      throw Failure(
+        .malformed, "holds \(w[bad]) at [\(rows.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
+    }
+  }
+
   private func quantize(
     _ w: UnsafePointer<Float>, _ span: Range<Int>, _ layout: GroupedInteger.Layout, _ result: Buffer
   ) throws(Failure) -> llv_loss {
@@ -42,11 +95,7 @@ struct GroupQuantizer: Sendable {
     let codes = try Buffer(count: span.count * columns)
     let scratch = try Buffer(count: 8 * integers.groupSize * 4)
     var loss = llv_loss()
-    let bad = llv_first_nonfinite(w, span.count * columns)
-    guard bad == span.count * columns else {
-      throw Failure(
-        .malformed, "holds \(w[bad]) at [\(span.lowerBound + bad / columns), \(bad % columns)]; cannot be quantized")
-    }
+    try checkFinite(w, span, columns)
     result.withMutableBytes { target in
       codes.with(UInt8.self) { codes in
         scratch.with(Float.self) { scratch in

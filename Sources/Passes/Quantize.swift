@@ -8,9 +8,10 @@ public enum WeightChoice: Sendable, Equatable {
   /// Rounded to BF16, 16 bits.
   case bfloat16
   /// `group` elements share a scale; nil for a whole row (a channel).
-  case integers(bits: Int, group: Int?, isAffine: Bool)
+  case integers(bits: Int, group: Int?, form: GroupedInteger.Form)
 
-  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`.
+  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`, `:two-level`: `8`, `4:g64`, `8:channel`,
+  /// `4:g32:symmetric`. Four bits are in two levels where nothing is said and groups allow it; groups have 32 weights, 16 in two levels.
   public init?(_ text: String) {
     if text == "keep" {
       self = .keep
@@ -22,39 +23,32 @@ public enum WeightChoice: Sendable, Equatable {
     }
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     guard let bits = Int(parts[0]), bits == 4 || bits == 8 else { return nil }
-    var choice = Choice(bits: bits)
+    // Both nil where nothing is said; the inner one of the group is a whole row.
+    var (group, form): (Int??, GroupedInteger.Form?) = (nil, nil)
     for part in parts.dropFirst() {
       switch part {
-      case "channel": choice.group = nil
-      case "affine": choice.isAffine = true
-      case "symmetric": choice.isAffine = false
+      case "channel": group = .some(nil)
       case _ where part.hasPrefix("g"):
-        guard let group = Int(part.dropFirst()), group > 0, group <= 1 << 20 else { return nil }
-        choice.group = group
-      default: return nil
+        guard let size = Int(part.dropFirst()), size > 0, size <= 1 << 20 else { return nil }
+        group = size
+      default:
+        guard let named = GroupedInteger.Form(rawValue: String(part)) else { return nil }
+        form = named
       }
     }
-    self = .integers(bits: choice.bits, group: choice.group, isAffine: choice.isAffine)
-  }
-
-  private struct Choice {
-    let bits: Int
-    var group: Int? = 32
-    var isAffine: Bool
-
-    /// Four bits need a zero of their own; eight do not.
-    init(bits: Int) {
-      self.bits = bits
-      isAffine = bits == 4
-    }
+    // Four bits need a zero of their own; eight do not. Two levels are for groups of whole eights.
+    let hasLevels = if let size = group ?? 16 { bits == 4 && size % 8 == 0 } else { false }
+    let chosen = form ?? (bits == 8 ? .symmetric : hasLevels ? .twoLevel : .affine)
+    guard chosen != .twoLevel || hasLevels else { return nil }
+    self = .integers(bits: bits, group: group ?? (chosen == .twoLevel ? 16 : 32), form: chosen)
   }
 
   public var text: String {
     switch self {
     case .keep: "keep"
     case .bfloat16: "16"
-    case .integers(let bits, let group, let isAffine):
-      "\(bits):\(group.map { "g\($0)" } ?? "channel"):\(isAffine ? "affine" : "symmetric")"
+    case .integers(let bits, let group, let form):
+      "\(bits):\(group.map { "g\($0)" } ?? "channel"):\(form.rawValue)"
     }
   }
 }
@@ -143,7 +137,7 @@ extension Pass {
           notes.append("tensor \(tensor.name.quoted) is \(tensor.encoding.text) and stays so")
           continue
         }
-        guard case .integers(let bits, let group, let isAffine) = choice else {
+        guard case .integers(let bits, let group, var form) = choice else {
           model.set(tensor.roundedToBFloat16)
           continue
         }
@@ -155,7 +149,12 @@ extension Pass {
         } else if tensor.columns % size != 0 {
           notes.append("tensor \(tensor.name.quoted): the last group of each row has \(tensor.columns % size) elements")
         }
-        guard let integers = GroupedInteger(bits: bits, groupSize: size, isAffine: isAffine) else {
+        if form == .twoLevel, size % 8 != 0 {
+          notes.append("tensor \(tensor.name.quoted): groups of \(size) have a scale and a zero each, not two levels")
+          form = .affine
+        }
+        let scaleType: DType = form == .twoLevel ? .BF16 : .F16
+        guard let integers = GroupedInteger(bits: bits, groupSize: size, form: form, scaleType: scaleType) else {
           throw Failure(.internal, "no encoding for \(choice.text)")
         }
         model.set(quantized(tensor, integers, by: try better(tensor, integers)))
@@ -194,7 +193,7 @@ extension Pass {
   /// Weights that quantizing makes smaller: those of linear operations and large token tables, in the model's order.
   public static func quantizableWeights(of model: Model) throws(Failure) -> [TensorName] {
     var (copy, notes) = (model, [String]())
-    let any = WeightChoice.integers(bits: 8, group: nil, isAffine: false)
+    let any = WeightChoice.integers(bits: 8, group: nil, form: .symmetric)
     try run([.quantize(.init(linear: any, table: any, input: .float))], on: &copy, notes: &notes)
     return copy.tensors.map(\.name).filter { model[$0]?.encoding != copy[$0]?.encoding }
   }

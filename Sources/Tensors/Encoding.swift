@@ -36,35 +36,55 @@ public enum Encoding: Sendable, Hashable {
 
 /// Integers of 8 or 4 bits in groups along the rows (the last dimension) of a tensor.
 ///
-/// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32.
-/// - Codes: symmetric -128…127 (of which we choose -127…127) or -8…7, two's complement; affine 0…255 or 0…15.
+/// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32; or, with two levels,
+///   `scale · (step · (q - zero))`, where the scale is the row's and step and zero are the group's and whole: exact in Float32.
+/// - Codes: symmetric -128…127 (of which we choose -127…127) or -8…7, two's complement; otherwise 0…255 or 0…15.
 /// - Groups: `groupSize` elements from the start of each row; the last group of a row may be short.
 /// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, of two 4-bit codes the earlier in the low half of the byte; then
-///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. Scales and zeros start at multiples of 64 bytes.
+///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte for each
+///   group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a multiple of 64 bytes.
 public struct GroupedInteger: Sendable, Hashable {
+  public enum Form: String, Sendable {
+    case symmetric, affine
+    /// 4 bits, groups of a multiple of eight: products of a whole row are then sums of integers, `step · (q - zero)`.
+    case twoLevel = "two-level"
+  }
+
   public let bits: Int
   public let groupSize: Int
-  public let isAffine: Bool
-  /// Type of scales and zeros: F16, BF16 or F32.
+  public let form: Form
+  /// Type of scales and zeros: F16, BF16 or F32; F16 or BF16 with two levels.
   public let scaleType: DType
 
+  /// Whether codes are unsigned and a zero is added to their multiples of the scale.
+  public var isAffine: Bool { form != .symmetric }
+
   /// nil when the numbers name no encoding we have.
-  public init?(bits: Int, groupSize: Int, isAffine: Bool, scaleType: DType = .F16) {
+  public init?(bits: Int, groupSize: Int, form: Form, scaleType: DType = .F16) {
     guard bits == 4 || bits == 8, groupSize > 0, [.F16, .BF16, .F32].contains(scaleType) else { return nil }
+    if form == .twoLevel { guard bits == 4, groupSize % 8 == 0, scaleType != .F32 else { return nil } }
     self.bits = bits
     self.groupSize = groupSize
-    self.isAffine = isAffine
+    self.form = form
     self.scaleType = scaleType
   }
 
+  public init?(bits: Int, groupSize: Int, isAffine: Bool, scaleType: DType = .F16) {
+    self.init(bits: bits, groupSize: groupSize, form: isAffine ? .affine : .symmetric, scaleType: scaleType)
+  }
+
   public var text: String {
-    "int\(bits) g\(groupSize)\(isAffine ? " affine" : "")\(scaleType == .F16 ? "" : " \(scaleType.rawValue)")"
+    let usual: DType = form == .twoLevel ? .BF16 : .F16
+    return "int\(bits) g\(groupSize)\(form == .symmetric ? "" : " \(form.rawValue)")"
+      + (scaleType == usual ? "" : " \(scaleType.rawValue)")
   }
 
   /// Where the parts of a tensor lie. Offsets and lengths in bytes.
   public struct Layout: Sendable {
     public let rows, columns, groups: Int
     public let rowBytes, scalesAt, zerosAt, byteCount: Int
+    /// Bytes of a row's scales, and of its zeros or its steps.
+    public let scaleBytes, zeroBytes: Int
   }
 
   /// The layout for `shape`; nil when it overflows, has no columns, or a group is longer than the row.
@@ -76,11 +96,15 @@ public struct GroupedInteger: Sendable, Hashable {
       let scalesAt = Checked.roundUp(codes, to: 64)
     else { return nil }
     let groups = Checked.ceilDivide(columns, groupSize)
-    guard let scales = Checked.multiply(rows, groups * scaleType.bits / 8), let end = Checked.add(scalesAt, scales),
-      let zerosAt = Checked.roundUp(end, to: 64), let zerosEnd = Checked.add(zerosAt, scales)
+    let scaleBytes = (form == .twoLevel ? 1 : groups) * scaleType.bits / 8
+    let zeroBytes = form == .symmetric ? 0 : form == .twoLevel ? groups : scaleBytes
+    guard let scales = Checked.multiply(rows, scaleBytes), let end = Checked.add(scalesAt, scales),
+      let zerosAt = Checked.roundUp(end, to: 64), let zeros = Checked.multiply(rows, zeroBytes),
+      let zerosEnd = Checked.add(zerosAt, zeros)
     else { return nil }
     return Layout(
       rows: rows, columns: columns, groups: groups, rowBytes: Checked.ceilDivide(codeBits, 8), scalesAt: scalesAt,
-      zerosAt: isAffine ? zerosAt : end, byteCount: isAffine ? zerosEnd : end)
+      zerosAt: isAffine ? zerosAt : end, byteCount: isAffine ? zerosEnd : end, scaleBytes: scaleBytes,
+      zeroBytes: zeroBytes)
   }
 }

@@ -14,6 +14,8 @@ public final class GroupedWriter: Sendable {
     public let codes: UnsafeMutablePointer<UInt8>
     /// `[rows, groups]`. Zeros are not read where symmetric.
     public let scales, zeros: UnsafeMutablePointer<Float>
+    /// `[rows]`, read only with two levels: scales are then whole multiples of it, and zeros of the scales.
+    public let rowScales: UnsafeMutablePointer<Float>
   }
 
   public init(_ integers: GroupedInteger, _ layout: GroupedInteger.Layout) throws(Failure) {
@@ -39,35 +41,50 @@ public final class GroupedWriter: Sendable {
       let codes = try Buffer(count: rows.count * layout.columns)
       let scales = try Buffer(count: rows.count * layout.groups * 4)
       let zeros = try Buffer(count: rows.count * layout.groups * 4)
+      let rowScales = try Buffer(count: rows.count * 4)
       try codes.with(UInt8.self) { (codes) throws(Failure) in
         try scales.with(Float.self) { (scales) throws(Failure) in
           try zeros.with(Float.self) { (zeros) throws(Failure) in
             guard let c = codes.baseAddress, let s = scales.baseAddress, let z = zeros.baseAddress else { return }
-            try fill(rows, Part(codes: c, scales: s, zeros: z))
-            store(rows, c, UnsafeBufferPointer(scales), UnsafeBufferPointer(zeros))
+            try rowScales.with(Float.self) { (rowScales) throws(Failure) in
+              guard let r = rowScales.baseAddress else { return }
+              let part = Part(codes: c, scales: s, zeros: z, rowScales: r)
+              try fill(rows, part)
+              store(rows, part)
+            }
           }
         }
       }
     }
   }
 
-  private func store(
-    _ rows: Range<Int>, _ codes: UnsafePointer<UInt8>, _ scales: UnsafeBufferPointer<Float>,
-    _ zeros: UnsafeBufferPointer<Float>
-  ) {
+  private func store(_ rows: Range<Int>, _ part: Part) {
     result.withMutableBytes { bytes in
       guard let base = bytes.baseAddress else { return }
       let target = (base + rows.lowerBound * layout.rowBytes).assumingMemoryBound(to: UInt8.self)
       if integers.bits == 8 {
-        target.update(from: codes, count: rows.count * layout.columns)
+        target.update(from: part.codes, count: rows.count * layout.columns)
       } else {
         for row in 0..<rows.count {
-          llv_pack_nibbles(codes + row * layout.columns, layout.columns, target + row * layout.rowBytes)
+          llv_pack_nibbles(part.codes + row * layout.columns, layout.columns, target + row * layout.rowBytes)
         }
       }
-      let offset = rows.lowerBound * layout.groups * integers.scaleType.bits / 8
-      integers.encodeScales(scales, into: base + layout.scalesAt + offset)
-      if integers.isAffine { integers.encodeScales(zeros, into: base + layout.zerosAt + offset) }
+      let scales = base + layout.scalesAt + rows.lowerBound * layout.scaleBytes
+      let zeros = base + layout.zerosAt + rows.lowerBound * layout.zeroBytes
+      let count = rows.count * layout.groups
+      if integers.form == .twoLevel {
+        integers.encodeScales(UnsafeBufferPointer(start: part.rowScales, count: rows.count), into: scales)
+        for row in 0..<rows.count {
+          llv_join_steps(
+            part.scales + row * layout.groups, part.zeros + row * layout.groups, part.rowScales[row], layout.groups,
+            (zeros + row * layout.zeroBytes).assumingMemoryBound(to: UInt8.self))
+        }
+        return
+      }
+      integers.encodeScales(UnsafeBufferPointer(start: part.scales, count: count), into: scales)
+      if integers.form == .affine {
+        integers.encodeScales(UnsafeBufferPointer(start: part.zeros, count: count), into: zeros)
+      }
     }
   }
 }

@@ -103,6 +103,10 @@ extension Tensor {
     }
     let held: Int
     switch content {
+    case .panels(let stored):
+      let expected = PanelOrder(encoding, shape)?.byteCount
+      return stored.count == expected
+        ? nil : Failure(.malformed, "holds \(stored.count) bytes, which are no panels of \(encoding.text) \(shape)")
     case .bytes(let view): held = view.count
     case .stored(let stored): held = stored.count
     case .computed, .rows: return nil

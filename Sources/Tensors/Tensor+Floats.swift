@@ -48,15 +48,13 @@ extension Tensor {
         .unsupported, "element type \(type.rawValue) is not one that weights have", thing: "tensor \(name.quoted)")
     case .grouped(let integers):
       guard let layout = integers.layout(shape) else { throw Failure(.internal, "no layout for \(shape)") }
-      let scaleBytes = layout.groups * integers.scaleType.bits / 8
       let scales = try Buffer(count: layout.groups * 4)
       let zeros = try Buffer(count: layout.groups * 4)
       zeros.clear()
       scales.with(Float.self) { scales in
         zeros.with(Float.self) { zeros in
           for row in range {
-            integers.decodeScales(from + layout.scalesAt + row * scaleBytes, into: scales)
-            if integers.isAffine { integers.decodeScales(from + layout.zerosAt + row * scaleBytes, into: zeros) }
+            integers.decodeSteps(of: row, from, layout, scales: scales, zeros: zeros)
             llv_dequantize_row(
               from + row * layout.rowBytes, scales.baseAddress, zeros.baseAddress, layout.columns, integers.groupSize,
               Int32(integers.bits), integers.isAffine ? 1 : 0, to + (row - range.lowerBound) * layout.columns)
@@ -68,6 +66,28 @@ extension Tensor {
 }
 
 extension GroupedInteger {
+  /// Scales and, unless symmetric, zeros of a row's groups, so that an element is `code · scale + zero`, from the tensor's bytes.
+  public func decodeSteps(
+    of row: Int, _ bytes: UnsafeRawPointer, _ layout: Layout, scales: UnsafeMutableBufferPointer<Float>,
+    zeros: UnsafeMutableBufferPointer<Float>
+  ) {
+    let from = bytes + layout.scalesAt + row * layout.scaleBytes
+    switch form {
+    case .symmetric: decodeScales(from, into: scales)
+    case .affine:
+      decodeScales(from, into: scales)
+      decodeScales(bytes + layout.zerosAt + row * layout.zeroBytes, into: zeros)
+    case .twoLevel:
+      var scale: Float = 0
+      withUnsafeMutablePointer(to: &scale) {
+        decodeScales(from, into: UnsafeMutableBufferPointer(start: $0, count: 1))
+      }
+      llv_expand_steps(
+        bytes + layout.zerosAt + row * layout.zeroBytes, &scale, layout.groups, 1, scales.baseAddress, zeros.baseAddress
+      )
+    }
+  }
+
   /// Widens as many scales (or zeros) as `target` holds.
   public func decodeScales(_ source: UnsafeRawPointer, into target: UnsafeMutableBufferPointer<Float>) {
     guard let to = target.baseAddress else { return }

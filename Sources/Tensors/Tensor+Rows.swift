@@ -16,13 +16,12 @@ extension Tensor {
       guard let old = integers.layout(self.shape), let new = integers.layout(shape) else {
         throw Failure(.internal, "no layout for \(shape)")
       }
-      let width = old.groups * integers.scaleType.bits / 8
       func add(_ from: Int, _ to: Int, _ width: Int) {
         for (index, row) in rows.enumerated() { pieces.append((from + row * width, width, to + index * width)) }
       }
       add(0, 0, old.rowBytes)
-      add(old.scalesAt, new.scalesAt, width)
-      if integers.isAffine { add(old.zerosAt, new.zerosAt, width) }
+      add(old.scalesAt, new.scalesAt, old.scaleBytes)
+      if integers.isAffine { add(old.zerosAt, new.zerosAt, old.zeroBytes) }
     }
     let result = try Buffer(count: encoding.byteCount(shape) ?? 0)
     result.clear()

@@ -11,6 +11,8 @@ public struct Tensor: Sendable {
   public enum Content: Sendable {
     case bytes(ByteView)
     case stored(StoredBytes)
+    /// Bytes in the order of `PanelOrder`.
+    case panels(StoredBytes)
     case computed(Computation)
     /// Float32, computed row by row from rows of other tensors.
     case rows(@Sendable (_ threads: Int) throws(Failure) -> RowReader)
@@ -62,6 +64,9 @@ public struct Tensor: Sendable {
       switch content {
       case .bytes(let view): return (try view.load(), nil)
       case .stored(let stored): return (try stored.load(), nil)
+      case .panels(let stored):
+        guard let order = PanelOrder(encoding, shape) else { throw Failure(.internal, "no panels of \(shape)") }
+        return (try order.unpack(try stored.load(), threads: threads), nil)
       case .computed(let computation):
         let (buffer, loss) = try computation.run(threads)
         guard buffer.count == byteCount else {

@@ -5,8 +5,8 @@ import Tensors
 
 /// Whether a model is the same on two devices: its integer products bit for bit, its embeddings nearly.
 struct DeviceAgreement {
-  /// What the two vectors of every item must have at least. Attention is computed in BF16 on a GPU, and a value that lies between two 8-bit codes
-  /// may fall to either side (Docs/GPU.md has measured values).
+  /// What the two vectors of every item must have at least. Where attention is of floats a GPU computes it in BF16, and a value that lies between two
+  /// 8-bit codes may fall to either side (Docs/GPU.md has measured values).
   static let leastCosine = 0.999
 
   let model: String
@@ -42,25 +42,46 @@ struct DeviceAgreement {
   ) throws(Failure) -> (count: Int, differing: [String]) {
     var seen = Set<String>()
     var differing: [String] = []
+    func compare(
+      _ kind: String, _ run: (any Device) throws(Failure) -> DeviceBuffer
+    ) throws(Failure) {
+      guard seen.insert(kind).inserted else { return }
+      let found = try one.download(try run(one)).map(\.bitPattern)
+      if try other.download(try run(other)).map(\.bitPattern) != found { differing.append(kind) }
+    }
     for (_, graph) in model.graphs {
-      for node in graph.nodes where node.op == .linear(.int8) {
-        guard case .tensor(let name) = node.inputs[1], let weight = model[name], !weight.encoding.isPlain else {
-          continue
+      for node in graph.nodes {
+        switch node.op {
+        case .linear(.int8):
+          guard case .tensor(let name) = node.inputs[1], let weight = model[name], !weight.encoding.isPlain else {
+            continue
+          }
+          let matrix = weight.matrix
+          try compare("\(matrix.rows) × \(matrix.columns) \(weight.encoding.text)") { (device) throws(Failure) in
+            let x = try device.upload(floats: normals(37 * matrix.columns), columns: matrix.columns)
+            return try device.run(node.op, [x, try device.upload(weight, isLinear: true)])
+          }
+        // A GPU computes wider heads in Float32.
+        case .attention(let attention) where attention.input == .int8 && attention.headWidth <= 128:
+          let (heads, shared, width) = (attention.heads, attention.keyValueHeads, attention.headWidth)
+          try compare("attention of \(heads) / \(shared) heads of \(width)") { (device) throws(Failure) in
+            // Two blocks of keys.
+            let tokens = 270
+            let values = try [heads, shared, shared].enumerated().map { (place, heads) throws(Failure) in
+              try device.upload(floats: normals(tokens * heads * width, seed: place), columns: heads * width)
+            }
+            return try device.run(node.op, values + [try device.upload(indices: [0, Int32(tokens)])])
+          }
+        default: break
         }
-        let matrix = weight.matrix
-        let kind = "\(matrix.rows) × \(matrix.columns) \(weight.encoding.text)"
-        guard seen.insert(kind).inserted else { continue }
-        var random = Random(seed: 1)
-        let inputs = (0..<37 * matrix.columns).map { _ in random.normal() }
-        func run(_ device: any Device) throws(Failure) -> [UInt32] {
-          let x = try device.upload(floats: inputs, columns: matrix.columns)
-          return try device.download(try device.run(node.op, [x, try device.upload(weight, isLinear: true)]))
-            .map(\.bitPattern)
-        }
-        if try run(one) != run(other) { differing.append(kind) }
       }
     }
     return (seen.count, differing)
+  }
+
+  private static func normals(_ count: Int, seed: Int = 1) -> [Float] {
+    var random = Random(seed: UInt64(seed))
+    return (0..<count).map { _ in random.normal() }
   }
 
   var text: String {

@@ -100,7 +100,7 @@ struct Quantization {
     let names = try Pass.quantizableWeights(of: fused)
     guard !names.isEmpty || linear == .keep else { return nil }
     var table = linear
-    if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, isAffine: false) }
+    if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
     var tables = Set<TensorName>()
     for node in fused.graphs.flatMap(\.graph.nodes) {
       if case .embedding = node.op, case .tensor(let name) = node.inputs[0] { tables.insert(name) }
@@ -134,6 +134,6 @@ struct Quantization {
       relativeError: 1.2345678901234567e-10, largestError: 1.2345678901234567e-10, clamped: 9_999_999, vanishedGroups: 0
     )
     model.history.append(event(recipe, layout, recipe.map { $0.choices.keys.map { ($0, loss) } } ?? []))
-    return ContainerWriter.expectedBytes(model, program: "llvconv \(Program.version)")
+    return ContainerWriter.expectedBytes(model, usesPanels: true, program: "llvconv \(Program.version)")
   }
 }

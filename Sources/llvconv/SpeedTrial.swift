@@ -129,7 +129,7 @@ struct SpeedTrial {
         throw Failure(.usage, "\(option) is for --bits and --size; without them all weights are treated alike")
       }
       let choices: [(String, Op.LinearInput)] = [
-        ("keep", .float), ("4:g32", .float), ("8:channel", .int8), ("8:g32", .int8), ("4:g32", .int8),
+        ("keep", .float), ("4:g16", .float), ("8:channel", .int8), ("8:g32", .int8), ("4:g16", .int8),
       ]
       for (text, input) in choices where inputs.contains(input) {
         guard let choice = WeightChoice(text), let plan = try quantization.plan(choice, input) else { continue }

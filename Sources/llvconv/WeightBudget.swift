@@ -37,7 +37,7 @@ enum WeightBudget {
       self = .uniform
       return
     }
-    for option in ["--group", "--symmetric", "--affine", "--table", "--tensor"] where arguments.has(option) {
+    for option in ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"] where arguments.has(option) {
       throw Failure(.usage, "\(option) is for --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
     }
     self = .planned

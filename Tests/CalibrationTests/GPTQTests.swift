@@ -52,11 +52,13 @@ struct GPTQTests {
     #expect(SecondMoments.block(18_944) == 2_432)
   }
 
-  @Test("what a product loses is less than rounding loses", arguments: ["4 32 a", "4 64 s", "8 96 s", "4 96 a"])
+  @Test("what a product loses is less than rounding loses", arguments: ["4 32 affine", "4 64 symmetric", "8 96 symmetric", "4 96 affine", "4 16 two-level"])
   func whatAProductLosesIsLess(_ what: String) throws {
     let parts = what.split(separator: " ")
     let (bits, group) = (try #require(Int(parts[0])), try #require(Int(parts[1])))
-    let integers = try #require(GroupedInteger(bits: bits, groupSize: group, isAffine: parts[2] == "a"))
+    let form = try #require(GroupedInteger.Form(rawValue: String(parts[2])))
+    let integers = try #require(
+      GroupedInteger(bits: bits, groupSize: group, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
     var random = Random(seed: 5)
     let (rows, columns, outputs) = (400, 192, 40)
     let x = GPTQTests.inputs(rows, columns, &random)
@@ -74,12 +76,16 @@ struct GPTQTests {
     /// The same error without compensation: nearest codes under the same scales.
     var plain = [Float](repeating: 0, count: w.count)
     let layout = try #require(integers.layout([outputs, columns]))
-    let raw = bytes.array(of: UInt8.self)
-    func half(_ at: Int) -> Float { Float(Float16(bitPattern: UInt16(raw[at]) | UInt16(raw[at + 1]) << 8)) }
     for row in 0..<outputs {
+      let (scales, zeros) = (try Buffer(count: layout.groups * 4), try Buffer(count: layout.groups * 4))
+      zeros.clear()
+      scales.with(Float.self) { scales in
+        zeros.with(Float.self) { integers.decodeSteps(of: row, bytes.start, layout, scales: scales, zeros: $0) }
+      }
       for column in 0..<columns {
-        let place = (row * layout.groups + column / group) * 2
-        let (scale, zero) = (half(layout.scalesAt + place), integers.isAffine ? half(layout.zerosAt + place) : 0)
+        let (scale, zero) = (
+          scales.array(of: Float.self)[column / group], zeros.array(of: Float.self)[column / group]
+        )
         let low: Float = integers.isAffine ? 0 : bits == 8 ? -127 : -8
         let high: Float = integers.isAffine ? Float(1 << bits) - 1 : bits == 8 ? 127 : 7
         let code = min(high, max(low, ((w[row * columns + column] - zero) / scale).rounded()))

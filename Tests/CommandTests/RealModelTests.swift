@@ -1,6 +1,7 @@
 import Bytes
 import Formats
 import Foundation
+import Glibc
 import TestSupport
 import Testing
 
@@ -109,5 +110,32 @@ struct RealModelTests {
       "verify", directory.path + "/q4.llv", "--reference", directory.path + "/m.llv", "--data", data,
     ])
     #expect(run.status == 0 && run.output.hasPrefix("PASS"), "\(run.output)\(run.errors)")
+  }
+
+  @Test("a file of weights that is cut while it is in use ends the program with an error, not with a signal")
+  func aFileThatIsCutWhileInUseIsAnError() throws {
+    let directory = try #require(RealModelTests.imported)
+    let path = directory.path + "/cut.llv"
+    #expect(try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "4", "-o", path]).status == 0)
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: Repository.program)
+    process.arguments = ["embed", path]
+    let (stdin, stderr) = (Pipe(), Pipe())
+    (process.standardInput, process.standardOutput, process.standardError) = (stdin, FileHandle.nullDevice, stderr)
+    try process.run()
+    let maps = "/proc/\(process.processIdentifier)/maps"
+    // The last weights are among the first that are used.
+    for _ in 0..<500 {
+      let text = (try? String(contentsOfFile: maps, encoding: .utf8)) ?? ""
+      if text.split(separator: "\n").count(where: { $0.hasSuffix("cut.llv") }) >= 24 { break }
+      usleep(20_000)
+    }
+    #expect(truncate(path, 1 << 20) == 0)
+    stdin.fileHandleForWriting.write(Data("{\"text\": \"what is it\"}\n".utf8))
+    try stdin.fileHandleForWriting.close()
+    let errors = String(decoding: stderr.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationReason == .exit && process.terminationStatus == 74, "\(errors)")
+    #expect(errors.contains("was cut or could not be read") && errors.split(separator: "\n").count == 1, "\(errors)")
   }
 }

@@ -1,5 +1,6 @@
 #include "encoding.h"
 #include "epilogue.h"
+#include "span.h"
 
 #include <deque>
 #include <map>
@@ -11,6 +12,9 @@
 // Every kernel's source, each file in a namespace of its own.
 namespace attention_cu {
 #include "attention.cu"
+}
+namespace attention_int8_cu {
+#include "attention_int8.cu"
 }
 namespace gemm_cu {
 #include "gemm.cu"
@@ -65,7 +69,9 @@ template <class... A> Kernel kernel(void (*f)(A...)) {
 #define NAMED(file, name) {#name, kernel(file##_cu::name)}
 std::map<std::string, Kernel> kernels{
     NAMED(attention, attention_32), NAMED(attention, attention_64), NAMED(attention, attention_72), NAMED(attention, attention_128),
-    NAMED(attention, attention_any), NAMED(gemm, gemm_int8), NAMED(gemm, gemm_int8_groups), NAMED(gemm, gemm_bfloat16),
+    NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
+    NAMED(attention_int8, attention_codes), NAMED(attention_int8, attention_int8_32), NAMED(attention_int8, attention_int8_64),
+    NAMED(attention_int8, attention_int8_80), NAMED(attention_int8, attention_int8_128), NAMED(gemm, gemm_int8), NAMED(gemm, gemm_int8_groups), NAMED(gemm, gemm_bfloat16),
     NAMED(hopper, hopper_int8), NAMED(hopper, hopper_bfloat16), NAMED(lookup, lookup), NAMED(lookup, interpolate), NAMED(lookup, pool),
     NAMED(rows, rows_float), NAMED(rows, rows_bfloat16), NAMED(rows, rows_int8), NAMED(rows, rope), NAMED(rows, rescale),
     NAMED(truth, truth), NAMED(weights, weight_codes), NAMED(weights, weight_scales), NAMED(weights, weight_bfloat16),

@@ -30,11 +30,14 @@ extern emulated_settings emulated;
 
 namespace gpu {
 
+struct Meeting { int arrived = 0; unsigned round = 0; };
 struct Copy { void *to; const void *from; bool live; };
 
 struct Fiber {
   int thread = 0;
   bool done = false;
+  const Meeting *waits = nullptr;  // for the others of this, until its round is another
+  unsigned round = 0;
   const void *in = nullptr;
   void *out = nullptr;
   std::vector<std::vector<Copy>> copies{1};
@@ -46,8 +49,6 @@ struct Fiber {
   ucontext_t context;
 #endif
 };
-
-struct Meeting { int arrived = 0; unsigned round = 0; };
 
 inline Fiber *current;
 inline int block_x, block_y, threads;
@@ -101,7 +102,10 @@ template <class F> void meet(Meeting &m, int count, F all) {
     m.arrived = 0;
     m.round++;
   } else {
+    current->waits = &m;
+    current->round = round;
     while (m.round == round) leave();
+    current->waits = nullptr;
   }
 }
 inline void barrier() { meet(block, threads, [] {}); }
@@ -128,6 +132,7 @@ inline void run_block(char *stacks, size_t size, size_t shared) {
   for (int t = 0; t < threads; t++) {
     fibers[t].thread = t;
     fibers[t].done = false;
+    fibers[t].waits = nullptr;
     fibers[t].copies.resize(1);
     fibers[t].copies[0].clear();
     fibers[t].products.resize(1);
@@ -152,10 +157,10 @@ inline void run_block(char *stacks, size_t size, size_t shared) {
     for (int w : order)
       for (int again = state ? 1 + random() % 16 : 1; again-- > 0;)
         for (int t = w * 32; t < w * 32 + 32 && t < threads; t++)
-          if (!fibers[t].done) {
-            current = &fibers[t];
-            enter(fibers[t]);
-            left -= fibers[t].done;
+          if (Fiber &f = fibers[t]; !f.done && !(f.waits && f.waits->round == f.round)) {
+            current = &f;
+            enter(f);
+            left -= f.done;
           }
     idle = before == left && met == rounds() ? idle + 1 : 0;
     if (idle > 1) {
@@ -171,7 +176,8 @@ inline void run_block(char *stacks, size_t size, size_t shared) {
 }
 
 inline void launch(int x, int y, int count, size_t shared, std::function<void()> kernel) {
-  constexpr size_t SIZE = 128 << 10;
+  // Not a power of two: what lies at the same place of all stacks would share few lines of the cache.
+  constexpr size_t SIZE = (128 << 10) + 5 * 64;
   static std::vector<char> stacks;
   if (stacks.size() < count * SIZE) stacks.resize(count * SIZE);
   threads = count;

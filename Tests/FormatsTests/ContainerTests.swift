@@ -169,6 +169,28 @@ struct ContainerTests {
       "C22 bits", #"{"type":"F32"}"#, #"{"type":"grouped","bits":3,"group":32,"affine":false,"scale":"F16"}"#,
       .unsupported, "unknown encoding"
     ),
+    (
+      "C22 levels", #"{"type":"F32"}"#,
+      #"{"type":"grouped","bits":4,"group":8,"affine":true,"scale":"BF16","levels":3}"#, .unsupported,
+      "levels must be 2"
+    ),
+    (
+      "C22 levels of groups", #"{"type":"F32"}"#,
+      #"{"type":"grouped","bits":4,"group":12,"affine":true,"scale":"BF16","levels":2}"#, .unsupported,
+      "in groups of 12"
+    ),
+    (
+      "C23 order", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[2,100],"encoding":{"type":"F32"},"order":"columns""#, .unsupported, "order must be"
+    ),
+    (
+      "C23 order of no matrix", #""shape":[3],"encoding":{"type":"F32"}"#,
+      #""shape":[3],"encoding":{"type":"F32"},"order":"panels""#, .unsupported, "of a matrix"
+    ),
+    (
+      "C23 order's size", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[2,100],"encoding":{"type":"F32"},"order":"panels""#, .malformed, "needs 6400"
+    ),
     ("missing key", #""history""#, #""histery""#, .malformed, "history"),
     (
       "node order", #""graphs":[]"#,

@@ -54,6 +54,26 @@ struct InstructionSetTests {
         < 5e-7)
   }
 
+  @Test("steps of two levels that leave eight bits are refused, and those at their ends are taken")
+  func stepsThatLeaveEightBitsAreRefused() throws {
+    let integers = try #require(GroupedInteger(bits: 4, groupSize: 8, form: .twoLevel, scaleType: .BF16))
+    let layout = try #require(integers.layout([1, 8]))
+    // step - 1 in the low half, zero in the high one: 16 · -8, 8 · -15, 8 · 15 fit; 16 · -9, 9 · 15 and 16 · 8 do not.
+    for (step, isGood) in [(0x8F, true), (0xF7, true), (0x07, true), (0x9F, false), (0x08, false), (0x7F, false)] {
+      let buffer = try Buffer(count: layout.byteCount)
+      buffer.clear()
+      buffer.withMutableBytes { $0[layout.zerosAt] = UInt8(step) }
+      let weight = Tensor("w", shape: [1, 8], encoding: .grouped(integers), content: .bytes(ByteView(buffer)))
+      let device = CPUDevice(threads: 1)
+      guard !isGood else {
+        _ = try device.upload(weight, isLinear: true)
+        continue
+      }
+      let failure = #expect(throws: Failure.self) { try device.upload(weight, isLinear: true) }
+      #expect(failure?.kind == .malformed && failure?.problem.contains("exceed 8 bits") == true, "\(step)")
+    }
+  }
+
   @Test("attention takes extreme scores")
   func attentionTakesExtremeScores() throws {
     // One column: scores are the products of queries and keys.

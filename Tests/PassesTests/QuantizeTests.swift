@@ -36,14 +36,32 @@ struct QuantizeTests {
     return try tensor.floats().array(of: Float.self)
   }
 
+  /// `[rows, groups]`.
+  private static func scales(
+    _ bytes: [UInt8], _ integers: GroupedInteger, _ layout: GroupedInteger.Layout
+  ) -> [Float] {
+    (0..<layout.rows).flatMap { row -> [Float] in
+      var (scales, zeros) = ([Float](repeating: 0, count: layout.groups), [Float](repeating: 0, count: layout.groups))
+      bytes.withUnsafeBytes { bytes in
+        scales.withUnsafeMutableBufferPointer { scales in
+          zeros.withUnsafeMutableBufferPointer { zeros in
+            guard let start = bytes.baseAddress else { return }
+            integers.decodeSteps(of: row, start, layout, scales: scales, zeros: zeros)
+          }
+        }
+      }
+      return scales
+    }
+  }
+
   static func random(_ count: Int, seed: UInt64 = 41) -> [Float] {
     var random = Random(seed: seed)
     return (0..<count).map { _ in random.normal() * (random.below(40) == 0 ? 5 : 1) * 0.05 }
   }
 
   static let choices = [
-    "8", "8:channel", "8:g64", "8:affine", "4", "4:symmetric", "4:g64", "4:g128", "4:g20", "4:channel",
-    "8:g33:symmetric",
+    "8", "8:channel", "8:g64", "8:affine", "4:affine", "4:symmetric", "4:g64:affine", "4:g128:affine", "4:g20",
+    "4:channel", "8:g33:symmetric", "4", "4:g32", "4:g48",
   ]
 
   @Test("no element is further from its code than half a step, unless it is counted as clamped", arguments: choices)
@@ -53,15 +71,11 @@ struct QuantizeTests {
     let found = try QuantizeTests.decoded(result)
     guard case .grouped(let integers) = result.tensor.encoding else { return }
     let layout = try #require(integers.layout([9, 160]))
+    let scales = QuantizeTests.scales(result.bytes, integers, layout)
     var beyond = 0
     for (index, (x, y)) in zip(values, found).enumerated() {
       let group = index / 160 * layout.groups + index % 160 / integers.groupSize
-      let scale = abs(
-        llv_half_to_float(
-          result.bytes.withUnsafeBytes {
-            $0.loadUnaligned(fromByteOffset: layout.scalesAt + group * 2, as: UInt16.self)
-          }))
-      if abs(x - y) > scale / 2 * 1.0001 { beyond += 1 }
+      if abs(x - y) > abs(scales[group]) / 2 * 1.0001 { beyond += 1 }
     }
     #expect(beyond <= result.loss.clamped, "\(choice): \(beyond) beyond, \(result.loss.clamped) counted")
     let error = zip(values, found).reduce(0.0) { $0 + Double($1.0 - $1.1) * Double($1.0 - $1.1) }
@@ -89,7 +103,9 @@ struct QuantizeTests {
       }
     }
     let squares = values.reduce(0.0) { $0 + Double($1) * Double($1) }
-    #expect(result.loss.relativeError < (plain / squares).squareRoot() * (integers.bits == 4 ? 0.97 : 1.0))
+    // Whole steps and zeros cost what the search gains, and more in small groups; they take half the bytes.
+    let bound = integers.form == .twoLevel ? 1.2 : integers.bits == 4 ? 0.97 : 1.0
+    #expect(result.loss.relativeError < (plain / squares).squareRoot() * bound)
   }
 
   @Test("the bytes do not depend on threads", arguments: choices)
@@ -107,13 +123,14 @@ struct QuantizeTests {
     for choice in QuantizeTests.choices {
       let zeros = try QuantizeTests.quantized(
         [Float](repeating: 0, count: 64), [2, 32],
-        choice.replacingOccurrences(of: "g64", with: "g32").replacingOccurrences(of: "g128", with: "g32"))
+        choice.replacing("g64", with: "g32").replacing("g128", with: "g32").replacing("g48", with: "g24"))
       #expect(try QuantizeTests.decoded(zeros).allSatisfy { $0 == 0 }, "\(choice)")
       #expect(zeros.loss.vanishedGroups == 0)
       for constant: Float in [0.37, -0.37, 1e-3, 100] {
         let result = try QuantizeTests.quantized([Float](repeating: constant, count: 64), [2, 32], choice)
-        // Scales in half precision: within 2^-11, or 127 times half the smallest half.
-        let bound = max(abs(constant) * 0.0005, 127 * 0x1p-25)
+        // Scales in half precision: within 2^-11, or 127 times half the smallest half; two levels have 127 multiples.
+        guard case .grouped(let integers) = result.tensor.encoding else { continue }
+        let bound = integers.form == .twoLevel ? abs(constant) / 100 : max(abs(constant) * 0.0005, 127 * 0x1p-25)
         #expect(try QuantizeTests.decoded(result).allSatisfy { abs($0 - constant) <= bound }, "\(choice) \(constant)")
       }
     }
@@ -188,15 +205,16 @@ struct QuantizeTests {
 
   @Test("choices are read and written alike")
   func choicesAreReadAndWrittenAlike() {
-    for text in ["keep", "16", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric"] {
+    for text in ["keep", "16", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric", "4:g32:two-level"] {
       #expect(WeightChoice(text)?.text == text)
     }
-    #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g32:affine")
-    for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12"] { #expect(WeightChoice(text) == nil) }
+    #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g16:two-level")
+    #expect(WeightChoice("4:g20")?.text == "4:g20:affine" && WeightChoice("4:channel")?.text == "4:channel:affine")
+    for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12", "8:two-level", "4:g20:two-level"] { #expect(WeightChoice(text) == nil) }
   }
 
   /// The whole integer path against the double-precision reference, on a model quantized as users do.
-  @Test("a quantized model agrees with the reference", arguments: ["8", "4", "8:channel", "4:g8:symmetric"])
+  @Test("a quantized model agrees with the reference", arguments: ["8", "4", "4:affine", "8:channel", "4:g8:symmetric"])
   func aQuantizedModelAgreesWithTheReference(_ choice: String) throws {
     for input in Op.LinearInput.allCases {
       var model = try FusionTests.bert()

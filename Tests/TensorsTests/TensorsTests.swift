@@ -81,6 +81,22 @@ struct EncodingTests {
     #expect(try floats(wide, [3], eight) == [-31.75, 31.75, 0])
   }
 
+  @Test("groups in two levels decode to scale times step times what the code is above the zero")
+  func groupsInTwoLevelsDecode() throws {
+    let integers = try #require(GroupedInteger(bits: 4, groupSize: 8, form: .twoLevel, scaleType: .BF16))
+    let layout = try #require(integers.layout([1, 12]))
+    #expect(layout.groups == 2 && layout.scalesAt == 64 && layout.zerosAt == 128 && layout.byteCount == 130)
+    var bytes = [UInt8](repeating: 0, count: layout.byteCount)
+    bytes.replaceSubrange(0..<6, with: [0xF0, 0x78, 0x01, 0x00, 0x21, 0x43])
+    bytes.replaceSubrange(64..<66, with: [0x00, 0x3F])  // 0.5
+    bytes.replaceSubrange(128..<130, with: [0x82, 0x10])  // step 3, zero 8; step 1, zero 1
+    #expect(
+      try floats(integers, [1, 12], bytes) == [-12, 10.5, 0, -1.5, -10.5, -12, -12, -12, 0, 0.5, 1, 1.5])
+    #expect(GroupedInteger(bits: 8, groupSize: 8, form: .twoLevel, scaleType: .BF16) == nil)
+    #expect(GroupedInteger(bits: 4, groupSize: 12, form: .twoLevel, scaleType: .BF16) == nil)
+    #expect(GroupedInteger(bits: 4, groupSize: 8, form: .twoLevel, scaleType: .F32) == nil)
+  }
+
   private func packed(_ integers: GroupedInteger, _ shape: [Int], codes: [UInt8], scales: [Float], zeros: [Float])
     throws -> [UInt8]
   {

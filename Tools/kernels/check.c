@@ -60,6 +60,30 @@ static void product_int8(int bits, int affine, size_t m, size_t columns, size_t 
   free(codes), free(panel), free(xc), free(xs), free(sums), free(starts), free(working);
 }
 
+// Groups in two levels; extremes alone where kind is odd.
+static void product_levels(size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
+  size_t groups = (columns + group - 1) / group, places = llv_places(columns, columns), row_bytes = (columns + 1) / 2;
+  static float x[MOST_ROWS * MOST_COLUMNS], scales[OUTPUTS];
+  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(llv_panel_bytes(columns, group, 4)), *xc = malloc(m * places), *levels = malloc(groups * OUTPUTS);
+  float xs[MOST_ROWS], sums[MOST_ROWS];
+  int32_t starts[MOST_ROWS];
+  for (size_t i = 0; i < m * columns; i++) x[i] = kind % 2 ? (next() % 2 ? 1 : -1) : uniform();
+  for (size_t i = 0; i < row_bytes * n; i++) codes[i] = kind % 2 ? (next() % 2 ? 0xFF : 0x00) : (uint8_t)next();
+  for (size_t i = 0; i < groups * OUTPUTS; i++)
+    do levels[i] = kind % 2 ? (next() % 2 ? 0x8F : 0x7F) : (uint8_t)next();
+    while (llv_first_bad_step(levels + i, 1) == 0);
+  for (size_t j = 0; j < OUTPUTS; j++) scales[j] = uniform();
+  for (size_t i = 0; i < m; i++)
+    llv_quantize_row(x + i * columns, columns, columns, llv_code_bias(8), 128, xc + i * places, xs + i, starts + i, sums + i);
+  llv_pack_panel(codes, row_bytes, n, columns, group, 4, 1, panel);
+  void *working = malloc(llv_int8_working(columns, group));
+  llv_int8_panel w = {panel, scales, 0, columns, group, 4, 128, levels};
+  llv_codes given = {xc, xs, starts, sums};
+  llv_output out = {.n = n, .y = y, .stride = n};
+  llv_gemm_int8(&given, m, &w, working, &out);
+  free(codes), free(panel), free(xc), free(levels), free(working);
+}
+
 static void product_f32(size_t m, size_t columns, size_t n, float *y) {
   static float x[MOST_ROWS * MOST_COLUMNS], w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * MOST_COLUMNS];
   for (size_t i = 0; i < m * columns; i++) x[i] = uniform();
@@ -148,6 +172,14 @@ int main(int count, char **words) {
       product_int8(bits, affine, m, columns, group, n, kind, sets[i] ? found : plain);
       compare(what, sets[i], sets[i] ? found : plain, plain, m * n);
     }
+    size_t levelled = columns >= 8 ? 8 * (1 + next() % (columns / 8)) : 0;
+    seed = state;
+    for (size_t i = 0; i < set_count && levelled; i++) {
+      llv_cpu_allow(sets[i]), state = seed;
+      product_levels(m, columns, levelled, n, kind, sets[i] ? found : plain);
+      compare("groups in two levels", sets[i], sets[i] ? found : plain, plain, m * n);
+    }
+    seed = state;
     for (size_t i = 0; i < set_count; i++) {
       llv_cpu_allow(sets[i]), state = seed;
       product_f32(m, columns, n, sets[i] ? found : plain);

@@ -1,6 +1,7 @@
 // How fast the integer product alone is, on one thread: GMAC/s, the best but two of 41 runs, then the peaks for 4 and for 8 bits, and a
 // number that is the same where the results are. Built and run by Tools/bench/kernels.
 //   speed BITS GROUP COLUMNS ROWS PANELS       (GROUP 0: one scale for a row; 4 bits are affine, 8 bits symmetric)
+//   speed 4t GROUP COLUMNS ROWS PANELS         (groups in two levels)
 #include "CKernels.h"
 
 #include <math.h>
@@ -38,7 +39,9 @@ int main(int count, char **words) {
   size_t group = (size_t)atol(words[2]), columns = (size_t)atol(words[3]), rows = (size_t)atol(words[4]), panels = (size_t)atol(words[5]);
   if (group == 0 || group > columns) group = columns;
   size_t places = llv_places(columns, group), groups = (columns + group - 1) / group, row_bytes = columns * (size_t)bits / 8;
-  int affine = bits == 4, offset = affine ? 0 : 128;
+  int affine = bits == 4, levels = strchr(words[1], 't') != 0, offset = affine && !levels ? 0 : 128;
+  uint8_t *steps = malloc(groups * LLV_PANEL);
+  memset(steps, 0x87, groups * LLV_PANEL);
   uint8_t *codes = malloc(rows * places), *stored = malloc(row_bytes * LLV_PANEL), *panel = malloc(llv_panel_bytes(columns, group, bits) * panels);
   float *x = malloc(columns * 4), *xs = malloc(rows * groups * 4), *sums = malloc(rows * groups * 4), *scales = malloc(groups * LLV_PANEL * 4);
   int32_t *starts = malloc(rows * groups * 4);
@@ -46,7 +49,7 @@ int main(int count, char **words) {
   void *working = malloc(llv_int8_working(columns, group));
   for (size_t i = 0; i < rows; i++) {
     for (size_t k = 0; k < columns; k++) x[k] = bell();
-    llv_quantize_row(x, columns, group, llv_code_bias(bits), offset, codes + i * places, xs + i * groups, starts + i * groups, sums + i * groups);
+    llv_quantize_row(x, columns, levels ? columns : group, llv_code_bias(levels ? 8 : bits), offset, codes + i * places, xs + i * groups, starts + i * groups, sums + i * groups);
   }
   for (size_t i = 0; i < groups * LLV_PANEL; i++) scales[i] = 0.01f;
   for (size_t p = 0; p < panels; p++) {
@@ -66,7 +69,7 @@ int main(int count, char **words) {
   for (int run = 0; run < 41; run++) {
     double start = now();
     for (size_t p = 0; p < panels; p++) {
-      llv_int8_panel w = {panel + p * llv_panel_bytes(columns, group, bits), scales, affine ? scales : 0, columns, group, bits, offset};
+      llv_int8_panel w = {panel + p * llv_panel_bytes(columns, group, bits), scales, affine && !levels ? scales : 0, columns, group, bits, offset, levels ? steps : 0};
       llv_output out = {.n = LLV_PANEL, .y = y + p * LLV_PANEL, .stride = panels * LLV_PANEL};
       llv_gemm_int8(&given, rows, &w, working, &out);
     }

@@ -54,7 +54,7 @@ typedef struct { LLV_ENTRY_POINTS(LLV_POINTER) } llv_driver;
 const char *llv_driver_find(llv_driver *driver, void *(*find)(void *library, const char *name), void *library);
 
 // Modules as NUL-terminated PTX text (kernels/*.cu, made by Tools/make-ptx).
-extern const char *const llv_ptx_attention, *const llv_ptx_gemm, *const llv_ptx_hopper, *const llv_ptx_lookup, *const llv_ptx_rows,
+extern const char *const llv_ptx_attention, *const llv_ptx_attention_int8, *const llv_ptx_gemm, *const llv_ptx_hopper, *const llv_ptx_lookup, *const llv_ptx_rows,
     *const llv_ptx_truth, *const llv_ptx_weights;
 
 // Where `word` starts in a text, or null.

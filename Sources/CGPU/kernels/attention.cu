@@ -1,16 +1,6 @@
 // softmax(scale · q kᵀ) v within each sequence and head, block by block of keys with a running softmax (Dao 2022, arXiv 2205.14135;
 // Milakov and Gimelshein 2018, arXiv 1805.02867): scores are never in memory.
-#include "dialect.h"
-
-// What a block works on: `count` queries from row `query` on, the first of which is number `first` of its sequence. It sees rows
-// 0 ..< prefix, and the sequence's own from `start` on, `keys` of them or, where causal, as many as it is far into the sequence.
-struct Span {
-  int query, count, first, prefix, start, keys, result, causal;
-
-  DEV int row(int key) const { return key < prefix ? key : start + key - prefix; }
-  // Keys that query i of the block sees.
-  DEV int seen(int i) const { return prefix + (causal && first + i + 1 < keys ? first + i + 1 : keys); }
-};
+#include "span.h"
 
 constexpr float LOWEST = -1e30f;
 

@@ -38,6 +38,10 @@ void llv_sha256_blocks(uint32_t *state, const uint8_t *data, size_t blocks);
 void llv_planes_split(const void *source, void *target, size_t count, size_t width);
 void llv_planes_join(const void *source, void *target, size_t count, size_t width);
 
+// `count` elements of `size` bytes, side by side, to every `stride`-th of target, and back.
+void llv_spread(const void *source, size_t count, size_t size, size_t stride, void *target);
+void llv_gather(const void *source, size_t count, size_t size, size_t stride, void *target);
+
 // Exact widening; NaN payloads are kept.
 void llv_bf16_to_f32(const void *source, float *target, size_t count);
 void llv_f16_to_f32(const void *source, float *target, size_t count);
@@ -89,6 +93,30 @@ void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const floa
                       int bits, int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
                       size_t code_stride, float *errors, size_t error_stride,
                       uint64_t *clamped);
+
+// two_level.c -------------------------------------------------------------------------------------------------------
+
+// 4-bit groups in two levels: an element is row_scale · step · (code - zero), with a byte for each group, step - 1 (steps are 1...16) in
+// its low half and the zero (0...15) in the high half; step · (0 - zero) >= -128 and step · (15 - zero) <= 127.
+
+// Index of the first byte that breaks these bounds, `count` when there is none.
+size_t llv_first_bad_step(const uint8_t *steps, size_t count);
+// Scales and zeros of [groups, rows] bytes, so that an element is code · scale + zero, exactly where row scales have half precision.
+void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros);
+// A row of stored 4-bit codes and its steps to the 8-bit codes that they stand for under the row's scale.
+void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, void *target);
+// The bytes of a row's groups from what `llv_snap_steps` made.
+void llv_join_steps(const float *scales, const float *zeros, float row_scale, size_t groups, uint8_t *steps);
+// The scale of a row, w [columns], whose groups would have these steps at best: rounded up to seven significant bits, so that steps · scale
+// are exact in half precision. 0 for a row of zeros.
+float llv_row_scale(const float *scales, size_t groups, const float *w, size_t columns);
+// Steps and zeros of one group of n columns for `count` rows, as `llv_search_steps` left them, to the best near them that two levels
+// hold under row_scales [count], `row_stride` apart (0: one for all). importance: [n], > 0. scratch: [8 n], aligned to 32 bytes. The result does not depend on the instruction set.
+void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
+                    size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
+// One row to 4-bit codes [columns], a byte each, under the scales and zeros of its groups; `loss` is added to.
+void llv_encode_row(const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes,
+                    llv_loss *loss);
 
 // ggml_unpack.c, ggml_pack.c ----------------------------------------------------------------------------------------
 
@@ -160,6 +188,8 @@ void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const
 size_t llv_bf16_places(size_t columns);
 // Up to LLV_PANEL dense rows of bf16 to a panel of pairs [places / 2][LLV_PANEL, 2]; missing rows are zeros.
 void llv_pack_panel_bf16(const void *rows, size_t outputs, size_t columns, void *panel);
+// The first `outputs` rows of such a panel.
+void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, void *rows);
 // That panel to columns [columns, LLV_PANEL] of floats; where `swapped`, [places, LLV_PANEL] with the second of each pair first.
 void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
 // One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
@@ -189,12 +219,18 @@ void llv_quantize_row(const float *x, size_t columns, size_t group, int bias, in
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
                     uint8_t *panel);
 size_t llv_panel_bytes(size_t columns, size_t group, int bits);
+// The stored codes of the first `outputs` rows of such a panel; codes are or-ed into rows of zeros.
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                      void *codes);
 
 typedef struct {
   const void *codes;  // as llv_pack_panel makes them
   const float *scales, *zeros;  // [groups, LLV_PANEL]; zeros may be null
   size_t columns, group;
   int bits, offset;  // offset: what codes are larger by
+  // [groups, LLV_PANEL] for groups in two levels, whose scales are then [LLV_PANEL], without zeros; null for others. The product is that
+  // of 8-bit codes with a scale for a row: activations as `llv_quantize_row` makes them for one group of all columns and an offset of 128.
+  const uint8_t *steps;
 } llv_int8_panel;
 // Rows of activations: codes [m, places]; scales, starts (for the panel's offset) and sums [m, groups].
 typedef struct { const void *codes; const float *scales; const int32_t *starts; const float *sums; } llv_codes;

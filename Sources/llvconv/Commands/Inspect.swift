@@ -137,7 +137,10 @@ private struct Subject {
 
 extension Tensor {
   fileprivate var storedByteCount: Int {
-    if case .stored(let stored) = content { stored.stored.count } else { byteCount }
+    switch content {
+    case .stored(let stored), .panels(let stored): stored.stored.count
+    default: byteCount
+    }
   }
 }
 

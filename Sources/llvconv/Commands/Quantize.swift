@@ -18,10 +18,14 @@ let quantizeCommand = Command(
       "--size", "BYTES", "in the place of --bits: of the file, a number, or with KB, MB, GB; each weight as it pays"),
     .init("--plan", "PLAN.json", "in the place of --bits: what llvconv plan found, perhaps changed"),
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
-    .init("--group", "N|channel", "weights that share a scale: 32 (default), 64, 128, …, or a whole row"),
-    .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
     .init(
-      "--affine", nil, "a zero of its own for each group (default for 4 bits; half a bit per weight at groups of 32)"),
+      "--group", "N|channel",
+      "weights that share a scale: 16 (default for 4 bits), 32 (default for 8), 64, 128, …, or a whole row"),
+    .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
+    .init("--affine", nil, "a scale and a zero in half precision for each group"),
+    .init(
+      "--two-level", nil,
+      "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits)"),
     .init(
       "--activations", "float|16|8",
       "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and group"
@@ -31,7 +35,7 @@ let quantizeCommand = Command(
       "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise)"),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric (default: like the rest, but 8:channel at 4 bits)"
+      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, but 8:channel at 4 bits)"
     ),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
@@ -98,7 +102,8 @@ let quantizeCommand = Command(
     return 0
   }
   guard let path = arguments["-o"] else { throw Failure(.usage, "quantize needs -o FILE, or --dry-run") }
-  let writer = try ContainerWriter(try OutputFile(path, isReplacing: arguments.has("--force")), threads: threads)
+  let writer = try ContainerWriter(
+    try OutputFile(path, isReplacing: arguments.has("--force")), usesPanels: true, threads: threads)
   let progress = Progress("quantizing", of: summary.bytesAfter)
   do throws(Failure) {
     try writer.writeData(model) { progress.show($0) }
@@ -143,15 +148,17 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
   let bits = try arguments.choice("--bits", ["16", "8", "4"]) ?? "8"
   var text = bits
   if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
-  guard !(arguments.has("--symmetric") && arguments.has("--affine")) else {
-    throw Failure(.usage, "--symmetric and --affine exclude each other")
+  let forms = ["--symmetric", "--affine", "--two-level"].filter(arguments.has)
+  guard forms.count < 2 else { throw Failure(.usage, "\(forms.joined(separator: " and ")) exclude each other") }
+  if bits == "16", arguments["--group"] != nil || !forms.isEmpty {
+    throw Failure(.usage, "--group, --symmetric, --affine and --two-level are for --bits 8 and 4")
   }
-  if bits == "16", arguments["--group"] != nil || arguments.has("--symmetric") || arguments.has("--affine") {
-    throw Failure(.usage, "--group, --symmetric and --affine are for --bits 8 and 4")
-  }
-  if arguments.has("--symmetric") { text += ":symmetric" }
-  if arguments.has("--affine") { text += ":affine" }
+  guard bits == "4" || forms.first != "--two-level" else { throw Failure(.usage, "--two-level is for --bits 4") }
+  if let form = forms.first { text += ":\(form.dropFirst(2))" }
   guard let linear = WeightChoice(text) else {
+    if forms.first == "--two-level" {
+      throw Failure(.usage, "--two-level needs a --group that is a multiple of 8; found \(arguments["--group"] ?? "")")
+    }
     throw Failure(
       .usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
   }
@@ -159,7 +166,7 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
   guard let table = WeightChoice(tableText) else {
     throw Failure(
       .usage,
-      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine or :symmetric; found \(Failure.quoted(tableText))"
+      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine, :symmetric or :two-level; found \(Failure.quoted(tableText))"
     )
   }
   let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"

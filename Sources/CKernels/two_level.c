@@ -1,0 +1,153 @@
+#include "search.h"
+
+#include <string.h>
+
+// Groups whose step is a small whole multiple of their row's scale, and whose zero is one of the codes: a byte for each group, the multiple
+// less one in its low half and the zero in its high half. step · (code - zero) then fits eight signed bits, so that the product of
+// a whole row is one sum of integers (QServe, Lin et al. 2024, arXiv 2405.04532, has the idea).
+enum { LARGEST_STEP = 16, LARGEST_CODE = 15 };
+
+// Zeros that a step can have: step · (0 - zero) >= -128 and step · (15 - zero) <= 127.
+LLV_INLINE int least_zero(int step) { return LARGEST_CODE - 127 / step > 0 ? LARGEST_CODE - 127 / step : 0; }
+LLV_INLINE int most_zero(int step) { return 128 / step < LARGEST_CODE ? 128 / step : LARGEST_CODE; }
+
+LLV_INLINE int is_bad(uint8_t both) {
+  uint8_t step = (uint8_t)((both & 15) + 1), zero = both >> 4;
+  return (uint8_t)(step * zero) > 128 | (uint8_t)(step * (LARGEST_CODE - zero)) > 127;
+}
+
+LLV_INLINE size_t llv_first_bad_step_body(const uint8_t *steps, size_t count) {
+  size_t start = 0;
+  // Blocks without a branch inside, so that the loop is one of vectors.
+  for (; start + 1024 <= count; start += 1024) {
+    uint8_t bad = 0;
+    for (size_t i = start; i < start + 1024; i++) bad |= (uint8_t)is_bad(steps[i]);
+    if (bad) break;
+  }
+  while (start < count && !is_bad(steps[start])) start++;
+  return start;
+}
+#if defined(LLV_X86)
+LLV_AVX2 static size_t first_bad_step_avx2(const uint8_t *steps, size_t count) { return llv_first_bad_step_body(steps, count); }
+#endif
+size_t llv_first_bad_step(const uint8_t *steps, size_t count) {
+#if defined(LLV_X86)
+  if (llv_cpu_has(LLV_CPU_AVX2)) return first_bad_step_avx2(steps, count);
+#endif
+  return llv_first_bad_step_body(steps, count);
+}
+
+void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros) {
+  for (size_t g = 0; g < groups; g++)
+    for (size_t r = 0; r < rows; r++) {
+      uint8_t both = steps[g * rows + r];
+      float scale = row_scales[r] * (float)((both & 15) + 1);
+      scales[g * rows + r] = scale;
+      zeros[g * rows + r] = -scale * (float)(both >> 4);
+    }
+}
+
+void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, void *target) {
+  const uint8_t *from = codes, *both = steps;
+  int8_t *to = target;
+  for (size_t i = 0; i < columns; i++) {
+    int step = (both[i / group] & 15) + 1, zero = both[i / group] >> 4;
+    to[i] = (int8_t)(step * ((from[i / 2] >> i % 2 * 4 & 15) - zero));
+  }
+}
+
+void llv_join_steps(const float *scales, const float *zeros, float row_scale, size_t groups, uint8_t *steps) {
+  for (size_t g = 0; g < groups; g++) {
+    int step = row_scale > 0 ? (int)rintf(scales[g] / row_scale) : 1;
+    int zero = row_scale > 0 ? (int)rintf(-zeros[g] / scales[g]) : 0;
+    steps[g] = (uint8_t)((step - 1) | zero << 4);
+  }
+}
+
+float llv_row_scale(const float *scales, size_t groups, const float *w, size_t columns) {
+  float step = 0, reach = 0;
+  // Infinite steps are those of weights that half precision cannot hold; the reach then decides.
+  for (size_t g = 0; g < groups; g++) step = scales[g] > step && isfinite(scales[g]) ? scales[g] : step;
+  for (size_t i = 0; i < columns; i++) reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
+  float least = step / LARGEST_STEP > reach / 127 ? step / LARGEST_STEP : reach / 127;
+  // Up to seven significant bits: multiples by whole steps are then exact in half precision too, for those who write them as such.
+  uint32_t bits;
+  memcpy(&bits, &least, 4);
+  bits = (bits + 0x1FFFF) & ~(uint32_t)0x1FFFF;
+  memcpy(&least, &bits, 4);
+  return least;
+}
+
+// The sum of (w - value)², weighted, under a scale and a whole zero.
+LLV_INLINE v8 error_of(const problem *p, v8 scale, v8 inverse, v8 zero, const int weighted) {
+  v8 error = splat(0);
+  for (size_t i = 0; i < p->n; i++) {
+    v8 q = clamp8(round8(p->w[i] * inverse + zero), 0, LARGEST_CODE);
+    v8 d = p->w[i] - (q - zero) * scale;
+    error += weighted ? d * d * splat(p->importance[i]) : d * d;
+  }
+  return error;
+}
+
+// The best whole step and zero near what a search found, under the scales of the lanes' rows.
+LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 *zero, const int weighted) {
+  v8 per = reciprocal(row), reach = larger(larger(most, -least), splat(0));
+  v8 near = larger(*scale, reach * splat(1.0f / LARGEST_CODE)) * per, middle = *zero + splat(7.5f) * *scale;
+  v8 best_error = splat(INFINITY), best_scale = splat(0), best_zero = splat(0);
+  for (int k = -1; k <= 2; k++) {
+    v8 step, low, high;
+    for (int j = 0; j < 8; j++) {
+      float s = floorf(near[j]) + (float)k;
+      step[j] = s < 1 ? 1 : s > LARGEST_STEP ? LARGEST_STEP : s;
+      low[j] = (float)least_zero((int)step[j]);
+      high[j] = (float)most_zero((int)step[j]);
+    }
+    v8 s = row * step, inverse = reciprocal(s);
+    v8 first = __builtin_elementwise_floor(splat(7.5f) - middle * inverse);
+    for (int l = -1; l <= 2; l++) {
+      v8 z = smaller(larger(first + splat((float)l), low), high);
+      v8 error = error_of(p, s, inverse, z, weighted);
+      i8x better = error < best_error;
+      best_error = choose(better, error, best_error);
+      best_scale = choose(better, s, best_scale);
+      best_zero = choose(better, z, best_zero);
+    }
+  }
+  *scale = best_scale;
+  *zero = -best_scale * best_zero;
+}
+
+LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count, size_t n, const float *importance,
+                                    const float *row_scales, size_t row_stride, float *scratch, float *scales, float *zeros,
+                                    size_t scale_stride) {
+  problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = 1};
+  for (size_t first = 0; first < count; first += 8) {
+    size_t lanes = count - first < 8 ? count - first : 8;
+    v8 least, most, row, scale, zero;
+    gather_groups(&p, w + first * stride, stride, lanes, (v8 *)scratch, &least, &most, 1);
+    for (size_t j = 0; j < 8; j++) {
+      size_t at = first + (j < lanes ? j : lanes - 1);
+      row[j] = row_scales[at * row_stride], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
+    }
+    snap(&p, row, least, most, &scale, &zero, 1);
+    for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
+  }
+}
+LLV_DISPATCH(llv_snap_steps,
+             (const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
+              size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride),
+             (w, stride, count, n, importance, row_scales, row_stride, scratch, scales, zeros, scale_stride))
+
+void llv_encode_row(const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss) {
+  for (size_t i = 0; i < columns; i++) {
+    float scale = scales[i / group], zero = zeros[i / group];
+    float exact = scale != 0 ? rintf((w[i] - zero) / scale) : 0;
+    float q = exact < 0 ? 0 : exact > LARGEST_CODE ? LARGEST_CODE : exact;
+    loss->clamped += exact != q;
+    float d = w[i] - (q * scale + zero);
+    loss->error += (double)d * d;
+    loss->squares += (double)w[i] * w[i];
+    loss->largest = fabsf(d) > loss->largest ? fabsf(d) : loss->largest;
+    codes[i] = (uint8_t)q;
+  }
+}
