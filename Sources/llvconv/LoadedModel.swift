@@ -128,7 +128,7 @@ struct LoadedModel: Sendable {
   }
 
   /// Items that are decoded and embedded at a time: pictures take much more memory than texts.
-  private var itemsPerChunk: Int { configuration.vision == nil ? 1_024 : 32 }
+  var itemsPerChunk: Int { configuration.vision == nil ? 1_024 : 32 }
 
   /// The items' samples, made in parallel.
   func samples(_ items: [Item], prompt: String?, folder: String) -> [Result<SampleBuilder.Built, Failure>] {

@@ -30,9 +30,11 @@ struct SpeedTable {
   /// A candidate in words.
   func row(_ place: Int) -> String {
     let own = candidates[place]
-    let pictures = own.views.map { ", at most \($0) views, \(own.pooling == 1 ? "not pooled" : "pooled")" } ?? ""
+    let pictures = own.views.map { views in
+      ", \(views == 1 ? "one view" : "at most \(views) views"), \(own.pooling == 1 ? "not pooled" : "pooled")"
+    }
     let inputs = own.input == .int8 ? "8-bit" : "float"
-    return "\(own.speed.fixed(2)) times as fast, mean cosine \(own.cosine.fixed(5))\(pictures), "
+    return "\(own.speed.fixed(2)) times as fast, mean cosine \(own.cosine.fixed(5))\(pictures ?? ""), "
       + "weights \(own.weights), \(inputs) inputs, \(Output.size(own.bytes))"
   }
 

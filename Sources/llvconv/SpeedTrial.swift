@@ -81,15 +81,21 @@ struct SpeedTrial {
       }
       return [Layout(change: .init(), views: 1, pooling: 1, tokens: nil)]
     }
+    let most = vision.viewCounts.last ?? 1
+    guard items.contains(where: { !$0.images.isEmpty }) else {
+      Output.complain("note: the data has no pictures, so views and pooling are left as they are")
+      return [Layout(change: .init(), views: most, pooling: vision.pooling, tokens: nil)]
+    }
+    let counts = Set((views ?? SpeedTrial.thinned(vision.viewCounts)).map { min($0, most) })
     var result: [Layout] = []
     var seen = Set<[SampleBuilder.Extent]>()
     for pooling in Set(poolings ?? [vision.pooling, Vision.poolings.upperBound]).sorted() {
-      for count in Set(views ?? SpeedTrial.thinned(vision.viewCounts)).sorted(by: >) {
+      for count in counts.sorted(by: >) {
         let change = PictureLayout(
-          views: count < vision.viewCounts.last ?? 1 ? count : nil, pooling: pooling == vision.pooling ? nil : pooling)
+          views: count < most ? count : nil, pooling: pooling == vision.pooling ? nil : pooling)
         let extents = try model.laidOut(change).extents(items, folder: folder)
         guard seen.insert(extents).inserted else { continue }
-        let tokens = extents.isEmpty ? nil : Double(extents.reduce(0) { $0 + $1.tokens }) / Double(extents.count)
+        let tokens = Double(extents.reduce(0) { $0 + $1.tokens }) / Double(extents.count)
         result.append(Layout(change: change, views: count, pooling: pooling, tokens: tokens))
       }
     }
@@ -164,38 +170,51 @@ struct SpeedTrial {
     return plan
   }
 
-  /// All candidates, and how many items a second the model embeds as it is. In every round all with the same weights
-  /// run once, and the model as it is beside them.
+  /// All candidates, and how many items a second the model embeds as it is.
   private func measure() throws(Failure) -> (candidates: [Candidate], itemsPerSecond: Double) {
     var own: [Double] = []
     var candidates: [Candidate] = []
-    let progress = Progress("measuring", of: weights.count * rounds * (layouts.count + 1))
-    var done = 0
+    let progress = Progress("measuring", of: weights.count * rounds)
     for choice in weights {
       let passes =
         choice.plan.changesWeights ? quantization.fusions + [quantization.pass(choice.plan.recipe)] : []
       let model = try LoadedModel(path, options, passes: passes)
       _ = try model.embed(Array(items.prefix(1)), folder: folder)
-      var ratios = [[Double]](repeating: [], count: layouts.count)
-      var cosines = [Double](repeating: 0, count: layouts.count)
-      for round in 0..<rounds {
-        let base = try time { () throws(Failure) in _ = try reference.vectors(items, folder) }
-        own.append(base)
-        for (place, layout) in layouts.enumerated() {
-          let other = try model.laidOut(layout.change)
-          var found: [[Float]] = []
-          ratios[place].append(base / (try time { () throws(Failure) in found = try other.vectors(items, folder) }))
-          if round == 0 { cosines[place] = meanCosine(vectors, found) }
-          done += 1
-          progress.show(done)
-        }
+      var models = [reference]
+      for layout in layouts { models.append(try model.laidOut(layout.change)) }
+      var rounds: [[Double]] = []
+      var cosines: [Double] = []
+      for _ in 0..<self.rounds {
+        let (seconds, found) = try run(models)
+        rounds.append(seconds)
+        own.append(seconds[0])
+        cosines = found.map { meanCosine(vectors, $0) }
+        progress.show(own.count)
       }
       for (place, layout) in layouts.enumerated() {
-        candidates.append(candidate(choice, layout, speed: median(ratios[place]), cosine: cosines[place]))
+        let speed = median(rounds.map { $0[0] / $0[place + 1] })
+        candidates.append(candidate(choice, layout, speed: speed, cosine: cosines[place + 1]))
       }
     }
     Progress.clear()
     return (candidates, Double(items.count) / median(own))
+  }
+
+  /// What all items take in each of the models, and their vectors. The models take turns at every few items, so that what
+  /// else the machine does meets all of them.
+  private func run(_ models: [LoadedModel]) throws(Failure) -> (seconds: [Double], vectors: [[[Float]]]) {
+    var seconds = [Double](repeating: 0, count: models.count)
+    var vectors = [[[Float]]](repeating: [], count: models.count)
+    for start in stride(from: 0, to: items.count, by: reference.itemsPerChunk) {
+      let chunk = Array(items[start..<min(start + reference.itemsPerChunk, items.count)])
+      for (place, model) in models.enumerated() {
+        let started = ContinuousClock.now
+        let embedded = try model.embed(chunk, folder: folder)
+        seconds[place] += (ContinuousClock.now - started) / .seconds(1)
+        for item in embedded { vectors[place].append(try item.result.get()) }
+      }
+    }
+    return (seconds, vectors)
   }
 
   private func candidate(_ choice: Weights, _ layout: Layout, speed: Double, cosine: Double) -> Candidate {
@@ -205,12 +224,6 @@ struct SpeedTrial {
     return Candidate(
       views: isLaidOut ? layout.views : nil, pooling: isLaidOut ? layout.pooling : nil, tokens: layout.tokens,
       weights: choice.name, input: plan.input, bytes: choice.bytes, speed: speed, cosine: cosine, plan: plan)
-  }
-
-  private func time(_ work: () throws(Failure) -> Void) throws(Failure) -> Double {
-    let started = ContinuousClock.now
-    try work()
-    return (ContinuousClock.now - started) / .seconds(1)
   }
 
   private func median(_ values: [Double]) -> Double {

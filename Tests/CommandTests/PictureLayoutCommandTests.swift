@@ -98,6 +98,15 @@ struct PictureLayoutCommandTests {
     #expect(back.status == 0, "\(back.errors)")
     let (found, wanted) = (try PictureLayoutCommandTests.pictures(r), try PictureLayoutCommandTests.pictures(q))
     #expect(found.views == 3 && wanted.views == 3)
+    if format == "hf" {
+      // transformers' layout, which writes heights first, and its processor's file.
+      #expect(try ProgramRun(["quantize", r, "--views", "2", "-o", q, "--force"]).status == 0)
+      #expect(try ProgramRun(["export", q, "--to", "hf", "-o", out + "-again"]).status == 0)
+      for name in ["config.json", "preprocessor_config.json"] {
+        #expect(try Repository.json(out + "-again/" + name).required("image_grid_pinpoints").count == 1, "\(name)")
+        #expect(try Repository.json(out + "/" + name).required("image_grid_pinpoints").count == 3, "\(name)")
+      }
+    }
     for (words, message) in [(["--views", "1"], "every picture is one view"), (["--pool-pictures", "2"], "pooled")] {
       #expect(try ProgramRun(["quantize", m, "-o", r, "--force"] + words).status == 0)
       let refused = try ProgramRun(["export", r, "--to", format, "-o", out + "-2"])
@@ -142,6 +151,17 @@ struct PictureLayoutCommandTests {
     let sized = try ProgramRun(words + ["0.000001x", "--bits", "6", "--views", "2"])
     #expect(sized.status == 0 && sized.output.contains("planned"), "\(sized.errors)")
     #expect(try Repository.json(p).required("notes")["weight_bytes"] != nil)
+
+    let more = try ProgramRun(words + ["0.000001x", "--views", "9,5,2", "--pool-pictures", "1", "--activations", "8"])
+    let views = try Repository.json(p).required("notes").required("speed").required("candidates").elements().map {
+      try $0.required("views").integer(in: 1...9)
+    }
+    #expect(more.status == 0 && Set(views) == [2, 5] && views.count == 6, "\(more.output)")
+    let text = try directory.write("text.jsonl", "{\"text\": \"A cat\"}")
+    let without = try ProgramRun([
+      "plan", m, "--data", text, "-o", p, "--rounds", "1", "--force", "--speed", "0.000001x",
+    ])
+    #expect(without.errors.contains("no pictures") && without.output.split(separator: "\n").count == 7)
 
     try FileManager.default.removeItem(atPath: p)
     let none = try ProgramRun(words + ["1e9x"])
