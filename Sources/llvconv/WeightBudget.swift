@@ -14,8 +14,8 @@ enum WeightBudget {
     let budgets = ["--bits", "--size", "--plan"].filter(arguments.has)
     if budgets.isEmpty, arguments.has("--views") || arguments.has("--pool-pictures") {
       let options = [
-        "--group", "--symmetric", "--affine", "--activations", "--attention", "--table", "--tensor", "--calibration",
-        "--method", "--objective", "--alpha",
+        "--group", "--symmetric", "--affine", "--two-level", "--activations", "--attention", "--table", "--tensor",
+        "--calibration", "--method", "--objective", "--alpha",
       ]
       for option in options where arguments.has(option) {
         throw Failure(.usage, "\(option) is for weights, and goes with --bits, --size or --plan")
@@ -37,7 +37,8 @@ enum WeightBudget {
       self = .uniform
       return
     }
-    for option in ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"] where arguments.has(option) {
+    let uniform = ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"]
+    for option in uniform where arguments.has(option) {
       throw Failure(.usage, "\(option) is for --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
     }
     self = .planned
