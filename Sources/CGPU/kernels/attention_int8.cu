@@ -398,6 +398,6 @@ template <int D> struct Coded {
     Coded<D>::run(spans, q, keys, scales, values, means, y, qs, ys, group, width, columns, places, scale);                         \
   }
 CODED(32, 3)
-CODED(64, 3)
+CODED(64, 2)
 CODED(80, 2)
 CODED(128, 2)
