@@ -7,7 +7,7 @@ let package = Package(
   products: [
     .executable(name: "llvconv", targets: ["llvconv"]),
     // A libcuda.so.1 for tests of the program itself.
-    .library(name: "EmulatedCUDA", type: .dynamic, targets: ["EmulatedGPU"]),
+    .library(name: "EmulatedDriver", type: .dynamic, targets: ["EmulatedGPU"]),
   ],
   targets: [
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),

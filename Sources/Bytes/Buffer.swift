@@ -39,13 +39,15 @@ public final class Buffer: @unchecked Sendable {
     pages = nil
   }
 
-  /// A part of an open file, whose pages all processes share; what is written to it stays this process's own. nil where the system does
-  /// not map it. Reading what a file has lost since it was opened ends in SIGBUS, which `Signals` makes an error of.
+  /// A part of an open file, `count` above 0, whose pages all processes share; what is written to it stays this process's
+  /// own. nil where the system does not map it. Reading what a file has lost since it was opened is a SIGBUS, which the
+  /// program makes an error of.
   init?(mapping descriptor: Int32, at offset: Int, count: Int) {
-    let size = Int(sysconf(Int32(_SC_PAGESIZE)))
-    let before = offset % size
-    let start = mmap(nil, before + count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, offset - before)
-    guard count > 0, let start, start != MAP_FAILED else { return nil }
+    let before = offset % Int(sysconf(Int32(_SC_PAGESIZE)))
+    let flags = MAP_PRIVATE | MAP_NORESERVE
+    // Without a byte there is nothing to map, and the system says so.
+    let start = mmap(nil, before + count, PROT_READ | PROT_WRITE, flags, descriptor, offset - before)
+    guard let start, start != MAP_FAILED else { return nil }
     (pages, capacity) = (start, before + count)
     (base, self.count) = (start + before, count)
   }

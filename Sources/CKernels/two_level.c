@@ -79,18 +79,21 @@ float llv_row_scale(const float *scales, size_t groups, const float *w, size_t c
 }
 
 // The sum of (w - value)², weighted, under a scale and a whole zero.
-LLV_INLINE v8 error_of(const problem *p, v8 scale, v8 inverse, v8 zero, const int weighted) {
+LLV_INLINE v8 error_of(const problem *p, v8 scale, v8 inverse, v8 zero) {
   v8 error = splat(0);
   for (size_t i = 0; i < p->n; i++) {
     v8 q = clamp8(round8(p->w[i] * inverse + zero), 0, LARGEST_CODE);
     v8 d = p->w[i] - (q - zero) * scale;
-    error += weighted ? d * d * splat(p->importance[i]) : d * d;
+    error += d * d * splat(p->importance[i]);
   }
   return error;
 }
 
 // The best whole step and zero near what a search found, under the scales of the lanes' rows.
-LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 *zero, const int weighted) {
+LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 *zero) {
+  // What half precision could not hold of a search's result is as if the range were spread over all codes.
+  i8x held = (*scale > splat(0)) & (*scale < splat(INFINITY)) & (*zero > splat(-INFINITY)) & (*zero < splat(INFINITY));
+  *scale = choose(held, *scale, (most - least) * splat(1.0f / LARGEST_CODE)), *zero = choose(held, *zero, least);
   v8 per = reciprocal(row), reach = larger(larger(most, -least), splat(0));
   v8 near = larger(*scale, reach * splat(1.0f / LARGEST_CODE)) * per, middle = *zero + splat(7.5f) * *scale;
   v8 best_error = splat(INFINITY), best_scale = splat(0), best_zero = splat(0);
@@ -106,7 +109,7 @@ LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 
     v8 first = __builtin_elementwise_floor(splat(7.5f) - middle * inverse);
     for (int l = -1; l <= 2; l++) {
       v8 z = smaller(larger(first + splat((float)l), low), high);
-      v8 error = error_of(p, s, inverse, z, weighted);
+      v8 error = error_of(p, s, inverse, z);
       i8x better = error < best_error;
       best_error = choose(better, error, best_error);
       best_scale = choose(better, s, best_scale);
@@ -129,7 +132,7 @@ LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count,
       size_t at = first + (j < lanes ? j : lanes - 1);
       row[j] = row_scales[at * row_stride], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
     }
-    snap(&p, row, least, most, &scale, &zero, 1);
+    snap(&p, row, least, most, &scale, &zero);
     for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
   }
 }
@@ -138,16 +141,40 @@ LLV_DISPATCH(llv_snap_steps,
               size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride),
              (w, stride, count, n, importance, row_scales, row_stride, scratch, scales, zeros, scale_stride))
 
-void llv_encode_row(const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss) {
-  for (size_t i = 0; i < columns; i++) {
-    float scale = scales[i / group], zero = zeros[i / group];
-    float exact = scale != 0 ? rintf((w[i] - zero) / scale) : 0;
-    float q = exact < 0 ? 0 : exact > LARGEST_CODE ? LARGEST_CODE : exact;
-    loss->clamped += exact != q;
-    float d = w[i] - (q * scale + zero);
-    loss->error += (double)d * d;
-    loss->squares += (double)w[i] * w[i];
-    loss->largest = fabsf(d) > loss->largest ? fabsf(d) : loss->largest;
-    codes[i] = (uint8_t)q;
+// Eight elements to codes, and what they lose. Lanes from `used` on are left out.
+LLV_INLINE v8 encode8(v8 w, float scale, float zero, size_t used, uint8_t *codes, v8 *most, llv_loss *loss) {
+  const i8x there = (i8x){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)used;
+  v8 exact = scale != 0 ? round8((w - splat(zero)) / splat(scale)) : splat(0), q = clamp8(exact, 0, LARGEST_CODE);
+  v8 d = choose(there, w - (q * splat(scale) + splat(zero)), splat(0));
+  i8x clamped = (exact < splat(0) | exact > splat(LARGEST_CODE)) & there;
+  *most = larger(*most, larger(d, -d));
+  for (size_t j = 0; j < used; j++) codes[j] = (uint8_t)q[j], loss->clamped += (uint64_t)-clamped[j];
+  return d * d;
+}
+
+LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group, const float *scales, const float *zeros,
+                                    uint8_t *codes, llv_loss *loss) {
+  for (size_t g = 0, first = 0; first < columns; g++, first += group) {
+    size_t n = columns - first < group ? columns - first : group;
+    v8 error = splat(0), squares = splat(0), most = splat(0);
+    for (size_t i = 0; i < n; i += 8) {
+      size_t used = n - i < 8 ? n - i : 8;
+      float part[8] = {0};
+      memcpy(part, w + first + i, used * 4);
+      v8 x = *(const v8 *)part;
+      error += encode8(x, scales[g], zeros[g], used, codes + first + i, &most, loss);
+      squares += x * x;
+    }
+    float all = 0;
+    for (int j = 0; j < 8; j++) {
+      loss->error += error[j], loss->squares += squares[j];
+      loss->largest = most[j] > loss->largest ? most[j] : loss->largest;
+      all += squares[j];
+    }
+    loss->overflowed += !isfinite(scales[g] * LARGEST_CODE);
+    loss->vanished += scales[g] == 0 && all > 0;
   }
 }
+LLV_DISPATCH(llv_encode_row,
+             (const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss),
+             (w, columns, group, scales, zeros, codes, loss))

@@ -19,6 +19,7 @@ struct GroupQuantizer: Sendable {
     guard let layout = integers.layout(tensor.shape) else {
       throw Failure(.internal, "shape \(tensor.shape) does not fit \(integers.text)")
     }
+    if integers.form == .twoLevel { return try twoLevel(layout, threads: threads) }
     let result = try Buffer(count: layout.byteCount)
     result.withMutableBytes { bytes in
       // The gaps before scales and zeros; everything else is written below.
@@ -26,7 +27,6 @@ struct GroupQuantizer: Sendable {
         bytes[(part - 64)..<part].initializeMemory(as: UInt8.self, repeating: 0)
       }
     }
-    if integers.form == .twoLevel { return try twoLevel(layout, threads: threads) }
     let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, layout.columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: layout.columns, threads: threads) {
       (number, span, values) throws(Failure) in
@@ -40,21 +40,23 @@ struct GroupQuantizer: Sendable {
   private func twoLevel(_ layout: GroupedInteger.Layout, threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
     let writer = try GroupedWriter(integers, layout)
     let (columns, size, groups) = (layout.columns, integers.groupSize, layout.groups)
-    let all = try tensor.floats(threads: threads)
-    let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
-    try writer.forEachSpan(threads: threads) { (rows, part) throws(Failure) in
-      let first = UnsafePointer(all.start.assumingMemoryBound(to: Float.self)) + rows.lowerBound * columns
-      try checkFinite(first, rows, columns)
+    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
+    try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: columns, threads: threads) {
+      (number, span, values) throws(Failure) in
+      try checkFinite(values, span, columns)
       let scratch = try Buffer(count: 9 * size * 4)
       var loss = llv_loss()
-      for row in 0..<rows.count {
-        let (w, scales, zeros) = (first + row * columns, part.scales + row * groups, part.zeros + row * groups)
-        scratch.with(Float.self) { searchTwoLevels(w, columns, scales, zeros, part.rowScales + row, $0) }
-        llv_encode_row(w, columns, size, scales, zeros, part.codes + row * columns, &loss)
+      try writer.write(span) { part in
+        for row in 0..<span.count {
+          let (w, scales, zeros) = (values + row * columns, part.scales + row * groups, part.zeros + row * groups)
+          scratch.with(Float.self) { searchTwoLevels(w, columns, scales, zeros, part.rowScales + row, $0) }
+          llv_encode_row(w, columns, size, scales, zeros, part.codes + row * columns, &loss)
+        }
       }
-      losses.withLock { $0.append((rows.lowerBound, loss)) }
+      let found = loss
+      losses.withLock { $0[number] = found }
     }
-    return (writer.result, try TensorLoss(losses.withLock { $0.sorted { $0.row < $1.row }.map(\.loss) }))
+    return (writer.result, try TensorLoss(losses.withLock { $0 }))
   }
 
   /// The row's scale, and its groups' steps and zeros.

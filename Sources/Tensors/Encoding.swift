@@ -96,7 +96,7 @@ public struct GroupedInteger: Sendable, Hashable {
       let scalesAt = Checked.roundUp(codes, to: 64)
     else { return nil }
     let groups = Checked.ceilDivide(columns, groupSize)
-    let scaleBytes = (form == .twoLevel ? 1 : groups) * scaleType.bits / 8
+    guard let scaleBytes = Checked.multiply(form == .twoLevel ? 1 : groups, scaleType.bits / 8) else { return nil }
     let zeroBytes = form == .symmetric ? 0 : form == .twoLevel ? groups : scaleBytes
     guard let scales = Checked.multiply(rows, scaleBytes), let end = Checked.add(scalesAt, scales),
       let zerosAt = Checked.roundUp(end, to: 64), let zeros = Checked.multiply(rows, zeroBytes),

@@ -38,24 +38,24 @@ public final class GroupedWriter: Sendable {
     let step = max(1, (1 << 16) / layout.columns)
     try parallel(Checked.ceilDivide(layout.rows, step), threads: threads) { (task) throws(Failure) in
       let rows = task * step..<min(layout.rows, (task + 1) * step)
-      let codes = try Buffer(count: rows.count * layout.columns)
-      let scales = try Buffer(count: rows.count * layout.groups * 4)
-      let zeros = try Buffer(count: rows.count * layout.groups * 4)
-      let rowScales = try Buffer(count: rows.count * 4)
-      try codes.with(UInt8.self) { (codes) throws(Failure) in
-        try scales.with(Float.self) { (scales) throws(Failure) in
-          try zeros.with(Float.self) { (zeros) throws(Failure) in
-            guard let c = codes.baseAddress, let s = scales.baseAddress, let z = zeros.baseAddress else { return }
-            try rowScales.with(Float.self) { (rowScales) throws(Failure) in
-              guard let r = rowScales.baseAddress else { return }
-              let part = Part(codes: c, scales: s, zeros: z, rowScales: r)
-              try fill(rows, part)
-              store(rows, part)
-            }
-          }
-        }
-      }
+      try write(rows) { (part) throws(Failure) in try fill(rows, part) }
     }
+  }
+
+  /// Takes one span of rows, which nobody else fills.
+  public func write(_ rows: Range<Int>, _ fill: (_ part: Part) throws(Failure) -> Void) throws(Failure) {
+    let codes = try Buffer(count: rows.count * layout.columns)
+    let (scales, zeros) = (
+      try Buffer(count: rows.count * layout.groups * 4), try Buffer(count: rows.count * layout.groups * 4)
+    )
+    let rowScales = try Buffer(count: rows.count * 4)
+    let part = Part(
+      codes: codes.start.assumingMemoryBound(to: UInt8.self), scales: scales.start.assumingMemoryBound(to: Float.self),
+      zeros: zeros.start.assumingMemoryBound(to: Float.self),
+      rowScales: rowScales.start.assumingMemoryBound(to: Float.self))
+    try fill(part)
+    store(rows, part)
+    withExtendedLifetime((codes, scales, zeros, rowScales)) {}
   }
 
   private func store(_ rows: Range<Int>, _ part: Part) {

@@ -19,7 +19,9 @@ public struct PanelOrder: Sendable {
 
   /// nil for element types that kernels do not take, for what is no matrix, and where sizes overflow.
   public init?(_ encoding: Encoding, _ shape: [Int]) {
-    guard shape.count == 2, encoding.byteCount(shape) != nil, shape[1] > 0 else { return nil }
+    // A panel takes less than 1,024 bytes for a column, groups of one column that are filled up to four and have a zero each included.
+    guard shape.count == 2, encoding.byteCount(shape) != nil, shape[1] > 0, Checked.multiply(shape[1], 1_024) != nil
+    else { return nil }
     (rows, columns, self.encoding) = (shape[0], shape[1], encoding)
     let width = PanelOrder.width
     let count = Checked.ceilDivide(rows, width)

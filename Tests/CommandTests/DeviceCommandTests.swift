@@ -8,7 +8,7 @@ struct DeviceCommandTests {
   /// A folder with the emulated driver under the name that programs look for.
   static func driver() throws -> (folder: TemporaryDirectory, environment: [String: String]) {
     let folder = try TemporaryDirectory()
-    let library = URL(fileURLWithPath: Repository.program).deletingLastPathComponent().path + "/libEmulatedCUDA.so"
+    let library = URL(fileURLWithPath: Repository.program).deletingLastPathComponent().path + "/libEmulatedDriver.so"
     try FileManager.default.createSymbolicLink(atPath: folder.path + "/libcuda.so.1", withDestinationPath: library)
     return (folder, ["LD_LIBRARY_PATH": folder.path])
   }

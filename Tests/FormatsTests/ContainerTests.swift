@@ -153,6 +153,15 @@ struct ContainerTests {
     ("C11 shape", #""shape":[3]"#, #""shape":[4]"#, .malformed, "needs 16"),
     ("C11 shape wraps", #""shape":[3]"#, #""shape":[4611686018427387904,4]"#, .malformed, "does not fit"),
     ("C11 negative", #""shape":[3]"#, #""shape":[-3]"#, .malformed, "out of range"),
+    (
+      "C11 panels that wrap", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[0,2305843009213693951],"encoding":{"type":"F32"},"order":"panels""#, .unsupported, "of a matrix"
+    ),
+    (
+      "C11 groups that wrap", #""shape":[2,100],"encoding":{"type":"F32"}"#,
+      #""shape":[0,1152921504606846976],"encoding":{"type":"grouped","bits":4,"group":1,"affine":true,"scale":"F32"}"#,
+      .malformed, "needs 0"
+    ),
     ("C12 too large", #""count":800"#, #""count":8000000"#, .malformed, "cannot stand for"),
     ("C14 codec", #""codec":"raw","checksum":"#, #""codec":"zip","checksum":"#, .unsupported, "unknown codec"),
     ("C14 encoding", #""type":"F32""#, #""type":"F99""#, .unsupported, "unknown encoding"),

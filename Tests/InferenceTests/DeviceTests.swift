@@ -2,6 +2,7 @@ import Bytes
 import CKernels
 import Glibc
 import Inference
+import Passes
 import Tensors
 import TestSupport
 import Testing
@@ -71,6 +72,41 @@ struct InstructionSetTests {
       }
       let failure = #expect(throws: Failure.self) { try device.upload(weight, isLinear: true) }
       #expect(failure?.kind == .malformed && failure?.problem.contains("exceed 8 bits") == true, "\(step)")
+    }
+  }
+
+  @Test("a weight that lies in panels multiplies as the same weight by rows does")
+  func aWeightThatLiesInPanelsMultipliesAsByRows() throws {
+    let directory = try TemporaryDirectory()
+    let x = (0..<5 * 96).map { Float($0 % 37) - 18 }
+    for (bits, form) in [(8, .symmetric), (4, .affine), (4, .twoLevel)] as [(Int, GroupedInteger.Form)] {
+      let integers = try #require(
+        GroupedInteger(bits: bits, groupSize: 16, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
+      let plain = try Tensor("w", floats: (0..<3_000 * 96).map { Float($0 * 7 % 101) - 50 }, shape: [3_000, 96])
+      let bytes = try Pass.quantized(plain, integers).load()
+      let rows = Tensor("w", shape: [3_000, 96], encoding: .grouped(integers), content: .bytes(ByteView(bytes)))
+      // From a file, which is large enough to be mapped from its second page on, where no page starts.
+      let (order, packed) = try rows.panels(threads: 2)
+      var data = [UInt8](repeating: 1, count: 4_160)
+      data += packed.array(of: UInt8.self) + [UInt8](repeating: 2, count: 1 << 16)
+      let file = try InputFile(try directory.write("\(bits)\(form).bin", data))
+      let view = ByteView(file, 4_160, order.byteCount)
+      let stored = StoredBytes(
+        stored: view, codec: .raw, count: view.count, checksum: XXH64.hash(packed.array(of: UInt8.self)))
+      let panels = Tensor("w", shape: [3_000, 96], encoding: .grouped(integers), content: .panels(stored))
+      let device = CPUDevice(threads: 2)
+      func product(_ weight: Tensor) throws -> [UInt32] {
+        let input = try device.upload(floats: x, columns: 96)
+        let result = try device.run(.linear(.int8), [input, try device.upload(weight, isLinear: true)])
+        return try device.download(result).map(\.bitPattern)
+      }
+      #expect(try product(panels) == product(rows) && panels.load().array(of: UInt8.self) == bytes.array(of: UInt8.self))
+      let damaged = StoredBytes(stored: view, codec: .raw, count: view.count, checksum: stored.checksum ^ 1)
+      let failure = #expect(throws: Failure.self) {
+        try device.upload(
+          Tensor("w", shape: [3_000, 96], encoding: .grouped(integers), content: .panels(damaged)), isLinear: true)
+      }
+      #expect(failure?.kind == .malformed)
     }
   }
 

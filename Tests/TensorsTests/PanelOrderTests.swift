@@ -59,6 +59,9 @@ struct PanelOrderTests {
   func onlyMatricesHavePanels() throws {
     #expect(PanelOrder(.plain(.F64), [4, 4]) == nil && PanelOrder(.plain(.F32), [4]) == nil)
     #expect(PanelOrder(.plain(.F32), [.max, 16]) == nil && PanelOrder(.plain(.F32), [4, 0]) == nil)
+    for encoding in PanelOrderTests.encodings {
+      for columns in [Int.max, Int.max / 4, 1 << 60, 1 << 54] { #expect(PanelOrder(encoding, [0, columns]) == nil) }
+    }
     #expect(throws: Failure.self) {
       try Tensor("w", shape: [2], encoding: .plain(.I32), content: .bytes(ByteView(try Buffer(count: 8)))).panels(
         threads: 1)
