@@ -171,7 +171,8 @@ LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group
       loss->largest = most[j] > loss->largest ? most[j] : loss->largest;
       all += squares[j];
     }
-    loss->overflowed += !isfinite(scales[g] * LARGEST_CODE);
+    // Squares that overflow leave nothing to search by.
+    loss->overflowed += !isfinite(all) || !isfinite(scales[g] * LARGEST_CODE);
     loss->vanished += scales[g] == 0 && all > 0;
   }
 }

@@ -42,7 +42,8 @@ public struct TensorLoss: Sendable, Equatable {
     guard sum.overflowed == 0 else {
       throw Failure(
         .limit,
-        "\(sum.overflowed) groups need a scale above the largest of 16 bits (65504 in half precision); keep this tensor")
+        "\(sum.overflowed) groups need a scale above the largest that is stored (65504 in half precision); "
+          + "keep this tensor")
     }
     self.init(
       relativeError: sum.squares > 0 ? (sum.error / sum.squares).squareRoot() : 0, largestError: sum.largest,

@@ -144,9 +144,9 @@ struct QuantizeTests {
     var tiny = [Float](repeating: 1e-8, count: 32)
     tiny[0] = -1e-8
     #expect(try QuantizeTests.quantized(tiny, [1, 32], "8").loss.vanishedGroups == 1)
-    // Two levels have the range of BF16.
+    // Two levels have the range of BF16; such small steps are not found as well, since the search keeps half precision.
     let small = try QuantizeTests.quantized(tiny, [1, 32], "4")
-    #expect(small.loss.vanishedGroups == 0 && small.loss.relativeError < 0.02)
+    #expect(small.loss.vanishedGroups == 0 && small.loss.relativeError < 0.12)
     let large = try QuantizeTests.quantized([Float](repeating: 1e9, count: 32), [1, 32], "4")
     #expect(large.loss.relativeError < 0.02)
     #expect(throws: Failure.self) { try QuantizeTests.quantized((0..<32).map { $0 % 2 == 0 ? 3e38 : -3e38 }, [1, 32], "4") }
