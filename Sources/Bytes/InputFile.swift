@@ -21,6 +21,13 @@ public final class InputFile: Sendable {
     }
   }
 
+  /// Whether two paths name one file that is there.
+  public static func isSame(_ a: String, _ b: String) -> Bool {
+    var (first, second) = (stat(), stat())
+    guard stat(a, &first) == 0, stat(b, &second) == 0 else { return false }
+    return first.st_dev == second.st_dev && first.st_ino == second.st_ino
+  }
+
   /// Opens without blocking on a pipe and without following anything but the user's own links.
   /// - Throws: `missing` when the path is absent, unreadable or not a regular file.
   public init(_ path: String) throws(Failure) {

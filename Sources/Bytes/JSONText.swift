@@ -33,6 +33,12 @@ public enum JSONText: Sendable, Equatable {
     }
   }
 
+  /// A member of an object; nil for other values, and where it is not there.
+  public subscript(_ key: String) -> JSONText? {
+    guard case .object(let members) = self else { return nil }
+    return members.first { $0.0 == key }?.1
+  }
+
   /// Equality by the bytes written.
   public static func == (a: JSONText, b: JSONText) -> Bool { a.bytes() == b.bytes() }
 

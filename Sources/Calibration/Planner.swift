@@ -104,6 +104,10 @@ public struct Planner: Sendable {
     }
   }
 
+  private func bitsPerWeight(_ bytes: Int) -> Double {
+    Double(bytes * 8) / Double(max(1, weights.reduce(0) { $0 + $1.count }))
+  }
+
   /// Bytes of the weights at so many bits each on average, scales included.
   public func bytes(bits: Double) -> Int { Int(bits * Double(weights.reduce(0) { $0 + $1.count }) / 8) }
 
@@ -126,8 +130,8 @@ public struct Planner: Sendable {
     else {
       throw Failure(
         .usage,
-        "the weights take at least \(range.lowerBound) bytes (4 bits, groups of 128); the budget leaves them \(max(0, bytes))"
-      )
+        "the weights take at least \(range.lowerBound) bytes, \(bitsPerWeight(range.lowerBound).fixed(2)) bits each; the "
+          + "budget leaves them \(max(0, bytes)), \(bitsPerWeight(max(0, bytes)).fixed(2)) each")
     }
     var entries: [Plan.Entry] = []
     var (used, cost) = (0, 0.0)
@@ -150,12 +154,11 @@ public struct Planner: Sendable {
       entries[place].cost? += weights[place].inputCost
     }
     var plan = Plan(model: model, input: input, entries: entries)
-    let count = weights.reduce(0) { $0 + $1.count }
     plan.weightBytes = used
     plan.notes = [
       ("objective", .string(isMeasured ? objective.text : "relative errors of weights, unmeasured")),
       ("predicted_cost", .number(cost)), ("weight_bytes", .int(used)),
-      ("bits_per_weight", .number(Double(used * 8) / Double(max(1, count)))),
+      ("bits_per_weight", .number(bitsPerWeight(used))),
     ]
     return plan
   }

@@ -1,16 +1,35 @@
 import Bytes
 import CKernels
 
+/// What a search ranks by.
+public enum Metric: String, Sendable, CaseIterable {
+  case cosine
+  case innerProduct = "ip"
+  /// Euclidean distance, the nearest first.
+  case l2
+}
+
 /// Vectors of one width, in memory or in a file that is read block by block.
 public struct Embeddings: Sendable {
+  /// Columns of the rows that are given out.
   public let width: Int
   public let count: Int
   private let storage: Storage
+  private var form = Form.stored
 
   private enum Storage: Sendable {
     case memory([Float])
-    /// Float32, row-major.
-    case file(ByteView)
+    /// Row-major; Float16 where `isHalf`, Float32 otherwise.
+    case file(ByteView, isHalf: Bool)
+  }
+
+  /// What is done to rows before they are given out, so that inner products rank as a metric does.
+  private enum Form: Sendable {
+    case stored
+    /// Length 1; zero stays zero.
+    case unit
+    /// One more column: `q·d - ‖d‖² / 2` falls as the distance rises.
+    case query, document
   }
 
   /// - Parameter values: `[count, width]`.
@@ -21,24 +40,68 @@ public struct Embeddings: Sendable {
     storage = .memory(values)
   }
 
-  /// - Parameter bytes: Float32 `[count, width]`.
-  init(width: Int, count: Int, bytes: ByteView) {
-    precondition(bytes.count == count * width * 4, "whole rows")
+  /// - Parameter bytes: Float32 or Float16 `[count, width]`.
+  init(width: Int, count: Int, bytes: ByteView, isHalf: Bool) {
+    precondition(bytes.count == count * width * (isHalf ? 2 : 4), "whole rows")
     self.width = width
     self.count = count
-    storage = .file(bytes)
+    storage = .file(bytes, isHalf: isHalf)
   }
+
+  private init(_ other: Embeddings, _ form: Form) {
+    (storage, count, self.form) = (other.storage, other.count, form)
+    width = other.storedWidth + (form == .query || form == .document ? 1 : 0)
+  }
+
+  /// The same vectors so that inner products rank them as `metric` does.
+  public func ranked(by metric: Metric, isQuery: Bool) -> Embeddings {
+    switch metric {
+    case .innerProduct: self
+    case .cosine: Embeddings(self, .unit)
+    case .l2: Embeddings(self, isQuery ? .query : .document)
+    }
+  }
+
+  private var storedWidth: Int { form == .query || form == .document ? width - 1 : width }
 
   /// Some rows, `[rows.count, width]`.
   public func rows(_ rows: Range<Int>) throws(Failure) -> [Float] {
+    let stored = try storedRows(rows)
+    guard form != .stored else { return stored }
+    let own = storedWidth
+    var result: [Float] = []
+    result.reserveCapacity(rows.count * width)
+    for row in 0..<rows.count {
+      let values = stored[row * own..<(row + 1) * own]
+      let squares = values.reduce(0.0) { $0 + Double($1) * Double($1) }
+      switch form {
+      case .stored: result += values
+      case .unit:
+        let scale = squares > 0 ? Float(1 / squares.squareRoot()) : 0
+        result += values.map { $0 * scale }
+      case .query: result += values + [1]
+      case .document: result += values + [Float(-squares / 2)]
+      }
+    }
+    return result
+  }
+
+  private func storedRows(_ rows: Range<Int>) throws(Failure) -> [Float] {
+    let width = storedWidth
     switch storage {
     case .memory(let values): return Array(values[rows.lowerBound * width..<rows.upperBound * width])
-    case .file(let bytes):
-      let part = try Buffer(count: rows.count * width * 4)
+    case .file(let bytes, let isHalf):
+      let size = isHalf ? 2 : 4
+      let part = try Buffer(count: rows.count * width * size)
       try part.withMutableBytes { (target) throws(Failure) in
-        try bytes.read(at: rows.lowerBound * width * 4, into: target)
+        try bytes.read(at: rows.lowerBound * width * size, into: target)
       }
-      return part.array(of: Float.self)
+      guard isHalf else { return part.array(of: Float.self) }
+      var values = [Float](repeating: 0, count: rows.count * width)
+      values.withUnsafeMutableBufferPointer { target in
+        if let to = target.baseAddress { llv_f16_to_f32(part.start, to, target.count) }
+      }
+      return values
     }
   }
 

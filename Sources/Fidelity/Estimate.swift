@@ -42,6 +42,24 @@ public struct Estimate: Sendable {
   }
 }
 
+extension Estimate {
+  /// The mean of paired differences of yes and no, each -1, 0 or 1, with the interval of Agresti and Min 2005: of two
+  /// more observations, half a one in each cell, so that few queries without a change are not taken for proof.
+  public init(differences: [Double]) {
+    let n = Double(differences.count)
+    let (ups, downs) = (Double(differences.count { $0 > 0 }), Double(differences.count { $0 < 0 }))
+    let center = (ups - downs) / (n + 2)
+    let reach = 1.959964 * max(0, (ups + downs + 1) / (n + 2) - center * center).squareRoot() / (n + 2).squareRoot()
+    self.init(
+      value: n > 0 ? (ups - downs) / n : .nan, low: max(-1, center - reach), high: min(1, center + reach),
+      count: differences.count)
+  }
+
+  private init(value: Double, low: Double, high: Double, count: Int) {
+    (self.value, self.low, self.high, self.count) = (value, low, high, count)
+  }
+}
+
 /// Steele, Lea and Flood 2014: numbers that look random and are always the same.
 struct SplitMix64: Sendable {
   var state: UInt64

@@ -5,7 +5,7 @@ extension FidelityReport {
   /// - Parameter pictures: those of an item, by its place among all items.
   public static func page(_ reports: [FidelityReport], pictures: (Int) -> [Picture] = { _ in [] }) -> String {
     let names = reports.map(\.candidate.name).joined(separator: ", ")
-    let verdict = reports.allSatisfy(\.passes) ? "PASS" : "FAIL"
+    let verdict = reports.map(\.verdict.rawValue).joined(separator: ", ").uppercased()
     return """
       <!DOCTYPE html>
       <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -34,7 +34,7 @@ extension FidelityReport {
 
   private func section(_ pictures: (Int) -> [Picture]) -> String {
     """
-    <h1 class="\(passes ? "pass" : "fail")">\(passes ? "PASS" : "FAIL") · \(escaped(candidate.name))</h1>
+    <h1 class="\(verdict.rawValue)">\(verdict.rawValue.uppercased()) · \(escaped(candidate.name))</h1>
     <p>Compared with <b>\(escaped(reference.name))</b> on \(own.rank.count) queries and \(documents) documents of
     <b>\(escaped(data))</b>. \(escaped(sentence))</p>
     \(cards)
@@ -145,7 +145,7 @@ extension FidelityReport {
     let range = "\(fixed(check.estimate.low, 4)) to \(fixed(check.estimate.high, 4))"
     let mark = check.passes ? "<span class=\"ok\">✓ passes</span>" : "<span class=\"bad\">✗ fails</span>"
     return
-      "<tr><td>\(mark)\(check.isClose ? " <span class=\"close\">close</span>" : "")</td><td>\(check.name)</td>"
+      "<tr><td>\(mark)</td><td>\(check.name)</td>"
       + "<td class=\"n\">\(fixed(check.value, 4))</td><td class=\"n\">\(bound) \(fixed(check.threshold, 4))</td><td class=\"n\">\(range)</td></tr>"
   }
 

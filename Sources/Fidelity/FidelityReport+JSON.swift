@@ -3,7 +3,7 @@ import Bytes
 extension FidelityReport {
   public var json: JSONText {
     var members: [(String, JSONText)] = [
-      ("verdict", .string(passes ? "pass" : "fail")), ("candidate", .string(candidate.name)),
+      ("verdict", .string(verdict.rawValue)), ("candidate", .string(candidate.name)),
       ("reference", .string(reference.name)), ("data", .string(data)), ("queries", .int(own.rank.count)),
       ("documents", .int(documents)),
       (
@@ -13,8 +13,16 @@ extension FidelityReport {
             [
               "name": .string($0.name), "value": .number($0.value), "low": .number($0.estimate.low),
               "high": .number($0.estimate.high), "threshold": .number($0.threshold),
-              "bound": .string($0.isLowerBound ? "at least" : "at most"), "passes": .bool($0.passes),
+              "bound": .string($0.isLowerBound ? "at least" : "at most"), "outcome": .string($0.outcome.rawValue),
+              "passes": .bool($0.passes),
             ]
+          })
+      ),
+      (
+        "remarks",
+        .array(
+          remarks.map {
+            ["kind": .string($0.kind.rawValue), "text": .string($0.text), "allowed": .bool($0.isAllowed)]
           })
       ),
       ("speed", ["candidate": candidate.speed, "reference": reference.speed]),
@@ -42,9 +50,10 @@ extension FidelityReport {
       }
       members.append(("clusters", .object(cells)))
     }
-    members += zip(["reference", "candidate", "mixed_index", "reversed_index"], runs).map {
-      ($0 + "_retrieval", json($1.run))
-    }
+    let keys =
+      scope.hasOwnIndex ? ["reference", "candidate", "mixed_index", "reversed_index"] : ["reference", "mixed_index"]
+    members += zip(keys, runs).map { ($0 + "_retrieval", json($1.run)) }
+    members.append(("not_measured", .array(notMeasured.map(JSONText.string))))
     if let divergence { members.append(("divergence", divergence.json)) }
     members.append(
       (
@@ -75,7 +84,9 @@ extension FidelityReport {
 
   /// The searches with their names.
   public var runs: [(name: String, run: Retrieval.Run)] {
-    [("reference", baseline), ("candidate", own), ("mixed index", mixed), ("mixed, other way", reversed)]
+    scope.hasOwnIndex
+      ? [("reference", baseline), ("candidate", own), ("mixed index", mixed), ("mixed, other way", reversed)]
+      : [("reference", baseline), ("mixed index", mixed)]
   }
 
   /// What becomes of the order at the head, for the candidate's own index and for the mixed one.
@@ -118,7 +129,10 @@ extension Divergence {
       "findings": .array(findings.map(JSONText.string)),
       "settings": .array(
         settings.map {
-          ["name": .string($0.name), "reference": .string($0.reference), "candidate": .string($0.candidate)]
+          [
+            "name": .string($0.name), "reference": .string($0.reference), "candidate": .string($0.candidate),
+            "explanation": $0.explanation.map(JSONText.string) ?? .null,
+          ]
         }),
       "layers": .array(
         layers.map {
@@ -131,7 +145,9 @@ extension Divergence {
         weights.map {
           [
             "name": .string($0.name), "encoding": .string($0.encoding), "bits": .number($0.bits),
-            "relative_error": .number($0.relativeError), "cosine": .number($0.cosine),
+            "relative_error": .number($0.relativeError), "explained_error": .number($0.explained),
+            "cosine": .number($0.cosine),
+            "rows": .array($0.rows.prefix(20).map { ["row": .int($0.row), "relative_error": .number($0.relativeError)] }),
           ]
         }),
     ]

@@ -4,14 +4,44 @@ import Bytes
 public struct FidelityReport: Sendable {
   /// What the verdict asks for.
   public struct Thresholds: Sendable {
-    /// Mean cosine of an item's two vectors, at least.
-    public var cosine = 0.97
-    /// Mean share of the reference's first ten documents that the candidate has among its own, at least.
-    public var overlap = 0.75
+    /// Mean cosine of an item's two vectors, at least; nil for what the candidate's encoding claims.
+    public var cosine: Double?
+    /// Mean share of the reference's first ten documents that the candidate has among its own, at least; nil as above.
+    public var overlap: Double?
     /// How much lower P@1 and recall@10 may be than the reference's.
     public var recallDrop = 0.02
     /// How much higher the mean cosine of two different items may be than the reference's.
     public var crowding = 0.05
+    /// What is only said where it would keep a candidate from passing.
+    public var allowed: Set<Remark.Kind> = []
+    /// Fewer queries or documents decide nothing: any ranking of so few documents holds most of the first ten.
+    public static let leastQueries = 30
+    public static let leastDocuments = 50
+
+    public init() {}
+
+    /// Any candidate is held to these, and one that rounds little to more: by `1 - cosine ≤ 10 ε² + a`, where ε is the
+    /// relative error of its linear weights that their encodings explain, and a is .001, or .006 where inputs are rounded
+    /// too. Measured candidates lose 3 to 4 ε² (Docs/FIDELITY.md).
+    func resolved(_ divergence: Divergence?) -> (cosine: Double, overlap: Double) {
+      var (loosest, overlapLoss) = (0.03, 0.25)
+      if let divergence, let error = divergence.rounding?.candidate, !divergence.hasFewerTokens {
+        loosest = min(loosest, 10 * error * error + (divergence.roundsInputs ? 0.006 : 0.001))
+        overlapLoss = min(overlapLoss, 5 * error + (divergence.roundsInputs ? 0.1 : 0.03))
+      }
+      return (cosine ?? 1 - loosest, overlap ?? 1 - overlapLoss)
+    }
+  }
+
+  /// What was compared.
+  public struct Scope: Sendable {
+    /// Whether somebody said what each query should find; otherwise it is what the reference finds first.
+    public var isLabelled = true
+    /// Whether the candidate embedded the documents too. Otherwise its queries search the reference's index alone, and
+    /// what is said of its own index is said of that one.
+    public var hasOwnIndex = true
+    /// What searches rank by.
+    public var metric = Metric.innerProduct
 
     public init() {}
   }
@@ -24,10 +54,26 @@ public struct FidelityReport: Sendable {
     /// Whether the value must be at least the threshold, or at most.
     public let isLowerBound: Bool
     public var value: Double { estimate.value }
-    /// A value that is undefined passes nothing.
-    public var passes: Bool { isLowerBound ? value >= threshold : value <= threshold }
-    /// Whether the interval holds the threshold, so that other data of this kind may say otherwise.
-    public var isClose: Bool { estimate.low < threshold && threshold < estimate.high }
+    public var passes: Bool { outcome == .pass }
+
+    /// By the whole interval: where it holds the threshold, other data of this kind may say otherwise. A value that is
+    /// undefined passes nothing.
+    public var outcome: Verdict {
+      guard !value.isNaN else { return .fail }
+      let (worst, best) = isLowerBound ? (estimate.low, estimate.high) : (-estimate.high, -estimate.low)
+      let asked = isLowerBound ? threshold : -threshold
+      return worst >= asked ? .pass : best < asked ? .fail : .inconclusive
+    }
+
+    /// How many times as much data would decide, were its mean this one's: intervals shrink with the root of it. nil where
+    /// the check is decided, or a thousand times as much would not do.
+    public var neededFactor: Double? {
+      let distance = abs(value - threshold)
+      guard outcome == .inconclusive, distance > 0 else { return nil }
+      let reach = value > threshold ? value - estimate.low : estimate.high - value
+      let factor = (reach / distance) * (reach / distance)
+      return factor < 1_000 ? max(1, factor) : nil
+    }
   }
 
   /// An item whose vector moved far.
@@ -70,6 +116,7 @@ public struct FidelityReport: Sendable {
   }
 
   public let candidate, reference: Subject
+  public let scope: Scope
   public let data: String
   public let closeness: Closeness
   /// Numbers by kind of item: text, image, both, video; empty when all are of one kind.
@@ -91,8 +138,22 @@ public struct FidelityReport: Sendable {
   public let checks: [Check]
   /// Id and text of every query, then of every document.
   let items: [Item]
+  /// What keeps the evidence from carrying a verdict, and what is only said.
+  public let remarks: [Remark]
 
-  public var passes: Bool { checks.allSatisfy(\.passes) }
+  /// What nobody looked at.
+  public var notMeasured: [String] {
+    (scope.hasOwnIndex ? [] : ["the candidate's own index: its documents were not embedded"])
+      + (scope.isLabelled ? [] : ["whether the right document is found: no query says which that is"])
+      + (divergence == nil ? ["the inside of the models: weights, settings, layers"] : [])
+  }
+
+  /// A check that fails decides; evidence that does not carry a verdict keeps a candidate from passing.
+  public var verdict: Verdict {
+    if checks.contains(where: { $0.outcome == .fail }) { return .fail }
+    return checks.allSatisfy(\.passes) && remarks.allSatisfy(\.isAllowed) ? .pass : .inconclusive
+  }
+  public var passes: Bool { verdict == .pass }
 
   /// A data set embedded twice: queries, documents, and what each query should find.
   public struct Vectors: Sendable {
@@ -120,19 +181,22 @@ public struct FidelityReport: Sendable {
   /// - Parameters:
   ///   - items: every query, then every document; empty where nothing is known but their places.
   ///   - classes: of the documents, to hold clusters to.
+  ///   - remarks: what is known of models and data that keeps them from being evidence.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
-    labels: [Retrieval.Label], items: [Item], classes: [String?] = [], divergence: Divergence? = nil,
-    thresholds: Thresholds, hardness: Hardness = Hardness(), threads: Int, progress: (Double) -> Void = { _ in }
+    labels: [Retrieval.Label], scope: Scope = Scope(), items: [Item], classes: [String?] = [],
+    divergence: Divergence? = nil, remarks: [Remark] = [], thresholds: Thresholds, hardness: Hardness = Hardness(),
+    threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
     (self.candidate, self.reference) = (candidate.subject, reference.subject)
-    (self.data, self.items, self.divergence) = (data, items, divergence)
+    (self.data, self.items, self.divergence, self.scope) = (data, items, divergence, scope)
     let (a, b) = (reference.vectors, candidate.vectors)
     let width = a.queries.width
     guard b.queries.width == width else {
       throw Failure(.malformed, "the candidate's vectors have \(b.queries.width) columns, the reference's \(width)")
     }
-    let closeness = try Closeness([(a.queries, b.queries), (a.documents, b.documents)])
+    let closeness = try Closeness(
+      [(a.queries, b.queries)] + (scope.hasOwnIndex ? [(a.documents, b.documents)] : []))
     self.closeness = closeness
     let names = Set(items.map(\.kind)).sorted()
     kinds =
@@ -143,26 +207,35 @@ public struct FidelityReport: Sendable {
       }
     var done = 0.0
     func search(_ queries: Embeddings, _ documents: Embeddings) throws(Failure) -> Retrieval.Run {
-      defer { done += 0.25 }
+      let share = scope.hasOwnIndex ? 0.25 : 0.5
+      defer { done += share }
       return try Retrieval.run(queries: queries, documents: documents, labels: labels, threads: threads) {
-        progress(done + $0 / 4)
+        progress(done + $0 * share)
       }
     }
-    baseline = try search(a.queries, a.documents)
-    own = try search(b.queries, b.documents)
-    mixed = try search(b.queries, a.documents)
-    reversed = try search(a.queries, b.documents)
-    let before = (queries: a.queries, documents: a.documents)
+    func ranked(_ vectors: Vectors) -> (queries: Embeddings, documents: Embeddings) {
+      (
+        vectors.queries.ranked(by: scope.metric, isQuery: true),
+        vectors.documents.ranked(by: scope.metric, isQuery: false)
+      )
+    }
+    let (before, after) = (ranked(a), ranked(b))
+    baseline = try search(before.queries, before.documents)
+    mixed = try search(after.queries, before.documents)
+    own = scope.hasOwnIndex ? try search(after.queries, after.documents) : mixed
+    reversed = scope.hasOwnIndex ? try search(before.queries, after.documents) : baseline
     ordering = try Ordering(
-      reference: before, candidate: (b.queries, b.documents), baseline: baseline, labels: labels, hardness: hardness,
+      reference: before, candidate: after, baseline: baseline, labels: labels, hardness: hardness,
       threads: threads)
     mixedOrdering = try Ordering(
-      reference: before, candidate: (b.queries, a.documents), baseline: baseline, labels: labels, hardness: hardness,
+      reference: before, candidate: (after.queries, before.documents), baseline: baseline, labels: labels, hardness: hardness,
       threads: threads)
     rankCorrelation = try Retrieval.rankCorrelation(
-      reference: before, candidate: (b.queries, b.documents), threads: threads)
+      reference: before, candidate: after, threads: threads)
     spread = (try Spread(a.documents, threads: threads), try Spread(b.documents, threads: threads))
-    clusters = try Clusters(reference: a.documents, candidate: b.documents, classes: classes, threads: threads)
+    clusters =
+      scope.hasOwnIndex
+      ? try Clusters(reference: a.documents, candidate: b.documents, classes: classes, threads: threads) : nil
     documents = a.documents.count
     let queries = a.queries.count
     let (first, second) = (baseline.top, own.top)
@@ -179,44 +252,84 @@ public struct FidelityReport: Sendable {
           before: before.prefix(3).map { $0 + queries }, after: after.prefix(3).map { $0 + queries })
       }
     checks =
-      FidelityReport.checks(closeness, baseline, [(own, ""), (mixed, ", mixed index")], spread, thresholds)
-      + (divergence.map { found in
-        [
-          Check(
-            name: "weights that stand out", estimate: Estimate(mean: [Double(found.outliers.count)]), threshold: 0,
-            isLowerBound: false)
-        ]
-      } ?? [])
+      FidelityReport.checks(
+        closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread, thresholds,
+        thresholds.resolved(divergence))
+      + (divergence.map { FidelityReport.checks($0, thresholds) } ?? [])
+    self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
+      var remark = remark
+      remark.isAllowed = thresholds.allowed.contains(remark.kind)
+      return remark
+    }
   }
 
   private static func checks(
     _ closeness: Closeness, _ baseline: Retrieval.Run, _ runs: [(run: Retrieval.Run, suffix: String)],
-    _ spread: (reference: Spread, candidate: Spread), _ thresholds: Thresholds
+    _ scope: Scope, _ spread: (reference: Spread, candidate: Spread), _ thresholds: Thresholds,
+    _ least: (cosine: Double, overlap: Double)
   ) -> [Check] {
     // An item without an angle counts as turned around.
     var checks = [
       Check(
-        name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: thresholds.cosine,
+        name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: least.cosine,
         isLowerBound: true)
     ]
     for (run, suffix) in runs {
       checks.append(
         Check(
           name: "overlap of the first 10" + suffix, estimate: Estimate(mean: run.overlaps(with: baseline, at: 10)),
-          threshold: thresholds.overlap, isLowerBound: true))
-      for (name, k) in [("P@1", 1), ("recall@10", 10)] {
+          threshold: least.overlap, isLowerBound: true))
+      // Without labels the reference's first document is the right one by definition, and overlap counts how often it moves.
+      let depths = [("drop of P@1", 1), ("drop of recall@10", 10)].filter { scope.isLabelled || $0.1 > 1 }
+      for (name, k) in depths {
         let drops = zip(baseline.hits(at: k), run.hits(at: k)).map { $0 - $1 }
         checks.append(
           Check(
-            name: "drop of \(name)\(suffix)", estimate: Estimate(mean: drops), threshold: thresholds.recallDrop,
-            isLowerBound: false))
+            name: (scope.isLabelled ? name : "first found lost from the first 10") + suffix,
+            estimate: Estimate(differences: drops), threshold: thresholds.recallDrop, isLowerBound: false))
       }
     }
+    guard scope.hasOwnIndex else { return checks }
     let crowding = spread.candidate.meanCosine - spread.reference.meanCosine
     checks.append(
       Check(
         name: "rise of cosine between items", estimate: Estimate(mean: [crowding]), threshold: thresholds.crowding,
         isLowerBound: false))
     return checks
+  }
+
+  /// What a look inside must not find.
+  private static func checks(_ divergence: Divergence, _ thresholds: Thresholds) -> [Check] {
+    func none(_ name: String, _ count: Int) -> Check {
+      Check(name: name, estimate: Estimate(mean: [Double(count)]), threshold: 0, isLowerBound: false)
+    }
+    let settings = divergence.settings.count { $0.explanation == nil }
+    return [
+      none("weights off beyond their encoding", divergence.outliers.count),
+      none("rows that stand out", divergence.rowOutliers.count),
+    ] + (thresholds.allowed.contains(.settings) ? [] : [none("settings that differ", settings)])
+  }
+
+  /// What the data are too few or too poor for.
+  private static func remarks(_ baseline: Retrieval.Run, _ scope: Scope, documents: Int) -> [Remark] {
+    var result: [Remark] = []
+    let queries = baseline.rank.count
+    if queries < Thresholds.leastQueries || documents < Thresholds.leastDocuments {
+      result.append(
+        Remark(
+          .few,
+          "\(queries) queries and \(documents) documents decide nothing: at least \(Thresholds.leastQueries) and "
+            + "\(Thresholds.leastDocuments) are needed, and a few hundred of each to see a loss of 2 %"))
+    }
+    // Found by chance: ten of all documents.
+    let chance = 10 / Double(documents)
+    if scope.isLabelled, queries > 0, Estimate(mean: baseline.hits(at: 10)).high < min(0.5, 3 * chance) {
+      result.append(
+        Remark(
+          .labels,
+          "the reference itself finds \((baseline.recall(at: 10) * 100).fixed(1)) % of the positives among its first 10, "
+            + "little more than chance: are the pairs' labels right?"))
+    }
+    return result
   }
 }

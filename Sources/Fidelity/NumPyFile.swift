@@ -1,7 +1,7 @@
 import Bytes
 
 extension Embeddings {
-  /// Opens a NumPy `.npy` file (format versions 1 to 3) of Float32 `(rows, columns)` in C order; its rows are read when they are asked
+  /// Opens a NumPy `.npy` file (format versions 1 to 3) of Float32 or Float16 `(rows, columns)` in C order; its rows are read when they are asked
   /// for.
   ///
   /// - Throws: `malformed` for what is no such file or is cut, `unsupported` for other element types and orders.
@@ -22,17 +22,19 @@ extension Embeddings {
       guard let type = Embeddings.value("descr", in: header), let order = Embeddings.value("fortran_order", in: header),
         let shape = Embeddings.shape(in: header)
       else { throw Failure(.malformed, "the header \(Failure.quoted(header)) lacks descr, fortran_order or shape") }
-      guard type == "'<f4'", order == "False", shape.count == 2 else {
+      let isHalf = type == "'<f2'"
+      guard isHalf || type == "'<f4'", order == "False", shape.count == 2 else {
         throw Failure(
           .unsupported,
-          "found \(type) of shape \(shape), fortran_order \(order); Float32 '<f4' of two dimensions in C order is read")
+          "found \(type) of shape \(shape), fortran_order \(order); Float32 '<f4' and Float16 '<f2' of two dimensions in C "
+            + "order are read")
       }
-      guard shape[0] > 0, shape[1] > 0, let bytes = Checked.product([shape[0], shape[1], 4]),
+      guard shape[0] > 0, shape[1] > 0, let bytes = Checked.product([shape[0], shape[1], isHalf ? 2 : 4]),
         bytes == file.count - start - length
       else {
         throw Failure(.malformed, "shape \(shape) does not fit the \(file.count - start - length) bytes that follow")
       }
-      self.init(width: shape[1], count: shape[0], bytes: ByteView(file, start + length, bytes))
+      self.init(width: shape[1], count: shape[0], bytes: ByteView(file, start + length, bytes), isHalf: isHalf)
     } catch { throw error.inFile(path) }
   }
 

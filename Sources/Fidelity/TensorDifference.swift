@@ -12,6 +12,14 @@ public struct TensorDifference: Sendable, Equatable {
   public var largestError = 0.0
   /// Whether all bits are equal. NaN equals the same NaN here, and 0 is not -0.
   public var isIdentical = true
+  /// Of each row, `Σ a²` and `Σ (a - b)²`.
+  public private(set) var rows: [Row] = []
+
+  public struct Row: Sendable, Equatable {
+    public let squares, difference: Double
+
+    public init(squares: Double, difference: Double) { (self.squares, self.difference) = (squares, difference) }
+  }
 
   /// - Parameter weights: what squares in each column count, in the relative error and the cosine; 1 when nil.
   /// - Rounding: differences in Float32, sums in double.
@@ -19,12 +27,12 @@ public struct TensorDifference: Sendable, Equatable {
   /// - Throws: `unsupported` for element types that no weight has, `malformed` for damaged files.
   public init(_ a: Tensor, _ b: Tensor, weights: [Float]? = nil, threads: Int) throws(Failure) {
     precondition(a.shape == b.shape, "tensors of one shape")
-    let (rows, columns) = (a.rows, a.columns)
+    let (count, columns) = (a.rows, a.columns)
     guard a.count > 0 else { return }
-    let parts = Mutex([Sums](repeating: Sums(), count: RowReader.spans(rows, columns)))
+    let parts = Mutex([Sums](repeating: Sums(), count: RowReader.spans(count, columns)))
     let other = try b.rowReader(threads: threads)
     do throws(Failure) {
-      try a.rowReader(threads: threads).forEachSpan(rows: rows, columns: columns, threads: threads) {
+      try a.rowReader(threads: threads).forEachSpan(rows: count, columns: columns, threads: threads) {
         (number, span, values) throws(Failure) in
         do throws(Failure) {
           let memory = try Buffer(count: span.count * columns * 4)
@@ -32,7 +40,12 @@ public struct TensorDifference: Sendable, Equatable {
             guard let start = second.baseAddress else { return Sums() }
             try other.read(span, into: start)
             var sums = Sums()
-            for row in 0..<span.count { sums.add(values + row * columns, start + row * columns, columns, weights) }
+            for row in 0..<span.count {
+              var own = Sums()
+              own.add(values + row * columns, start + row * columns, columns, weights)
+              sums.add(own)
+              sums.rows.append(Row(squares: own.aa, difference: own.difference))
+            }
             return sums
           }
           parts.withLock { $0[number] = sums }
@@ -45,7 +58,10 @@ public struct TensorDifference: Sendable, Equatable {
       try other.finish(isComplete: true)
     } catch { throw error.thing == nil ? error.about("tensor \(a.name.quoted)") : error }
     var sum = Sums()
-    for part in parts.withLock({ $0 }) { sum.add(part) }
+    for part in parts.withLock({ $0 }) {
+      sum.add(part)
+      rows += part.rows
+    }
     isIdentical = sum.isIdentical
     largestError = sum.largest
     cosine =
@@ -56,6 +72,7 @@ public struct TensorDifference: Sendable, Equatable {
   private struct Sums {
     var aa = 0.0, ab = 0.0, bb = 0.0, difference = 0.0, largest = 0.0
     var isIdentical = true
+    var rows: [Row] = []
 
     mutating func add(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int, _ weights: [Float]?) {
       for index in 0..<count {

@@ -1,6 +1,6 @@
 /// BERT's text cleaning: control characters out, spaces made plain, ideographs set apart, accents and case removed.
 /// Equal to `BertNormalizer` and `BertPreTokenizer` of the `tokenizers` library for every Unicode text.
-struct BertNormalizer: Sendable {
+struct BertNormalizer: Sendable, Equatable {
   var cleansText = true
   var separatesIdeographs = true
   var stripsAccents = true

@@ -2,8 +2,8 @@ import Bytes
 
 /// Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019): a word starts as its bytes, and the pair with
 /// the lowest rank is merged until no pair has one.
-struct BytePair: Sendable {
-  private struct Merge {
+struct BytePair: Sendable, Equatable {
+  private struct Merge: Equatable {
     let rank: Int32
     let id: Int32
   }

@@ -6,7 +6,8 @@ public struct SampleBuilder: Sendable {
   /// What stands in a text for the next picture or video.
   public static let marker = "<image>"
 
-  private let tokenizer: Tokenizer?
+  /// nil for a model of pictures alone.
+  public let tokenizer: Tokenizer?
   private var configuration: Configuration
   /// Ids at the start of every prompt, empty without a template.
   public let prefix: [Int32]

@@ -1,9 +1,9 @@
 import Bytes
 
 /// Text to token ids, exactly as the model's own tokenizer has it.
-public struct Tokenizer: Sendable {
+public struct Tokenizer: Sendable, Equatable {
   /// A token that is found in the raw text before anything else is done to it, like `[SEP]`.
-  struct AddedToken: Sendable {
+  struct AddedToken: Sendable, Equatable {
     var text: [UInt32]
     var id: Int32
     var isSingleWord = false
@@ -14,7 +14,7 @@ public struct Tokenizer: Sendable {
   }
 
   /// How text between added tokens becomes ids.
-  enum Model: Sendable {
+  enum Model: Sendable, Equatable {
     case wordPiece(WordPiece, BertNormalizer)
     case bytePair(BytePair)
   }
@@ -29,6 +29,11 @@ public struct Tokenizer: Sendable {
   init(model: Model, addedTokens: [AddedToken], before: [Int32], after: [Int32], vocabulary: Int) {
     (self.model, self.addedTokens, self.vocabulary) = (model, addedTokens, vocabulary)
     (self.before, self.after) = (before, after)
+  }
+
+  /// Whether both have the same tokens and rules between added tokens, and put the same ids around a text.
+  public func hasSameVocabulary(as other: Tokenizer) -> Bool {
+    model == other.model && before == other.before && after == other.after
   }
 
   public struct Encoding: Sendable, Equatable {

@@ -1,6 +1,6 @@
 /// WordPiece (Schuster and Nakajima 2012; as BERT uses it): a word becomes the longest pieces the vocabulary has, from
 /// the left; a word that cannot be covered becomes the unknown token.
-struct WordPiece: Sendable {
+struct WordPiece: Sendable, Equatable {
   let pieces: [[UInt8]: Int32]
   let unknown: Int32
   let continuingPrefix: [UInt8]

@@ -127,7 +127,10 @@ extension Pass {
       for (pattern, choice) in recipe.overrides {
         let matches = weights.keys.filter { Glob.matches(pattern, $0.text) }
         guard !matches.isEmpty else {
-          throw Failure(.usage, "pattern \(Failure.quoted(pattern)) matches no weight; inspect lists their names")
+          let ends = weights.keys.map { "*" + $0.text.suffix(pattern.count - 1) }.sorted()
+          let advice =
+            Suggestion.nearest(pattern, among: ends).map { "did you mean \($0)?" } ?? "inspect lists their names"
+          throw Failure(.usage, "pattern \(Failure.quoted(pattern)) matches no weight; \(advice)")
         }
         for name in matches { weights[name] = choice }
       }

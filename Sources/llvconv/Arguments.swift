@@ -17,9 +17,12 @@ struct Arguments: Sendable {
       let parts =
         word.hasPrefix("--") ? word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false) : [word[...]]
       let name = String(parts[0])
-      guard let option = command.options.first(where: { $0.name == name }) else {
-        let known = command.options.map(\.name).joined(separator: ", ")
-        throw Failure(.usage, "\(command.name) has no option \(Failure.quoted(name)); it has \(known)")
+      guard let option = (command.options + [Command.quiet]).first(where: { $0.name == name }) else {
+        let names = command.options.map(\.name)
+        let advice =
+          Suggestion.nearest(name, among: names).map { "did you mean \($0)?" }
+          ?? "it has \(names.joined(separator: ", "))"
+        throw Failure(.usage, "\(command.name) has no option \(Failure.quoted(name)); \(advice)")
       }
       if option.value == nil {
         guard parts.count == 1 else { throw Failure(.usage, "\(name) takes no value") }
@@ -33,8 +36,8 @@ struct Arguments: Sendable {
       }
     }
     let isRepeated = command.positionals.last?.hasSuffix("...") ?? false
-    guard positionals.count == command.positionals.count || isRepeated && positionals.count > command.positionals.count
-    else {
+    let least = command.positionals.count { !$0.hasPrefix("[") }
+    guard positionals.count >= least, isRepeated || positionals.count <= command.positionals.count else {
       let wanted = command.positionals.isEmpty ? "no arguments" : command.positionals.joined(separator: " ")
       throw Failure(
         .usage, "\(command.name) takes \(wanted); found \(positionals.count); see llvconv \(command.name) --help")
@@ -43,6 +46,7 @@ struct Arguments: Sendable {
       throw Failure(.usage, "\(command.name) needs \(option.label)")
     }
     self.positionals = positionals
+    Output.isQuiet.store(has(Command.quiet.name), ordering: .relaxed)
   }
 
   func has(_ name: String) -> Bool { values[name] != nil }
@@ -55,6 +59,29 @@ struct Arguments: Sendable {
   func required(_ name: String) throws(Failure) -> String {
     guard let value = self[name] else { throw Failure(.usage, "\(name) is needed") }
     return value
+  }
+
+  /// The file that an option says to write; nil where it does not. It must be none of those that the command reads: `--force`
+  /// replaces an old output, never an input.
+  func output(_ name: String) throws(Failure) -> OutputFile? {
+    guard let path = self[name] else { return nil }
+    try refuseInput(at: path, of: name)
+    return try OutputFile(path, isReplacing: has("--force"))
+  }
+
+  /// - Parameter name: the option that says to write there.
+  func refuseInput(at path: String, of name: String) throws(Failure) {
+    for (option, paths) in values.merging(["": positionals], uniquingKeysWith: { $1 }) where option != name {
+      for input in paths where InputFile.isSame(input, path) {
+        throw Failure(.usage, "is read by this command, and would be lost: write to another file", file: path)
+      }
+    }
+  }
+
+  /// The same, of an option that must be there.
+  func requiredOutput(_ name: String) throws(Failure) -> OutputFile {
+    guard let file = try output(name) else { throw Failure(.usage, "\(name) is needed") }
+    return file
   }
 
   func integer(_ name: String, in range: ClosedRange<Int>) throws(Failure) -> Int? {

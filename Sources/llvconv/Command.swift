@@ -35,16 +35,30 @@ struct Command: Sendable {
   static let output = Option("-o", "FILE", "where to write; appears whole or not at all", isRequired: true)
   static let json = Option("--json", nil, "print the result as JSON")
 
+  /// Columns of a terminal that texts are laid out for.
+  static let columns = 80
+  static let quiet = Option("--quiet", nil, "no notes, no progress, no next step: only results and errors")
+
+  /// How it is called, further lines under the first one's arguments.
+  private var usage: String {
+    let start = "USAGE: llvconv \(name) "
+    let words = positionals + options.filter(\.isRequired).map { $0.label.replacing(" ", with: "\u{A0}") } + ["[options]"]
+    let indent = String(repeating: " ", count: start.count)
+    return start
+      + words.joined(separator: " ").wrapped(Command.columns, indent: indent).dropFirst(indent.count)
+      .replacing("\u{A0}", with: " ")
+  }
+
   var help: String {
-    let required = options.filter(\.isRequired).map { " " + $0.label }.joined()
-    let width = options.map(\.label.count).max() ?? 0
-    let lines = options.map { "  \($0.label.padded(width))  \($0.help)" }
+    let lines = (options + [Command.quiet]).map { option in
+      "  \(option.label)\n" + option.help.wrapped(Command.columns, indent: "      ")
+    }
     return """
-      \(abstract)
+      \(abstract.wrapped(Command.columns))
 
-      USAGE: llvconv \(([name] + positionals).joined(separator: " "))\(required) [options]
+      \(usage)
 
-      \(discussion)
+      \(discussion.reflowed(Command.columns))
 
       OPTIONS
       \(lines.joined(separator: "\n"))

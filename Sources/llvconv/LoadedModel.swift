@@ -113,7 +113,7 @@ struct LoadedModel: Sendable {
   func complain(ofCuts cut: Int, of count: Int) {
     guard cut > 0 else { return }
     let what = "\(cut) of \(count) items were longer than \(builder.maximumTokens) tokens and were cut"
-    guard !builder.prefix.isEmpty else { return Output.complain("note: \(what)") }
+    guard !builder.prefix.isEmpty else { return Output.note("note: \(what)") }
     Output.complain(
       "WARNING: \(what), the token that the embedding is taken from with them; as the authors' code does, but such embeddings "
         + "are of little use: see --max-tokens")

@@ -17,27 +17,38 @@ struct ModelDivergence {
     candidate: LoadedModel, path: String, reference: String, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
-    let unfused = try Container.open(reference).model
-    let names = linearWeights(candidate.contents.model)
+    let contents = try Container.open(reference)
+    let unfused = contents.model
+    let own = candidate.contents.model
+    let names = linearWeights(own)
     let isFused = !names.allSatisfy { unfused[$0] != nil }
     var passes = isFused ? Pass.fusions : []
     var base = unfused
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)
     // Columns that were scaled in the candidate are scaled in the reference too, which changes nothing it computes.
-    let scales = try foldedScales(candidate.contents.model, base)
+    let scales = try foldedScales(own, base)
     if !scales.isEmpty {
       let fold = Pass.foldScales(scales)
       try Pass.run([fold], on: &base, notes: &notes)
       passes.append(fold)
     }
-    result.settings = settings(try base.facts(), try candidate.contents.model.facts())
-    result.weights = try weights(base, candidate.contents.model, threads: options.threads)
+    result.settings = try settings(base, own, data.items.map(\.item))
+    result.weights = try weights(base, own, threads: options.threads)
+    result.rounding = (
+      try rounding(of: linearWeights(base), in: base, threads: options.threads),
+      try rounding(of: names, in: own, threads: options.threads)
+    )
+    result.roundsInputs = own.graphs.flatMap(\.graph.nodes).contains { $0.op == .linear(.int8) }
+    result.hasFewerTokens = !own.pictureLayout.isEmpty
+    result.isIdentical =
+      result.weights.allSatisfy { $0.relativeError == 0 } && result.settings.isEmpty
+      && base.graphs.map(\.graph) == own.graphs.map(\.graph)
     let items = data.sample(ModelDivergence.items)
     let progress = Progress("comparing layers", of: 2 * items.count)
     func run(_ path: String, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
       let model = try LoadedModel(path, options, passes: passes, observer: observer)
-      let start = observer === own ? items.count : 0
+      let start = observer === new ? items.count : 0
       for case .failure(let failure) in try model.embed(
         items, folder: data.folder, progress: { progress.show(start + $0) }
       )
@@ -46,11 +57,11 @@ struct ModelDivergence {
       }
     }
     let old = LayerInputs(base)
-    let own = LayerInputs(base, comparedWith: old)
+    let new = LayerInputs(base, comparedWith: old)
     try run(reference, passes, old)
-    try run(path, [], own)
-    let graphs = candidate.contents.model.graphs.map { ($0.name, Set($0.graph.tensors)) }
-    result.layers = own.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
+    try run(path, [], new)
+    let graphs = own.graphs.map { ($0.name, Set($0.graph.tensors)) }
+    result.layers = new.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
     Progress.clear()
     return result
   }
@@ -70,15 +81,72 @@ struct ModelDivergence {
     }
   }
 
-  /// Those that both have and say differently.
-  private static func settings(
-    _ a: [(name: String, value: String)], _ b: [(name: String, value: String)]
-  ) -> [Divergence.Setting] {
-    let own = Dictionary(b.map { ($0.name, $0.value) }, uniquingKeysWith: { first, _ in first })
-    return a.compactMap { name, value in
-      guard let other = own[name], other != value else { return nil }
-      return Divergence.Setting(name: name, reference: value, candidate: other)
+  /// What both say, and say differently: what is computed, and what texts become. Files that say it are listed too.
+  private static func settings(_ a: Model, _ b: Model, _ items: [Item]) throws(Failure) -> [Divergence.Setting] {
+    var (laidOut, notes) = (a, [String]())
+    try Pass.run(b.pictureLayout.passes, on: &laidOut, notes: &notes)
+    let asRecipe = Dictionary(try laidOut.facts().map { ($0.name, $0.value) }) { first, _ in first }
+    let own = Dictionary(try b.facts().map { ($0.name, $0.value) }) { first, _ in first }
+    var result: [Divergence.Setting] = []
+    for (name, value) in try a.facts() {
+      guard let other = own[name], other != value else { continue }
+      let explanation =
+        asRecipe[name] == other
+        ? "as its recipe says" : name.hasPrefix("file ") ? "what it says is compared above and below" : nil
+      result.append(.init(name: name, reference: value, candidate: other, explanation: explanation))
     }
+    if let first = try tokenizer(a), let second = try tokenizer(b), first != second {
+      result.append(tokenizers(first, second, items))
+    }
+    for name in missing(from: b, of: a) {
+      result.append(.init(name: "tensor \(name.text)", reference: "used", candidate: "not used"))
+    }
+    return result
+  }
+
+  /// What a uses and b does not; a bias that calibration corrected has another name, and is there.
+  private static func missing(from b: Model, of a: Model) -> [TensorName] {
+    func biases(_ model: Model) -> [TensorName: TensorName] {
+      var result: [TensorName: TensorName] = [:]
+      for node in model.graphs.flatMap(\.graph.nodes) where node.inputs.count > 2 {
+        if case .linear = node.op, case .tensor(let weight) = node.inputs[1], case .tensor(let bias) = node.inputs[2] {
+          result[weight] = bias
+        }
+      }
+      return result
+    }
+    let (used, others) = (Set(b.graphs.flatMap(\.graph.tensors)), biases(b))
+    let corrected = Set(biases(a).filter { others[$0.key] != nil }.values)
+    return a.graphs.flatMap(\.graph.tensors).filter { !used.contains($0) && !corrected.contains($0) }
+  }
+
+  private static func tokenizers(_ a: Tokenizer, _ b: Tokenizer, _ items: [Item]) -> Divergence.Setting {
+    func shown(_ ids: [Int32]) -> String { ids.prefix(12).map(String.init).joined(separator: " ") }
+    for text in items.compactMap(\.text) {
+      let (first, second) = (a.ids(text), b.ids(text))
+      guard first != second else { continue }
+      return .init(name: "tokens of \(Failure.quoted(text))", reference: shown(first), candidate: shown(second))
+    }
+    return .init(
+      name: "tokenizer", reference: "\(a.vocabulary) tokens", candidate: "\(b.vocabulary) tokens with other rules",
+      explanation: a.hasSameVocabulary(as: b) ? "though in none of these texts, and the vocabulary is the same" : nil)
+  }
+
+  private static func tokenizer(_ model: Model) throws(Failure) -> Tokenizer? {
+    guard model.graph("text") != nil else { return nil }
+    return try Tokenizer.load { (name) throws(Failure) in try model.file(name) }
+  }
+
+  /// `‖rounding errors‖ / ‖weights‖` of all of `names` together, as their encodings explain it.
+  private static func rounding(of names: [TensorName], in model: Model, threads: Int) throws(Failure) -> Double {
+    var (errors, squares) = (0.0, 0.0)
+    for name in Set(names).sorted(by: { $0.text < $1.text }) {
+      guard let tensor = model[name] else { continue }
+      let rows = try TensorDifference(tensor, tensor, threads: threads).rows.map(\.squares)
+      errors += try tensor.roundingErrors(squares: rows, threads: threads)?.reduce(0, +) ?? 0
+      squares += rows.reduce(0, +)
+    }
+    return squares > 0 ? (errors / squares).squareRoot() : 0
   }
 
   /// Tensors of both with one shape.
@@ -90,11 +158,13 @@ struct ModelDivergence {
       guard let other = a[tensor.name], other.shape == tensor.shape, tensor.count > 0 else { continue }
       if case .plain(let type) = tensor.encoding, !type.isWeight { continue }
       let difference = try TensorDifference(other, tensor, threads: threads)
+      let explained = try tensor.roundingErrors(squares: difference.rows.map(\.squares), threads: threads)
+      let judged = Divergence.judged(difference.rows, explained: explained)
       result.append(
         .init(
           name: tensor.name.text, encoding: tensor.encoding.text,
           bits: Double(tensor.byteCount * 8) / Double(tensor.count), bytes: tensor.byteCount,
-          relativeError: difference.relativeError, cosine: difference.cosine))
+          relativeError: difference.relativeError, cosine: difference.cosine, judged: judged))
     }
     return result
   }

@@ -1,5 +1,6 @@
 import Bytes
 import Glibc
+import Synchronization
 
 /// Everything the program prints. Results go to standard output, everything else to standard error.
 enum Output {
@@ -7,7 +8,38 @@ enum Output {
 
   static func print(_ json: JSONText) { print(json.text(pretty: true)) }
 
+  /// Errors, which are always said.
   static func complain(_ text: String) { write(Array((text + "\n").utf8), to: 2) }
+
+  static let isQuiet = Atomic(false)
+  private static let isTerminal = isatty(2) == 1
+
+  /// What is good to know; nothing with --quiet.
+  static func note(_ text: String) {
+    guard !isQuiet.load(ordering: .relaxed) else { return }
+    complain(isTerminal ? text.wrapped(Command.columns) : text)
+  }
+
+  /// Notes of passes, those that differ only in the layer as one.
+  static func notes(_ notes: [String]) {
+    for text in collapsed(notes) { note("note: " + text) }
+  }
+
+  static func collapsed(_ notes: [String]) -> [String] {
+    var kinds: [(pattern: String, notes: [String])] = []
+    for note in notes {
+      let pattern = note.replacing(#/\.\d+\./#, with: ".*.")
+      if let place = kinds.firstIndex(where: { $0.pattern == pattern }) {
+        kinds[place].notes.append(note)
+      } else {
+        kinds.append((pattern, [note]))
+      }
+    }
+    return kinds.map { $0.notes.count == 1 ? $0.notes[0] : "\($0.notes.count) layers: \($0.pattern)" }
+  }
+
+  /// What somebody does next.
+  static func next(_ command: String) { note("next: \(command)") }
 
   /// A reader that has gone away (`| head`) ends the program quietly.
   static func write(_ bytes: [UInt8], to descriptor: Int32) {

@@ -15,10 +15,14 @@ enum Program {
   static func run(_ arguments: [String]) -> Int32 {
     do throws(Failure) {
       guard let first = arguments.first, !["--help", "-h", "help"].contains(first) else {
-        Output.print(help)
-        return arguments.isEmpty ? 64 : 0
+        guard arguments.count > 1, arguments[0] == "help" else {
+          Output.print(help)
+          return arguments.isEmpty ? 64 : 0
+        }
+        Output.print(try command(arguments[1]).help)
+        return 0
       }
-      if first == "--version" {
+      if ["--version", "-v", "version"].contains(first) {
         Output.print("llvconv \(version)")
         return 0
       }
@@ -26,9 +30,7 @@ enum Program {
         for limit in Limits.table { Output.print("\(limit.name): \(limit.value) \(limit.unit)") }
         return 0
       }
-      guard let command = commands.first(where: { $0.name == first }) else {
-        throw Failure(.usage, "unknown command \(Failure.quoted(first)); see llvconv --help")
-      }
+      let command = try command(first)
       let rest = Array(arguments.dropFirst())
       if rest.contains("--help") || rest.contains("-h") {
         Output.print(command.help)
@@ -43,25 +45,38 @@ enum Program {
     }
   }
 
+  private static func command(_ name: String) throws(Failure) -> Command {
+    if let command = commands.first(where: { $0.name == name }) { return command }
+    let advice =
+      Suggestion.nearest(name, among: commands.map(\.name)).map { "did you mean \($0)?" } ?? "see llvconv --help"
+    throw Failure(.usage, "unknown command \(Failure.quoted(name)); \(advice)")
+  }
+
   private static var help: String {
     let width = commands.map(\.name.count).max() ?? 0
-    let lines = commands.map { "  \($0.name.padded(width))  \($0.abstract)" }
+    let indent = String(repeating: " ", count: width + 4)
+    let lines = commands.map {
+      "  \($0.name.padded(width))  \($0.abstract.wrapped(Command.columns, indent: indent).dropFirst(indent.count))"
+    }
     return """
-      llvconv \(version): converts and quantizes embedding models, and proves that retrieval survives.
+      llvconv \(version): converts and quantizes embedding models, and proves that
+      retrieval survives.
 
       USAGE: llvconv COMMAND ...
 
       \(lines.joined(separator: "\n"))
 
-      llvconv COMMAND --help says more. Also: --version, --limits (what a file may ask for).
+      llvconv help COMMAND says more. Also: --version, --limits (what a file may ask
+      for). With --quiet, any command prints results and errors alone.
 
       A first run:
         llvconv import all-MiniLM-L6-v2/ -o minilm.llv
         llvconv quantize minilm.llv --bits 4 -o minilm-4bit.llv
-        llvconv verify minilm-4bit.llv --reference minilm.llv --data pairs.jsonl --report report.html
+        llvconv verify minilm-4bit.llv --reference minilm.llv --data pairs.jsonl
 
-      Exit codes: 0 done, 1 verify says no, 64 usage, 65 malformed, 66 missing, 69 unsupported, 70 internal,
-      73 cannot create, 74 input or output failed, 75 over a limit.
+      Exit codes: 0 done, 1 verify says no, 2 verify cannot tell, 64 usage,
+      65 malformed, 66 missing, 69 unsupported, 70 internal, 73 cannot create,
+      74 input or output failed, 75 over a limit.
       """
   }
 }

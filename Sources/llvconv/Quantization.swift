@@ -34,13 +34,32 @@ struct Quantization {
     _ path: String, of source: Container.Contents
   ) throws(Failure) -> Container.Contents {
     let calibration = try Container.open(path)
-    guard case .object(let step)? = calibration.model.history.last,
-      step.contains(where: { $0.0 == "step" && $0.1 == .string("measure") })
-    else { throw Failure(.malformed, "not made by llvconv measure", file: path) }
-    guard step.contains(where: { $0.0 == "model" && $0.1 == .string(String(source.checksum, radix: 16)) }) else {
+    guard let step = calibration.model.history.last, step["step"] == "measure" else {
+      throw Failure(.malformed, "not made by llvconv measure", file: path)
+    }
+    guard step["model"] == .string(String(source.checksum, radix: 16)) else {
       throw Failure(.usage, "measured on another model; run llvconv measure on this one", file: path)
     }
     return calibration
+  }
+
+  /// Weights that are integers already would lose twice.
+  ///
+  /// - Throws: `usage` when no weight is left to be quantized; some are said aloud.
+  func refuseQuantized(_ path: String) throws(Failure) {
+    var names = Set<TensorName>()
+    for node in fused.graphs.flatMap(\.graph.nodes) {
+      if case .linear = node.op, case .tensor(let name) = node.inputs[1] { names.insert(name) }
+    }
+    let quantized = names.compactMap { source.model[$0] ?? fused[$0] }.filter { !$0.encoding.isPlain }
+    guard let first = quantized.min(by: { $0.name.text < $1.name.text }) else { return }
+    guard quantized.count < names.count else {
+      throw Failure(
+        .usage,
+        "its weights are integers already (\(first.name.text): \(first.encoding.text)), and rounding twice loses twice: "
+          + "start from the model that import wrote of the full checkpoint", file: path)
+    }
+    Output.note("note: \(quantized.count) of \(names.count) linear weights are integers already and stay as they are")
   }
 
   /// The pass that carries a recipe out on the fused model.
@@ -70,6 +89,7 @@ struct Quantization {
     var members: [(String, JSONText)] = [
       ("step", "quantize"), ("recipe", recipe?.json ?? .null), ("calibration", measured ?? .null),
     ]
+    if measured != nil, let sketch = calibration?.model.history.last?["sketch"] { members.append(("sketch", sketch)) }
     members += layout.json
     members.append(("passes", .array(passes.map { .string($0.name) })))
     members.append(("losses", .object(losses.map { ($0.name.text, $0.loss.json) })))
@@ -87,7 +107,7 @@ struct Quantization {
     ) { progress.show(Int($0 * 1_000)) }
     Progress.clear()
     if !planner.isMeasured {
-      Output.complain(
+      Output.note(
         "note: no sensitivities were measured, so all weights' relative errors count the same; see measure --sensitivity"
       )
     }
@@ -116,14 +136,23 @@ struct Quantization {
       guard case .bits(let bits) = budget else { throw Failure(.internal, "a budget of nothing") }
       return try planner.plan(bytes: planner.bytes(bits: bits))
     }
-    var plan = try planner.plan(bytes: size - planner.otherBytes)
-    // What a file holds beside the weights depends a little on the plan.
-    for _ in 0..<4 {
-      let excess = try fileBytes(plan.recipe) - size
-      guard excess > 0 else { break }
-      plan = try planner.plan(bytes: plan.weightBytes - excess)
+    let smallest = try planner.plan(bytes: planner.range.lowerBound)
+    let least = try fileBytes(smallest.recipe)
+    guard size >= least else {
+      throw Failure(
+        .usage,
+        "--size \(size) is too small: the smallest file of this model has \(least) bytes (\(Output.size(planner.otherBytes)) "
+          + "of them stay as they are); try --size \(least)")
     }
-    return plan
+    // What a file holds beside the weights depends a little on the plan.
+    var room = size - planner.otherBytes
+    for _ in 0..<6 {
+      let plan = try planner.plan(bytes: max(planner.range.lowerBound, room))
+      let excess = try fileBytes(plan.recipe) - size
+      if excess <= 0 { return plan }
+      room = plan.weightBytes - excess
+    }
+    return smallest
   }
 
   /// What a container will have at most.

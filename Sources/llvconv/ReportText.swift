@@ -5,16 +5,26 @@ extension FidelityReport {
   /// The report for a terminal.
   var text: String {
     var lines = [
-      "\(passes ? "PASS" : "FAIL")  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, \(documents) documents",
+      "\(verdict.rawValue.uppercased())  \(candidate.name) against \(reference.name)",
+      "      \(own.rank.count) queries, \(documents) documents of \(data)",
       "",
     ]
     for check in checks {
-      let bound = check.isLowerBound ? "at least" : "at most"
+      let bound = check.isLowerBound ? "≥" : "≤"
       let range = "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]"
+      let mark = [.pass: "ok  ", .fail: "FAIL", .inconclusive: "?   "][check.outcome] ?? ""
       lines.append(
-        "  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(8)) \(range.padded(19))  \(bound) \(check.threshold.fixed(4))\(check.isClose ? ", close" : "")"
-      )
+        "  \(mark) \(check.name.padded(36)) \(check.value.fixed(4).padded(7)) \(range.padded(18)) \(bound) "
+          + check.threshold.fixed(4))
+      if let factor = check.neededFactor {
+        lines.append("       \(own.rank.count) queries do not decide this; about \(needed(factor)) would")
+      }
     }
+    for remark in remarks {
+      let text = remark.text.wrapped(Command.columns, indent: "       ").dropFirst(7)
+      lines.append("  \(remark.isAllowed ? "note" : "?   ") \(text)")
+    }
+    for text in notMeasured { lines.append("  not measured: \(text)".wrapped(Command.columns, indent: "  ")) }
     lines.append("")
     let cosine = closeness.cosine
     lines.append(
@@ -61,6 +71,14 @@ extension FidelityReport {
     return lines.joined(separator: "\n")
   }
 
+  /// Queries, rounded up to two digits.
+  private func needed(_ factor: Double) -> Int {
+    let count = Int((Double(own.rank.count) * factor).rounded(.up))
+    var unit = 1
+    while count / unit >= 100 { unit *= 10 }
+    return (count + unit - 1) / unit * unit
+  }
+
   /// What a picture comes to, and how fast items were embedded, as far as was seen.
   private var speedLines: [String] {
     func line(_ name: String, _ text: (Subject) -> String?) -> String? {
@@ -71,5 +89,16 @@ extension FidelityReport {
     }
     let speed = line("speed") { subject in subject.itemsPerSecond.map { "\($0.fixed(1)) items/s" } }
     return [pictures, speed].compactMap { $0 }
+  }
+
+  /// What the owner of a candidate does now.
+  func nextStep(_ path: String, _ reference: String) -> String {
+    switch verdict {
+    case .pass: "llvconv embed \(path), or llvconv export \(path) --to gguf -o NAME"
+    case .inconclusive: "verify again on more or other pairs; llvconv help verify has --allow"
+    case .fail:
+      "look at the lines marked FAIL; llvconv measure \(reference) --data YOURS.jsonl -o C.llv, then quantize "
+        + "--calibration C.llv, loses less"
+    }
   }
 }

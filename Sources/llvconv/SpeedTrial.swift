@@ -83,7 +83,7 @@ struct SpeedTrial {
     }
     let most = vision.viewCounts.last ?? 1
     guard items.contains(where: { !$0.images.isEmpty }) else {
-      Output.complain("note: the data has no pictures, so views and pooling are left as they are")
+      Output.note("note: the data has no pictures, so views and pooling are left as they are")
       return [Layout(change: .init(), views: most, pooling: vision.pooling, tokens: nil)]
     }
     let counts = Set((views ?? SpeedTrial.thinned(vision.viewCounts)).map { min($0, most) })
@@ -166,7 +166,7 @@ struct SpeedTrial {
       "own_items_per_second": .number(own), "candidates": table.json,
     ]
     plan.notes.append((SpeedTrial.note, note))
-    Output.complain("chosen: \(table.row(chosen))")
+    Output.note("chosen: \(table.row(chosen))")
     return plan
   }
 

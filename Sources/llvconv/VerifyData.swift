@@ -10,10 +10,14 @@ struct VerifyData {
   /// Of the documents, where the pairs say so.
   private(set) var classes: [String?] = []
   let folder: String
+  /// What is odd about the pairs.
+  private(set) var remarks: [Remark] = []
 
   /// A document that several pairs name is in the index once.
-  init(_ pairs: [Pair], folder: String) {
+  init(_ all: [Pair], folder: String) {
     self.folder = folder
+    let pairs = VerifyData.distinct(all)
+    remarks = VerifyData.remarks(pairs)
     queryCount = pairs.count
     let names = pairs.enumerated().map { $0.element.id ?? "line \($0.offset + 1)" }
     items = zip(names, pairs).map { ($0, $1.query) }
@@ -33,6 +37,36 @@ struct VerifyData {
       let negatives = pair.negatives.enumerated().map { place($1, "\(names[index]), negative \($0 + 1)", nil) }
       labels.append(.init(positive: positives[index], negatives: negatives))
     }
+  }
+
+  /// Every pair once: what is said twice is not twice the evidence.
+  private static func distinct(_ pairs: [Pair]) -> [Pair] {
+    var seen = Set<[Item]>()
+    let distinct = pairs.filter { pair in
+      var (query, positive) = (pair.query, pair.positive)
+      (query.id, positive.id) = (nil, nil)
+      return seen.insert([query, positive]).inserted
+    }
+    if distinct.count < pairs.count {
+      Output.note("note: \(pairs.count - distinct.count) of \(pairs.count) pairs are there more than once: counted once")
+    }
+    return distinct
+  }
+
+  private static func remarks(_ pairs: [Pair]) -> [Remark] {
+    var known: [String: Item] = [:]
+    var odd: [String] = []
+    for pair in pairs {
+      guard let id = pair.id else { continue }
+      if let other = known[id], other != pair.query { odd.append(id) }
+      known[id] = pair.query
+    }
+    guard let first = odd.first else { return [] }
+    return [
+      Remark(
+        .labels,
+        "\(odd.count) pairs have the id of another query, as \(Failure.quoted(first)): are two files joined, or ids wrong?")
+    ]
   }
 
   /// Vectors of all items, and how many a second were made; nil when few were.
@@ -87,11 +121,11 @@ struct VerifyData {
 
 extension Item {
   /// The item in a line for people.
-  fileprivate var shown: String {
+  var shown: String {
     ([text, instruction].compactMap { $0 } + images + [video].compactMap { $0 }).joined(separator: " · ")
   }
 
-  fileprivate var kind: String {
+  var kind: String {
     if video != nil { return "video" }
     if images.isEmpty { return "text" }
     return text == nil ? "image" : "text and image"

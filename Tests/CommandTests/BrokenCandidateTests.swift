@@ -2,6 +2,7 @@ import Bytes
 import Formats
 import Foundation
 import Inference
+import Passes
 import Tensors
 import TestSupport
 import Testing
@@ -53,6 +54,98 @@ struct BrokenCandidateTests {
     (
       "not a number", "weight model.layers.2.mlp.up_proj.weight is off",
       { try change("model.layers.2.mlp.up_proj.weight", in: &$0) { values, _ in values[5] = .nan } }
+    ),
+    (
+      "two swapped rows of the token table", "row 40 of weight model.embed_tokens.weight is off",
+      { (model: inout Model) throws in
+        try change("model.embed_tokens.weight", in: &model) { values, columns in
+          for i in 0..<columns { values.swapAt(40 * columns + i, 77 * columns + i) }
+        }
+      }
+    ),
+    (
+      "noise of 3 % on all weights, in 8 bits", "weight model.embed_tokens.weight is off by 3.00 %",
+      { (model: inout Model) throws in
+        var state: UInt64 = 1
+        func random() -> Float {
+          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+          return Float(state >> 40) / Float(1 << 23) - 1
+        }
+        for tensor in model.tensors where tensor.shape.count == 2 {
+          try change(tensor.name.text, in: &model) { values, _ in
+            let size = (values.reduce(0) { $0 + $1 * $1 } / Float(values.count)).squareRoot()
+            for i in values.indices { values[i] += 0.03 * 1.732 * size * random() }
+          }
+        }
+        var notes: [String] = []
+        let choice = WeightChoice("8") ?? .keep
+        try Pass.run(
+          Pass.fusions + [.quantize(QuantizeRecipe(linear: choice, table: choice, input: .float))], on: &model,
+          notes: &notes)
+      }
+    ),
+    (
+      "two layers swapped", "weight model.layers.1.mlp.up_proj.weight is off",
+      { (model: inout Model) throws in
+        for name in ["mlp.up_proj", "mlp.gate_proj", "mlp.down_proj"] {
+          let tensors = try [1, 2].map { layer in
+            try #require(model.tensors.first { $0.name.text == "model.layers.\(layer).\(name).weight" })
+          }
+          model.set(tensors[0].renamed(tensors[1].name))
+          model.set(tensors[1].renamed(tensors[0].name))
+        }
+      }
+    ),
+    (
+      "another kind of GELU", "vision graph, activation 0, kind differs",
+      { (model: inout Model) throws in
+        replace(in: &model) {
+          guard case .activation(let kind) = $0, kind != .silu else { return nil }
+          return .activation(kind == .gelu ? .geluTanh : .gelu)
+        }
+      }
+    ),
+    (
+      "another epsilon", "epsilon differs",
+      { (model: inout Model) throws in
+        replace(in: &model) { if case .norm(let kind, let e) = $0 { .norm(kind, epsilon: e * 10) } else { nil } }
+      }
+    ),
+    (
+      "another base of the rotations", "theta differs",
+      { (model: inout Model) throws in
+        replace(in: &model) {
+          if case .rope(let theta, let width) = $0 { .rope(theta: theta / 100, headWidth: width) } else { nil }
+        }
+      }
+    ),
+    (
+      "attention that is not causal", "causal differs",
+      { (model: inout Model) throws in
+        replace(in: &model) {
+          guard case .attention(var attention) = $0 else { return nil }
+          attention.isCausal = false
+          return .attention(attention)
+        }
+      }
+    ),
+    (
+      "two words swapped in the vocabulary", "tokens of",
+      { (model: inout Model) throws in
+        let place = try #require(model.files.firstIndex { $0.name == "tokenizer.json" })
+        var text = String(decoding: try #require(try model.file("tokenizer.json")), as: UTF8.self)
+        func entry(_ word: String) throws -> (text: String, id: Substring) {
+          let start = try #require(text.range(of: "\"\u{120}\(word)\": "))
+          let id = text[start.upperBound...].prefix { $0.isNumber }
+          return (String(text[start]) + id, id)
+        }
+        let (red, blue) = (try entry("red"), try entry("blue"))
+        text = text.replacing(red.text, with: red.text.dropLast(red.id.count) + "#").replacing(
+          blue.text, with: blue.text.dropLast(blue.id.count) + red.id
+        ).replacing(red.text.dropLast(red.id.count) + "#", with: red.text.dropLast(red.id.count) + blue.id)
+        let bytes = Array(text.utf8)
+        model.files[place] = ("tokenizer.json", .bytes(ByteView(try Buffer(bytes))), bytes.count)
+      }
     ),
     (
       "constant encoder", "weight model.norm.weight is off",

@@ -25,7 +25,8 @@ struct MeasureCommandTests {
     let inspect = try ProgramRun(["inspect", directory.path + "/q1"])
     #expect(inspect.output.contains("\"gptq\"") && inspect.output.contains("calibration: \""), "\(inspect.output)")
     let verify = try ProgramRun(["verify", directory.path + "/q1", "--reference", m, "--data", data, "--json"])
-    #expect(verify.status <= 1 && verify.output.contains("cosine"))
+    // The data was calibrated on, and is few.
+    #expect(verify.output.contains("\"calibration\"") && verify.output.contains("calibrated on"), "\(verify.output)")
   }
 
   @Test("a calibration of another model, or none at all, is refused")

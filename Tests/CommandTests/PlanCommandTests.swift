@@ -74,7 +74,7 @@ struct PlanCommandTests {
     let impossible = try ProgramRun(["plan", m, "--quality", "1", "--data", halves[1], "-o", p])
     #expect(impossible.status == 1 && impossible.errors.contains("no plan keeps"), "\(impossible.errors)")
     let small = try ProgramRun(["quantize", m, "--size", "100KB", "-o", q])
-    #expect(small.status == 64 && small.errors.contains("take at least"), "\(small.errors)")
+    #expect(small.status == 64 && small.errors.contains("smallest file"), "\(small.errors)")
     for words in [
       ["plan", m, "-o", p], ["plan", m, "--bits", "5", "--size", "1MB", "-o", p], ["plan", m, "--bits", "3", "-o", p],
       ["plan", m, "--quality", "0.9", "-o", p], ["plan", m, "--bits", "5", "--alpha", "3", "-o", p],
@@ -139,12 +139,12 @@ struct PlanCommandTests {
     }
     let path = directory.path
     let words = [
-      "compare", path + "/new-d.npy", "--reference", path + "/old-d.npy", "--queries", path + "/new-q.npy",
+      "compare", path + "/new-d.npy", "--index", path + "/old-d.npy", "--queries", path + "/new-q.npy",
       "--reference-queries", path + "/old-q.npy", "--min-cosine", "0", "--min-overlap", "0", "--max-recall-drop", "1",
     ]
     let page = path + "/r.html"
     let run = try ProgramRun(words + ["--paired", "--json", "--report", page])
-    #expect(run.status <= 1, "\(run.errors)")
+    #expect(run.status == 2, "\(run.errors)")
     let report = try PlanCommandTests.numbers(run)
     #expect(
       try report.required("queries").integer(in: 0...100) == 7
@@ -153,10 +153,22 @@ struct PlanCommandTests {
     #expect(String(decoding: try Repository.read(page), as: UTF8.self).contains("document"))
     let cosine = try report.required("cosine").required("mean").double()
     #expect(cosine > 0.9 && cosine < 1)
+    // The index as it is and new queries are enough, and what they do not show is said.
+    let own = ["compare", "--allow", "few"] + words[2...]
+    let index = try ProgramRun(own + ["--paired", "--json", "--query-items", queries])
+    let alone = try PlanCommandTests.numbers(index)
+    #expect(index.status == 0 && alone["candidate_retrieval"] == nil, "\(index.output)\(index.errors)")
+    #expect(try alone.required("mixed_index_retrieval").required("p_at_1").double() > 0.5)
+    #expect(index.output.contains("its documents were not embedded") && index.output.contains("hello hello fox"))
+    for metric in ["cosine", "ip", "l2"] {
+      let run = try ProgramRun(own + ["--metric", metric, "--json"])
+      let overlap = try PlanCommandTests.numbers(run).required("mixed_index_retrieval").required("overlap_at_10").double()
+      #expect(run.status == 0 && overlap > 0.5, "\(metric): \(run.errors)")
+    }
     let same = try ProgramRun(
       [
-        "compare", path + "/old-d.npy", "--reference", path + "/old-d.npy", "--queries", path + "/old-q.npy",
-        "--reference-queries", path + "/old-q.npy",
+        "compare", path + "/old-d.npy", "--index", path + "/old-d.npy", "--queries", path + "/old-q.npy",
+        "--reference-queries", path + "/old-q.npy", "--allow", "few", "--max-recall-drop", "1",
       ])
     #expect(same.status == 0 && same.output.hasPrefix("PASS"), "\(same.output)")
     let cut = try directory.write("cut.npy", "\u{93}NUMPY")

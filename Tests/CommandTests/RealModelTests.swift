@@ -96,20 +96,28 @@ struct RealModelTests {
     #expect(try Repository.read(directory.path + "/q.llv").count <= bytes)
   }
 
-  @Test("verify passes 4 bits on real pairs")
-  func verifyPasses4BitsOnRealPairs() throws {
+  @Test("healthy candidates pass on real pairs: 8 and 4 bits, calibrated, and back from other programs' files")
+  func healthyCandidatesPassOnRealPairs() throws {
     let directory = try #require(RealModelTests.imported)
+    let path = directory.path
+    let m = path + "/m.llv"
     let all = String(decoding: try Repository.read("Tools/data/debian-pairs.jsonl"), as: UTF8.self).split(
       separator: "\n")
-    let data = try directory.write("pairs.jsonl", all.prefix(100).joined(separator: "\n"))
-    #expect(
-      try ProgramRun([
-        "quantize", directory.path + "/m.llv", "--bits", "4", "-o", directory.path + "/q4.llv", "--force",
-      ]).status == 0)
-    let run = try ProgramRun([
-      "verify", directory.path + "/q4.llv", "--reference", directory.path + "/m.llv", "--data", data,
-    ])
-    #expect(run.status == 0 && run.output.hasPrefix("PASS"), "\(run.output)\(run.errors)")
+    let data = try directory.write("pairs.jsonl", all.prefix(400).joined(separator: "\n"))
+    let others = try directory.write("other.jsonl", all.suffix(64).joined(separator: "\n"))
+    func run(_ words: [String]) throws { #expect(try ProgramRun(words).status == 0, "\(words)") }
+    try run(["measure", m, "--data", others, "-o", path + "/c.llv"])
+    try run(["quantize", m, "--bits", "8", "--activations", "8", "-o", path + "/8.llv"])
+    try run(["quantize", m, "--bits", "4", "--calibration", path + "/c.llv", "-o", path + "/4.llv"])
+    try run(["export", m, "--to", "gguf", "--type", "Q8_0", "-o", path + "/g.gguf"])
+    try run(["import", path + "/g.gguf", "-o", path + "/g.llv"])
+    try run(["export", m, "--to", "compressed-tensors", "--weights", "W8A16", "-o", path + "/ct"])
+    try run(["import", path + "/ct", "-o", path + "/ct.llv"])
+    let verify = try ProgramRun(
+      ["verify"] + ["8", "4", "g", "ct"].map { path + "/\($0).llv" } + ["--reference", m, "--data", data, "--json"])
+    let reports = try JSON.parse(Array(verify.output.utf8)).elements()
+    let verdicts = try reports.map { try $0.required("verdict").string() }
+    #expect(verify.status == 0 && verdicts == ["pass", "pass", "pass", "pass"], "\(verdicts) \(verify.errors)")
   }
 
   @Test("a file of weights that is cut while it is in use ends the program with an error, not with a signal")

@@ -86,7 +86,7 @@ extension GGUFKeys {
     let end = try required("tokenizer.ggml.seperator_token_id", try vocabulary.special(self, "seperator", "eos"))
     let unknown = try required("tokenizer.ggml.unknown_token_id", try vocabulary.special(self, "unknown"))
     func spelled(_ token: String) -> String {
-      token.hasPrefix(GGUFKeys.wordMark) ? String(token.unicodeScalars.dropFirst()) : "##" + token
+      token.utf8.starts(with: GGUFKeys.wordMark.utf8) ? String(token.unicodeScalars.dropFirst()) : "##" + token
     }
     // Special tokens are members of the vocabulary too, as transformers writes them.
     var plain = vocabulary.plainEntries.map { (spelled($0.text), $0.id) }

@@ -135,7 +135,7 @@ struct GGUFTokenizerKeys {
       throw lower.failure("readers of GGUF make WordPiece text lower case; this model is cased", .unsupported)
     }
     let tokens = try tokens(json, try GGUFTokenizerKeys.vocabulary(model), rows: rows) {
-      $0.hasPrefix("##") ? String($0.dropFirst(2)) : GGUFKeys.wordMark + $0
+      $0.utf8.starts(with: "##".utf8) ? String($0.unicodeScalars.dropFirst(2)) : GGUFKeys.wordMark + $0
     }
     keys.append(.init("tokenizer.ggml.model", .string("bert")))
     add(tokens)

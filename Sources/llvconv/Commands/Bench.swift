@@ -29,9 +29,7 @@ let benchCommand = Command(
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let repeats = try arguments.integer("--repeat", in: 1...10_000) ?? 5
-  let page = try arguments["--timeline"].map { (path) throws(Failure) in
-    try OutputFile(path, isReplacing: arguments.has("--force"))
-  }
+  let page = try arguments.output("--timeline")
   let profile = Profile()
   let opening = ContinuousClock.now
   let model = try LoadedModel(arguments.positionals[0], options, timeline: profile)
@@ -70,7 +68,7 @@ let benchCommand = Command(
     try page.commit()
   }
   if arguments.has("--json") { Output.print(result.json) } else { Output.print(result.text) }
-  if let path = arguments["--timeline"] { Output.complain("timeline: \(path)") }
+  if let path = arguments["--timeline"] { Output.note("timeline: \(path)") }
   return 0
 }
 

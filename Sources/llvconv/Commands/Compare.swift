@@ -1,59 +1,106 @@
 import Bytes
 import Fidelity
+import Inputs
 
 let compareCommand = Command(
   name: "compare",
-  abstract: "Says of vectors in .npy files what verify says of models: for indexes that are there already.",
-  positionals: ["DOCUMENTS.npy"],
+  abstract: "Checks an existing index: does it still work with vectors of another encoder? From .npy files alone.",
+  positionals: ["[DOCUMENTS.npy]"],
   options: [
-    .init("--reference", "OLD.npy", "the reference's vectors of the same documents, row by row", isRequired: true),
+    .init("--index", "OLD.npy", "the index as it is: the reference's vectors of the documents", isRequired: true),
     .init("--queries", "Q.npy", "the candidate's vectors of some queries", isRequired: true),
     .init("--reference-queries", "OLDQ.npy", "the reference's vectors of the same queries", isRequired: true),
+    .init("--metric", "cosine|ip|l2", "what the index ranks by (default cosine)"),
     .init("--paired", nil, "query i should find document i; otherwise what the reference finds first"),
+    .init("--query-items", "FILE", "ids and texts for the report: item lines (JSONL), or a text a line"),
+    .init("--document-items", "FILE", "the same of the documents"),
     Command.json, Command.force, Command.threads,
   ] + Command.thresholdOptions,
   discussion: """
-    Files are Float32 of two dimensions in C order, as embed and NumPy write them. They are read block by block, so they may be larger
-    than memory. Exit codes are those of verify. Cost: queries · documents · width products, four times.
+    Queries alone suffice to tell whether an index still works: they are searched in it beside the queries that it was made
+    for. With DOCUMENTS.npy, the candidate's vectors of the same documents row by row, an index made anew is compared too.
+    Files are Float32 or Float16 of two dimensions in C order, as embed and NumPy write them. They are read block by block, so
+    they may be larger than memory. Exit codes are those of verify. Cost: queries x documents x width products, twice; four
+    times with DOCUMENTS.npy.
     """
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   let thresholds = try FidelityReport.Thresholds(arguments)
-  let page = try arguments["--report"].map { (path) throws(Failure) in
-    try OutputFile(path, isReplacing: arguments.has("--force"))
-  }
-  let path = arguments.positionals[0]
-  let candidate = try vectors(documents: path, queries: try arguments.required("--queries"))
-  let oldPath = try arguments.required("--reference")
-  let reference = try vectors(documents: oldPath, queries: try arguments.required("--reference-queries"))
-  for (a, b) in [(reference.documents, candidate.documents), (reference.queries, candidate.queries)]
-  where a.count != b.count || a.width != b.width {
+  var scope = FidelityReport.Scope()
+  scope.isLabelled = arguments.has("--paired")
+  scope.hasOwnIndex = !arguments.positionals.isEmpty
+  scope.metric = try arguments.choice("--metric", Metric.allCases.map(\.rawValue)).flatMap(Metric.init) ?? .cosine
+  let page = try arguments.output("--report")
+  let (indexPath, queryPath) = (try arguments.required("--index"), try arguments.required("--queries"))
+  let documentPath = arguments.positionals.first ?? indexPath
+  let candidate = try vectors(documents: documentPath, queries: queryPath)
+  let reference = try vectors(documents: indexPath, queries: try arguments.required("--reference-queries"))
+  for (a, b, path) in [
+    (reference.documents, candidate.documents, documentPath), (reference.queries, candidate.queries, queryPath),
+  ] where a.count != b.count || a.width != b.width {
     throw Failure(
       .malformed, "the candidate's vectors are \(b.count) × \(b.width), the reference's \(a.count) × \(a.width)",
       file: path)
   }
+  let items = try CompareItems(arguments, reference)
   let progress = Progress("searching", of: 100)
-  var labels = (0..<reference.queries.count).map { Retrieval.Label(positive: $0, negatives: []) }
-  if arguments.has("--paired") {
-    guard labels.count <= reference.documents.count else {
-      throw Failure(.usage, "--paired needs a document for each of \(labels.count) queries")
+  let labels: [Retrieval.Label]
+  if scope.isLabelled {
+    guard reference.queries.count <= reference.documents.count else {
+      throw Failure(.usage, "--paired needs a document for each of \(reference.queries.count) queries")
     }
+    labels = (0..<reference.queries.count).map { Retrieval.Label(positive: $0, negatives: []) }
   } else {
-    let any = labels.map { _ in Retrieval.Label(positive: 0, negatives: []) }
-    let found = try Retrieval.run(
-      queries: reference.queries, documents: reference.documents, labels: any, threads: threads
-    ) { progress.show(Int($0 * 20)) }
-    labels = found.top.map { Retrieval.Label(positive: $0.first ?? 0, negatives: []) }
+    labels = try firstFound(reference, scope.metric, threads: threads) { progress.show(Int($0 * 20)) }
   }
   let report = try FidelityReport(
-    candidate: (.init(path), candidate), reference: (.init(oldPath), reference),
-    data: try arguments.required("--queries"), labels: labels, items: [], thresholds: thresholds, threads: threads
+    candidate: (.init(fileName(scope.hasOwnIndex ? documentPath : queryPath)), candidate),
+    reference: (.init(fileName(indexPath)), reference), data: fileName(queryPath), labels: labels, scope: scope,
+    items: items.all, thresholds: thresholds, threads: threads
   ) { progress.show(20 + Int($0 * 80)) }
   Progress.clear()
   try page?.write(Array(FidelityReport.page([report]) { _ in [] }.utf8))
   try page?.commit()
   Output.print(arguments.has("--json") ? report.json.text(pretty: true) : report.text)
-  return report.passes ? 0 : 1
+  return exitCode([report])
+}
+
+/// What the reference finds first, as what each query should find.
+private func firstFound(
+  _ reference: FidelityReport.Vectors, _ metric: Metric, threads: Int, progress: (Double) -> Void
+) throws(Failure) -> [Retrieval.Label] {
+  let any = [Retrieval.Label](repeating: .init(positive: 0, negatives: []), count: reference.queries.count)
+  let found = try Retrieval.run(
+    queries: reference.queries.ranked(by: metric, isQuery: true),
+    documents: reference.documents.ranked(by: metric, isQuery: false), labels: any, threads: threads,
+    progress: progress)
+  return found.top.map { Retrieval.Label(positive: $0.first ?? 0, negatives: []) }
+}
+
+/// What is known of the rows: queries, then documents; nothing where nobody said.
+private struct CompareItems {
+  let all: [FidelityReport.Item]
+
+  init(_ arguments: Arguments, _ vectors: FidelityReport.Vectors) throws(Failure) {
+    guard arguments.has("--query-items") || arguments.has("--document-items") else {
+      all = []
+      return
+    }
+    all =
+      try CompareItems.read(arguments["--query-items"], vectors.queries.count, "query")
+      + CompareItems.read(arguments["--document-items"], vectors.documents.count, "document")
+  }
+
+  private static func read(_ path: String?, _ count: Int, _ what: String) throws(Failure) -> [FidelityReport.Item] {
+    guard let path else { return (0..<count).map { .init(id: "\(what) \($0)", text: "") } }
+    let items = try Item.read(path)
+    guard items.count == count else {
+      throw Failure(.malformed, "\(items.count) items for \(count) vectors", file: path)
+    }
+    return items.enumerated().map { place, item in
+      FidelityReport.Item(id: item.id ?? "\(what) \(place)", text: item.shown, kind: item.kind)
+    }
+  }
 }
 
 private func vectors(documents: String, queries: String) throws(Failure) -> FidelityReport.Vectors {

@@ -24,7 +24,7 @@ let diffCommand = Command(
   let tolerance = try arguments.number("--tolerance", in: 0...Double.greatestFiniteMagnitude) ?? 0
   let a = try NamedTensors(arguments.positionals[0], projector: arguments["--mmproj-a"])
   let b = try NamedTensors(arguments.positionals[1], projector: arguments["--mmproj-b"])
-  for note in a.notes + b.notes { Output.complain("note: \(note)") }
+  Output.notes(a.notes + b.notes)
   let comparison = try Comparison(a, b, tolerance: tolerance, threads: threads)
   if arguments.has("--json") {
     Output.print(comparison.json)

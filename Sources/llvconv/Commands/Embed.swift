@@ -40,7 +40,7 @@ let embedCommand = Command(
   try sink.finish()
   Progress.clear()
   model.complain(ofCuts: job.cut, of: job.items)
-  if job.bad > 0 { Output.complain("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
+  if job.bad > 0 { Output.note("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
   return 0
 }
 

@@ -32,6 +32,7 @@ let exportCommand = Command(
   let format = try arguments.required("--to")
   try refuseIdle(arguments, format)
   let path = try arguments.required("-o")
+  try arguments.refuseInput(at: path, of: "-o")
   let threads = try arguments.threads()
   let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
   var model = try Container.open(arguments.positionals[0]).model
@@ -43,14 +44,14 @@ let exportCommand = Command(
     var ignored: [String] = []
     if options.type != nil { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
     let export = try GGUFExport(model, path: path, options)
-    for note in export.notes { Output.complain("note: \(note)") }
+    Output.notes(export.notes)
     let files = try export.files()
     let progress = Progress("exporting", of: files.reduce(0) { $0 + $1.bytes })
     let losses = try export.write(isReplacing: arguments.has("--force"), threads: threads) { progress.show($0) }
     Progress.clear()
     let types = export.types.map { "\($0.tensors) \($0.name)" }.joined(separator: ", ")
-    for file in files { Output.complain("\(file.path): \(Output.size(file.bytes))") }
-    Output.complain("tensors: \(types)\(Output.worst(losses))")
+    for file in files { Output.note("\(file.path): \(Output.size(file.bytes))") }
+    Output.note("tensors: \(types)\(Output.worst(losses))")
   case "hf", "safetensors":
     let names = arguments["--names"] ?? "disk"
     guard ["disk", "memory"].contains(names) else { throw Failure(.usage, "--names must be disk or memory") }
@@ -69,7 +70,7 @@ let exportCommand = Command(
     {
       var notes: [String] = []
       try Pass.run([.quantize(try weightRecipe(arguments, model, kind))], on: &model, notes: &notes)
-      for note in notes { Output.complain("note: \(note)") }
+      Output.notes(notes)
     }
     try write(try CheckpointExport(model, .quantized(kind)), path, split, threads)
   default:
@@ -92,11 +93,11 @@ private func refuseIdle(_ arguments: Arguments, _ format: String) throws(Failure
 }
 
 private func write(_ export: CheckpointExport, _ path: String, _ split: Int?, _ threads: Int) throws(Failure) {
-  for note in export.notes { Output.complain("note: \(note)") }
+  Output.notes(export.notes)
   let progress = Progress("exporting", of: export.byteCount)
   try export.write(path, shard: split, threads: threads) { progress.show($0) }
   Progress.clear()
-  Output.complain("\(path): \(Output.size(export.byteCount))")
+  Output.note("\(path): \(Output.size(export.byteCount))")
 }
 
 /// What --weights means for a model that is not quantized yet.

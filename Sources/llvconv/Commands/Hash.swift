@@ -18,7 +18,7 @@ let hashCommand = Command(
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   let subject = try NamedTensors(arguments.positionals[0], projector: arguments["--mmproj"])
-  for note in subject.notes { Output.complain("note: \(note)") }
+  Output.notes(subject.notes)
   let progress = Progress("hashing", of: subject.tensors.reduce(0) { $0 + $1.count })
   var lines: [(name: TensorName, hash: String)] = []
   var done = 0

@@ -24,14 +24,14 @@ let importCommand = Command(
     """
 ) { (arguments) throws(Failure) in
   var notes: [String] = []
-  let path = try arguments.required("-o")
+  let output = try arguments.requiredOutput("-o")
   let checkpoint = try Checkpoint.open(
     arguments.positionals[0], projector: arguments["--mmproj"], config: arguments["--config"])
   var model = try Import.model(checkpoint, tokenizer: arguments["--tokenizer"], notes: &notes)
   let unused = Set(model.unused)
   if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }
   let threads = try arguments.threads()
-  let writer = try ContainerWriter(try OutputFile(path, isReplacing: arguments.has("--force")), threads: threads)
+  let writer = try ContainerWriter(output, threads: threads)
   // SHA-256 takes about as long as copying: side by side they cost the time of one.
   let provenance = Mutex<JSONText>(.null)
   let box = WriterBox(writer)
@@ -50,13 +50,18 @@ let importCommand = Command(
   try writer.finish(model, program: "llvconv \(Program.version)")
   try writer.commit()
   Progress.clear()
-  for note in notes { Output.complain("note: \(note)") }
+  Output.notes(notes)
   let kept =
     unused.isEmpty
     ? "" : arguments.has("--drop-unused") ? ", \(unused.count) unused dropped" : ", \(unused.count) of them unused"
-  Output.complain(
-    "\(path): \(model.configuration.architecture), \(model.tensors.count) tensors\(kept), \(Output.size(writer.byteCount))"
+  Output.note(
+    "\(output.path): \(model.configuration.architecture), \(model.tensors.count) tensors\(kept), \(Output.size(writer.byteCount))"
   )
+  let isQuantized = model.tensors.contains { !$0.encoding.isPlain }
+  Output.next(
+    isQuantized
+      ? "llvconv verify \(output.path) --reference FULL.llv --data PAIRS.jsonl"
+      : "llvconv quantize \(output.path) --bits 4 -o OUT.llv")
   return 0
 }
 

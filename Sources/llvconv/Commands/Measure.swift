@@ -58,7 +58,7 @@ let measureCommand = Command(
   var facts: [(String, JSONText)] = [
     ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(items.count)),
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
-    ("picture_weight", .number(pictureWeight)),
+    ("picture_weight", .number(pictureWeight)), ("sketch", ItemSketch(items).json),
   ]
   if !(options.device is CPUDevice) { facts.append(("device", .string(options.device.identity))) }
   // Moments do not depend on what follows, so those of a stopped run serve other sensitivities too.
@@ -74,10 +74,10 @@ let measureCommand = Command(
   }
   let key = JSONText.object(facts)
   if let known = try? Container.open(outputPath).model.history.last, known == key {
-    Output.complain("\(outputPath) is that measurement already")
+    Output.note("\(outputPath) is that measurement already")
     return 0
   }
-  let output = try OutputFile(outputPath, isReplacing: arguments.has("--force"))
+  let output = try arguments.requiredOutput("-o")
   func work(_ key: JSONText) -> PartialWork {
     PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
   }
@@ -97,6 +97,7 @@ let measureCommand = Command(
   try writer.finish(result, program: "llvconv \(Program.version)")
   try writer.commit()
   work(key).removeAll()
+  Output.next("llvconv quantize \(arguments.positionals[0]) --bits 4 --calibration \(outputPath) -o OUT.llv")
   return 0
 }
 
@@ -110,7 +111,7 @@ private func moments(
   if let state = work.open("state") {
     done = (0..<state.stage).compactMap { work.open("moments-\($0)")?.tensors }
     if done.count == state.stage, (try? walk.resume(at: state.stage, state.tensors)) != nil {
-      Output.complain("going on after stage \(state.stage) of \(walk.stageCount)")
+      Output.note("going on after stage \(state.stage) of \(walk.stageCount)")
     } else {
       done = []
     }

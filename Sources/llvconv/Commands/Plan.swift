@@ -43,12 +43,13 @@ let planCommand = Command(
   let speed = try arguments["--speed"].map(SpeedTarget.init)
   let budget = try Budget(bits: arguments["--bits"], size: arguments["--size"])
   try checkGoals(arguments)
-  let output = try OutputFile(try arguments.required("-o"), isReplacing: arguments.has("--force"))
+  let output = try arguments.requiredOutput("-o")
   let quantization = try Quantization(arguments)
   let found: Plan?
   if let speed {
     found = try SpeedTrial(quantization, arguments, options, within: budget).plan(speed)
   } else {
+    try quantization.refuseQuantized(arguments.positionals[0])
     let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
     let planner = try quantization.planner(arguments, input: input, threads: options.threads)
     if let budget {
@@ -61,9 +62,11 @@ let planCommand = Command(
   guard let plan = found else { return 1 }
   try output.write(plan.json.bytes(pretty: true) + [10])
   try output.commit()
-  for (name, value) in plan.notes where name != SpeedTrial.note {
-    Output.complain("\(name.replacing("_", with: " ")): \(value.text())")
-  }
+  Output.next("llvconv quantize \(arguments.positionals[0]) --plan \(output.path) -o OUT.llv")
+  guard speed == nil else { return 0 }
+  var ignored: [String] = []
+  let planned = try quantization.quantized(plan.changesWeights ? plan.recipe : nil, .init(), notes: &ignored)
+  Output.print(PlanTable(plan, planned).text)
   return 0
 }
 
@@ -112,7 +115,7 @@ private struct Trial {
     func attempt(_ bytes: Int) throws(Failure) -> Plan? {
       var plan = try planner.plan(bytes: bytes)
       let found = try cosine(plan)
-      Output.complain("\(Output.size(bytes)) of weights: mean cosine \(found.fixed(5)) on \(items.count) items")
+      Output.note("\(Output.size(bytes)) of weights: mean cosine \(found.fixed(5)) on \(items.count) items")
       guard found >= quality else { return nil }
       plan.notes += [("cosine", .number(found)), ("items", .int(items.count))]
       return plan

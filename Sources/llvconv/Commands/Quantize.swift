@@ -79,8 +79,11 @@ let quantizeCommand = Command(
   do throws(Failure) {
     switch budget {
     case .none: break
-    case .uniform: recipe = try quantizeRecipe(arguments)
+    case .uniform:
+      try quantization.refuseQuantized(arguments.positionals[0])
+      recipe = try quantizeRecipe(arguments)
     case .planned:
+      if !arguments.has("--plan") { try quantization.refuseQuantized(arguments.positionals[0]) }
       let plan = try plan(arguments, quantization, threads: threads)
       recipe = plan.changesWeights ? plan.recipe : nil
       if !plan.layout.isEmpty {
@@ -101,9 +104,10 @@ let quantizeCommand = Command(
     try summary.printDry(notes, threads: threads, asJSON: arguments.has("--json"))
     return 0
   }
-  guard let path = arguments["-o"] else { throw Failure(.usage, "quantize needs -o FILE, or --dry-run") }
-  let writer = try ContainerWriter(
-    try OutputFile(path, isReplacing: arguments.has("--force")), usesPanels: true, threads: threads)
+  guard let output = try arguments.output("-o") else {
+    throw Failure(.usage, "quantize needs -o FILE, or --dry-run")
+  }
+  let writer = try ContainerWriter(output, usesPanels: true, threads: threads)
   let progress = Progress("quantizing", of: summary.bytesAfter)
   do throws(Failure) {
     try writer.writeData(model) { progress.show($0) }
@@ -112,10 +116,11 @@ let quantizeCommand = Command(
   try writer.finish(model, program: "llvconv \(Program.version)")
   try writer.commit()
   Progress.clear()
-  for note in notes { Output.complain("note: \(note)") }
+  Output.notes(notes)
   let elapsed = ContinuousClock.now - started
   summary.summarize(
-    path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
+    output.path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
+  Output.next("llvconv verify \(output.path) --reference \(arguments.positionals[0]) --data PAIRS.jsonl")
   return 0
 }
 
@@ -209,6 +214,20 @@ private struct QuantizeSummary {
 
   private var bitsPerWeight: Double { weights > 0 ? Double(weightBits) / Double(weights) : 0 }
 
+  /// Why an average is what it is, where weights differ: bits of each encoding and how much of the weights it has.
+  private var breakdown: String {
+    var kinds: [String: (count: Int, bytes: Int)] = [:]
+    for tensor in after.tensors where !tensor.encoding.isPlain {
+      kinds[tensor.encoding.text, default: (0, 0)].count += tensor.count
+      kinds[tensor.encoding.text, default: (0, 0)].bytes += tensor.byteCount
+    }
+    guard kinds.count > 1 else { return "" }
+    let parts = kinds.sorted { ($1.value.count, $0.key) < ($0.value.count, $1.key) }.prefix(4).map { name, kind in
+      "\((Double(kind.bytes * 8) / Double(kind.count)).fixed(2)) in \(kind.count * 100 / max(1, weights)) % (\(name))"
+    }
+    return " (\(parts.joined(separator: ", ")))"
+  }
+
   func printDry(_ notes: [String], threads: Int, asJSON: Bool) throws(Failure) {
     let seconds = try estimate(threads: threads)
     let largest = after.tensors.map { $0.byteCount }.max() ?? 0
@@ -230,11 +249,11 @@ private struct QuantizeSummary {
         "\(tensor.name.text.padded(width))  \(String(describing: tensor.shape).padded(14))  \(tensor.encoding.text.padded(18))  \(Output.size(tensor.byteCount))"
       )
     }
-    for note in notes { Output.print("note: \(note)") }
+    for note in Output.collapsed(notes) { Output.print("note: \(note)") }
     Output.print("")
     if let pictures = after.configuration.vision?.summary { Output.print("pictures         \(pictures)") }
     Output.print("tensors          \(Output.size(bytesBefore)) -> \(Output.size(bytesAfter))")
-    Output.print("bits per weight  \(bitsPerWeight.fixed(2)) over \(weights) quantized weights")
+    Output.print("bits per weight  \(bitsPerWeight.fixed(2))\(breakdown) over \(weights) quantized weights")
     Output.print("memory           about \(Output.size(memory))")
     Output.print("time             about \(seconds.fixed(1)) s with \(threads) threads")
   }
@@ -266,13 +285,13 @@ private struct QuantizeSummary {
       return
     }
     if after.configuration.vision != before.configuration.vision, let pictures = after.configuration.vision?.summary {
-      Output.complain("pictures: \(pictures)")
+      Output.note("pictures: \(pictures)")
     }
     let weights =
       losses.isEmpty
       ? "weights as they were"
-      : "\(bitsPerWeight.fixed(2)) bits per weight; weights' relative error at most \((worst * 100).fixed(2)) %, "
-        + "\(clamped) clamped, \(vanished) groups vanished"
-    Output.complain("\(path): \(Output.size(fileBytes)), \(weights); \(seconds.fixed(1)) s")
+      : "\(bitsPerWeight.fixed(2)) bits per weight\(breakdown); weights' relative error at most "
+        + "\((worst * 100).fixed(2)) %, \(clamped) clamped, \(vanished) groups vanished"
+    Output.note("\(path): \(Output.size(fileBytes)), \(weights); \(seconds.fixed(1)) s")
   }
 }

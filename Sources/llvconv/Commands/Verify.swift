@@ -4,7 +4,7 @@ import Inputs
 
 let verifyCommand = Command(
   name: "verify",
-  abstract: "Says whether candidates still retrieve what their reference retrieves: pass or fail.",
+  abstract: "Says whether candidates still retrieve what their reference retrieves: pass, fail or inconclusive.",
   positionals: ["CANDIDATE.llv..."],
   options: [
     .init("--reference", "REF.llv", "the model to compare with, usually the imported one", isRequired: true),
@@ -22,7 +22,9 @@ let verifyCommand = Command(
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, order and margins with hard negatives first), the mixed
     index both ways, clusters, and inside the models their settings, weights and what enters each layer. Means come with 95 %
-    intervals. Exit code 0 when every check passes, 1 when one fails; of several candidates, when all do.
+    intervals. Exit code 0 when every check passes, 1 when one fails, 2 when the data cannot decide (an interval holds its
+    threshold, too few queries or documents, items that were calibrated on, a model held to itself); of several candidates
+    the worst counts.
     With several devices every candidate is verified on each, and they must also agree: integer products bit for bit, the two
     vectors of an item to a cosine of \(DeviceAgreement.leastCosine). The reference runs on the processor.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
@@ -34,9 +36,7 @@ let verifyCommand = Command(
   for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }
   let thresholds = try FidelityReport.Thresholds(arguments)
   let dataPath = try arguments.required("--data")
-  let page = try arguments["--report"].map { (path) throws(Failure) in
-    try OutputFile(path, isReplacing: arguments.has("--force"))
-  }
+  let page = try arguments.output("--report")
   var own = try LoadedModel.Options(arguments, on: .cpu)
   let profile = own.profile
   own.profile = nil
@@ -77,11 +77,13 @@ let verifyCommand = Command(
       if let profile { described.name += " in \(profile.rawValue)" }
       if choices != [.cpu] { described.name += " on \(choice.name)" }
       let comparing = Progress("searching", of: 100)
+      let remarks = try VerifyEvidence.remarks(
+        candidate: candidate, reference: reference, data: data, divergence: divergence)
       reports.append(
         try FidelityReport(
           candidate: (described, found.vectors),
           reference: (base, known.vectors), data: fileName(dataPath),
-          labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence,
+          labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence, remarks: remarks,
           thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
     }
   }
@@ -96,18 +98,32 @@ let verifyCommand = Command(
     Output.print((reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
   }
   if let profile {
-    for line in profile.differences { Output.complain("\(profile.rawValue): \(line)") }
+    for line in profile.differences { Output.note("\(profile.rawValue): \(line)") }
   }
-  if let path = arguments["--report"] { Output.complain("report: \(path)") }
-  return reports.allSatisfy(\.passes) && agreements.allSatisfy(\.passes) ? 0 : 1
+  if let path = arguments["--report"] { Output.note("report: \(path)") }
+  for (path, report) in zip(arguments.positionals, reports) { Output.next(report.nextStep(path, referencePath)) }
+  return agreements.allSatisfy(\.passes) ? exitCode(reports) : 1
+}
+
+/// The worst of all verdicts, as an exit code.
+func exitCode(_ reports: [FidelityReport]) -> Int32 {
+  let verdicts = reports.map(\.verdict)
+  return verdicts.contains(.fail) ? 1 : verdicts.contains(.inconclusive) ? 2 : 0
 }
 
 extension Command {
   /// What a verdict asks for, and where the report goes.
   static let thresholdOptions: [Option] = [
-    .init("--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97)"),
-    .init("--min-overlap", "X", "share of the reference's first 10 documents found again, at least (default 0.75)"),
+    .init(
+      "--min-cosine", "X", "mean cosine of an item's two vectors, at least (default 0.97, more for more bits)"),
+    .init(
+      "--min-overlap", "X",
+      "share of the reference's first 10 documents found again, at least (default 0.75, more for more bits)"),
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
+    .init(
+      "--allow", "LIST",
+      "what shall not keep a candidate from passing, with commas: settings that differ, few queries or documents, "
+        + "odd labels, items of its calibration, an odd reference"),
     .init("--report", "R.html", "also write a page with plots"),
   ]
 }
@@ -118,6 +134,13 @@ extension FidelityReport.Thresholds {
     cosine = try arguments.number("--min-cosine", in: -1...1) ?? cosine
     overlap = try arguments.number("--min-overlap", in: 0...1) ?? overlap
     recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? recallDrop
+    for word in arguments["--allow"]?.split(separator: ",").map(String.init) ?? [] {
+      guard let kind = Remark.Kind(rawValue: word) else {
+        let known = Remark.Kind.allCases.map(\.rawValue).joined(separator: ", ")
+        throw Failure(.usage, "--allow takes \(known); found \(Failure.quoted(word))")
+      }
+      allowed.insert(kind)
+    }
   }
 }
 
@@ -131,13 +154,13 @@ private func pairs(_ path: String, _ profile: ConsumerProfile?) throws(Failure) 
     throw Failure(.usage, "every pair has a video, which \(profile.rawValue) does not take")
   }
   if pairs.count < all {
-    Output.complain(
+    Output.note(
       "note: \(all - pairs.count) of \(all) pairs have videos, which \(profile.rawValue) does not take: left out")
   }
   return pairs
 }
 
-private func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
+func fileName(_ path: String) -> String { path.split(separator: "/").last.map(String.init) ?? path }
 
 private func subject(_ path: String, _ model: LoadedModel, _ itemsPerSecond: Double?) -> FidelityReport.Subject {
   var subject = FidelityReport.Subject(fileName(path))
@@ -147,7 +170,7 @@ private func subject(_ path: String, _ model: LoadedModel, _ itemsPerSecond: Dou
   for step in model.contents.model.history {
     guard case .object(let members) = step else { continue }
     // Losses of every tensor are in the table of weights.
-    let shown = members.filter { $0.0 != "losses" && $0.0 != "step" }
+    let shown = members.filter { !["losses", "step", "sketch"].contains($0.0) }
     let name = if case .string(let name)? = members.first(where: { $0.0 == "step" })?.1 { name } else { "step" }
     subject.facts.append((name, JSONText.object(shown).text()))
   }

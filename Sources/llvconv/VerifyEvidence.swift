@@ -1,0 +1,54 @@
+import Bytes
+import Fidelity
+import Inputs
+import Passes
+import Tensors
+
+/// What two models and the data of a comparison say of themselves: reasons why it is no evidence.
+struct VerifyEvidence {
+  /// - Parameter divergence: nil where nobody looked inside; then only what files say is known.
+  static func remarks(
+    candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?
+  ) throws(Failure) -> [Remark] {
+    var result = data.remarks
+    let (a, b) = (reference.contents, candidate.contents)
+    let isSame = a.checksum == b.checksum || divergence?.isIdentical ?? false
+    if isSame {
+      result.append(
+        Remark(.reference, "candidate and reference hold the same weights and settings: nothing was compared"))
+    } else if let own = divergence?.rounding, own.reference > 2 * own.candidate {
+      result.append(
+        Remark(
+          .reference,
+          "the reference's weights are coarser than the candidate's (rounding explains "
+            + "\((own.reference * 100).fixed(2)) % and \((own.candidate * 100).fixed(2)) %): were the two swapped? "
+            + "verify takes CANDIDATE.llv --reference ORIGINAL.llv"))
+    }
+    for step in b.model.history {
+      guard let text = step["sketch"] else { continue }
+      let sketch = try ItemSketch(try JSON.parse(text.bytes(), what: "sketch"))
+      let items = data.items.map(\.item)
+      let common = sketch.common(with: items)
+      if common * 20 > items.count {
+        result.append(
+          Remark(
+            .calibration,
+            "about \(common) of these \(items.count) items were calibrated on, which flatters the candidate: verify on "
+              + "others"))
+      }
+    }
+    return result
+  }
+}
+
+extension Model {
+  /// How the steps of its history laid its pictures out.
+  var pictureLayout: PictureLayout {
+    var layout = PictureLayout()
+    for step in history {
+      if case .int(let views)? = step["views"] { layout.views = views }
+      if case .int(let pooling)? = step["pool_pictures"] { layout.pooling = pooling }
+    }
+    return layout
+  }
+}
