@@ -5,7 +5,7 @@ import Glibc
 enum Program {
   static let version = "0.1.0"
   static let commands = [
-    importCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, compareCommand,
+    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, compareCommand,
     evalCommand,
     embedCommand,
     inspectCommand,

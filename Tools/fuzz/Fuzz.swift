@@ -44,6 +44,7 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     var reader = DataReader()
     for line in bytes.split(separator: 10) { _ = (try? JSON.parse(Array(line))).flatMap { try? reader.read($0) } }
     _ = reader.keys.note
+  case "table": withFile(bytes, bytes.first == 9 ? "t.tsv" : "t.csv") { _ = try? Table($0) }
   default: preconditionFailure("FUZZ_TARGET is none of the targets in Tools/fuzz/run")
   }
   return 0
