@@ -46,8 +46,8 @@ struct VerifyData {
     return (try vectors(embedded, width: model.embedder.width), rate)
   }
 
-  /// The reference's vectors. What it cannot embed is left out of the data: a pair whose query or positive is bad, and a
-  /// bad negative.
+  /// The reference's vectors. What it cannot embed is left out of the data: a pair whose query or positive is bad, and
+  /// a bad negative.
   mutating func vectors(
     ofReference model: LoadedModel, cache: VectorCache?, isStrict: Bool
   ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?, skipped: SkippedItems) {

@@ -3,8 +3,8 @@ import Bytes
 /// Cells of RFC 4180: commas between them, quotes around those that hold commas, quotes or line ends; a byte-order mark
 /// and any line end are taken. Semicolons are taken for commas where the header has them and no comma.
 ///
-/// Between tabs, where many files have quotes that mean nothing, a quoted cell with both a tab and a line end is refused:
-/// more likely it is a part of several rows.
+/// Between tabs, where many files have quotes that mean nothing, a quoted cell with both a tab and a line end is
+/// refused: more likely it is a part of several rows.
 struct TableParser {
   private let bytes: [UInt8]
   private let separator: UInt8

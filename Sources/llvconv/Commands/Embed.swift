@@ -19,9 +19,9 @@ let embedCommand = Command(
   ] + Command.modelOptions,
   discussion: """
     An item is a line {"id", "text", "images", "video", "instruction"}, or a text in quotes. Each gives a line {"id",
-    "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}; the job goes on, and its exit code is then
-    that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids says, a
-    line a row, which items are there, by their id or as "line N". When the input pauses, what has come is embedded and
+    "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}; the job goes on, and its exit code is
+    then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids
+    says, a line a row, which items are there, by their id or as "line N". When the input pauses, what has come is embedded and
     written at once. An embedding does not depend on the other items or on the number of threads.
     Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says
     with <image> where each picture stands; an item without text gets MMEB's words.

@@ -23,7 +23,7 @@ let pairsCommand = Command(
       a folder with documents.jsonl  a query log with an index: queries.txt or .jsonl, and qrels.tsv or clicks.tsv
       a folder of pictures           captions in a.txt beside a.jpg, in captions.csv, or in metadata.csv or .jsonl
                                      (file_name, text)
-    A query is paired with the document judged or clicked most; without judgements with that whose words fit best (BM25).
+    A query is paired with the document judged or clicked most; without judgements with the one whose words fit best.
     Every run gives the same pairs. What is left out is counted.
     """
 ) { (arguments) throws(Failure) in
