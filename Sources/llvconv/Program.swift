@@ -5,8 +5,8 @@ import Glibc
 enum Program {
   static let version = "0.1.0"
   static let commands = [
-    importCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand, compareCommand,
-    evalCommand,
+    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand,
+    compareCommand, evalCommand,
     embedCommand,
     inspectCommand,
     diffCommand, hashCommand, benchCommand, devicesCommand,

@@ -9,16 +9,20 @@ struct SensitivitySamples {
   /// Of pairs, each query's document; nil for items that have no labels.
   private var positives: [Int]?
 
-  /// Evenly spread pairs or items, up to about so many tokens and patches.
-  init(_ model: LoadedModel, _ path: String, tokens: Int) throws(Failure) {
+  /// Of many candidates so many are enough to see an order move.
+  private static let mostChoices = 8
+
+  /// Evenly spread pairs or items, up to about so many tokens and patches. Bad items are passed by, and the pairs of
+  /// such.
+  init(_ model: LoadedModel, _ file: DataFile, tokens: Int) throws(Failure) {
     let patches = model.configuration.vision.map { $0.side * $0.side } ?? 0
     func size(_ samples: [Sample]) -> Int {
       samples.reduce(0) { $0 + $1.ids.count + $1.pictures.reduce(0) { $0 + $1.views } * patches }
     }
-    let pairs = try? Pair.read(path)
-    let items = pairs == nil ? try Item.read(path) : []
-    func build(_ item: Item) throws(Failure) -> Sample {
-      try model.samples([item], prompt: nil, folder: directory(of: path))[0].get().sample
+    let pairs = file.hasPairsAlone ? try file.pairs() : nil
+    let items = pairs == nil ? file.items : []
+    func build(_ item: Item) -> Sample? {
+      try? model.samples([item], prompt: nil, folder: directory(of: file.path))[0].get().sample
     }
     // With pictures and without, each its share: a tower can be watched through pictures alone.
     let count = pairs?.count ?? items.count
@@ -32,27 +36,35 @@ struct SensitivitySamples {
     var places: [Int] = []
     for kind in kinds {
       var used = 0
-      for place in SensitivitySamples.spread(kind.count) {
-        let index = kind[place]
+      func place(_ document: Item) -> Int? {
+        if let place = documents.firstIndex(of: document) { return place }
+        guard let sample = build(document) else { return nil }
+        documents.append(document)
+        found.append(sample)
+        used += size([sample])
+        return documents.count - 1
+      }
+      for turn in SensitivitySamples.spread(kind.count) {
+        let index = kind[turn]
         let isAlone = kinds.count == 1 && queries.count + found.count < 2
         guard used == 0 || used < tokens / kinds.count || isAlone else { break }
-        guard let pairs else {
-          found.append(try build(items[index]))
-          used += size([found[found.count - 1]])
+        guard let pair = pairs?[index] else {
+          guard let sample = build(items[index]) else { continue }
+          found.append(sample)
+          used += size([sample])
           continue
         }
-        queries.append(try build(pairs[index].query))
-        used += size([queries[queries.count - 1]])
-        for (rank, document) in ([pairs[index].positive] + pairs[index].negatives).enumerated() {
-          let place = documents.firstIndex(of: document) ?? documents.count
-          if place == documents.count {
-            documents.append(document)
-            found.append(try build(document))
-            used += size([found[found.count - 1]])
-          }
-          if rank == 0 { places.append(place) }
+        guard let query = build(pair.query), let positive = place(pair.positive) else { continue }
+        queries.append(query)
+        places.append(positive)
+        used += size([query])
+        for negative in pair.negatives.prefix(pair.isChoice ? SensitivitySamples.mostChoices : .max) {
+          _ = place(negative)
         }
       }
+    }
+    guard !found.isEmpty else {
+      throw Failure(.malformed, "no pair of which query and positive are good", file: file.path)
     }
     samples = queries + found
     positives = pairs == nil ? nil : places

@@ -55,7 +55,7 @@ struct SpeedTrial {
     path = arguments.positionals[0]
     rounds = try arguments.integer("--rounds", in: 1...1_000) ?? 3
     let data = try arguments.required("--data")
-    items = try Item.read(data)
+    items = try DataFile.open(data).items
     folder = directory(of: data)
     reference = try LoadedModel(path, options)
     layouts = try SpeedTrial.layouts(reference, items, folder, arguments)

@@ -5,7 +5,7 @@ import Inputs
 /// Pairs laid out for searching: queries, then documents (positives, then negatives), and who should find whom.
 struct VerifyData {
   var items: [(id: String, item: Item)] = []
-  let queryCount: Int
+  private(set) var queryCount: Int
   var labels: [Retrieval.Label] = []
   /// Of the documents, where the pairs say so.
   private(set) var classes: [String?] = []
@@ -73,25 +73,70 @@ struct VerifyData {
   func vectors(
     _ model: LoadedModel, _ what: String, cache: VectorCache?
   ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?) {
+    let (embedded, rate) = try embed(model, what, cache)
+    for (item, embedded) in zip(items, embedded) {
+      if case .failure(let failure) = embedded.result { throw failure.about("item \(Failure.quoted(item.id))") }
+    }
+    return (try vectors(embedded, width: model.embedder.width), rate)
+  }
+
+  /// The reference's vectors. What it cannot embed is left out of the data: a pair whose query or positive is bad, and
+  /// a bad negative.
+  mutating func vectors(
+    ofReference model: LoadedModel, cache: VectorCache?, isStrict: Bool
+  ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?, skipped: SkippedItems) {
+    let (embedded, rate) = try embed(model, "reference", cache)
+    var skipped = SkippedItems(of: items.count, isStrict: isStrict)
+    for (item, embedded) in zip(items, embedded) {
+      if case .failure(let failure) = embedded.result { try skipped.add(item.id, failure) }
+    }
+    let pairs = queryCount
+    let kept = keep(embedded.map { if case .success = $0.result { true } else { false } })
+    skipped.pairs = (pairs - queryCount, pairs)
+    try skipped.check(left: queryCount)
+    skipped.complain()
+    return (try vectors(kept.map { embedded[$0] }, width: model.embedder.width), rate, skipped)
+  }
+
+  private func embed(
+    _ model: LoadedModel, _ what: String, _ cache: VectorCache?
+  ) throws(Failure) -> (embedded: [LoadedModel.Embedded], itemsPerSecond: Double?) {
     let progress = Progress("embedding, \(what)", of: items.count)
     let started = ContinuousClock.now
     let known = cache?.count ?? 0
     let embedded = try model.embed(items.map(\.item), folder: folder, cache: cache) { progress.show($0) }
     let seconds = (ContinuousClock.now - started) / .seconds(1)
     model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: items.count)
-    let width = model.embedder.width
+    return (embedded, known == 0 && seconds > 0.5 ? Double(items.count) / seconds : nil)
+  }
+
+  private func vectors(_ embedded: [LoadedModel.Embedded], width: Int) throws(Failure) -> FidelityReport.Vectors {
     var values: [Float] = []
     values.reserveCapacity(items.count * width)
-    for (item, embedded) in zip(items, embedded) {
-      switch embedded.result {
-      case .success(let vector): values += vector
-      case .failure(let failure): throw failure.about("item \(Failure.quoted(item.id))")
-      }
-    }
-    let vectors = FidelityReport.Vectors(
+    for embedded in embedded { values += try embedded.result.get() }
+    return FidelityReport.Vectors(
       queries: Embeddings(width: width, values: Array(values[..<(queryCount * width)])),
       documents: Embeddings(width: width, values: Array(values[(queryCount * width)...])))
-    return (vectors, known == 0 && seconds > 0.5 ? Double(items.count) / seconds : nil)
+  }
+
+  /// Leaves out pairs whose query or positive is not good, other documents that are not, and documents that only such
+  /// pairs name. The places of what stays.
+  private mutating func keep(_ isGood: [Bool]) -> [Int] {
+    let isGoodDocument = Array(isGood[queryCount...])
+    let pairs = labels.indices.filter { isGood[$0] && isGoodDocument[labels[$0].positive] }
+    let named = Set(pairs.flatMap { [labels[$0].positive] + labels[$0].negatives })
+    let documents = isGoodDocument.indices.filter { isGoodDocument[$0] && named.contains($0) }
+    let places = Dictionary(uniqueKeysWithValues: documents.enumerated().map { ($1, $0) })
+    let kept = pairs + documents.map { queryCount + $0 }
+    labels = pairs.compactMap { pair in
+      places[labels[pair].positive].map {
+        .init(positive: $0, negatives: labels[pair].negatives.compactMap { places[$0] })
+      }
+    }
+    items = kept.map { items[$0] }
+    classes = documents.map { classes[$0] }
+    queryCount = pairs.count
+    return kept
   }
 
   /// What a picture of the data comes to in a model.

@@ -60,8 +60,8 @@ struct CommandTests {
     let input =
       #"{"id":"a","text":"hello world"}"# + "\n\nnot json\n" + #"{"id":3,"text":"fox","color":"red"}"# + "\n"
       + #"{"id":"i","images":["x.png"]}"# + "\n" + #"{"text":"hello world"}"#
-    let run = try ProgramRun(["embed", directory.path + "/m.llv"], input: input)
-    #expect(run.status == 0)
+    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--strict"], input: input)
+    #expect(run.status == 65, "the exit code is that of the first bad item")
     let rows = try run.output.split(separator: "\n").map { try JSON.parse(Array($0.utf8)) }
     #expect(rows.count == 5)
     #expect(try rows[0].required("embedding").elements().count == 32 && rows[0].required("id").string() == "a")
@@ -74,25 +74,30 @@ struct CommandTests {
     let (first, last) = (try rows[0].required("embedding").elements(), try rows[4].required("embedding").elements())
     #expect(try zip(first, last).allSatisfy { try $0.double() == $1.double() })
     #expect(try ProgramRun(["embed", directory.path + "/m.llv", "--fail-on-error"], input: input).status == 65)
+    #expect(try ProgramRun(["embed", directory.path + "/m.llv", "--keep-going"], input: input).status == 0)
     let tokens = try ProgramRun(["embed", directory.path + "/m.llv", "--tokens"], input: #"{"text":"hello fox"}"#)
     #expect(tokens.output == "{\"id\":null,\"tokens\":[2,5,10,3]}\n")
   }
 
-  @Test("npy output is NumPy's, and appears whole")
+  @Test("npy output is NumPy's, appears whole, and says which items its rows are")
   func npyOutputIsNumPySAndAppearsWhole() throws {
     let directory = try CommandTests.imported()
-    let items = try directory.write("x.jsonl", "{\"text\":\"hello\"}\nbad\n{\"text\":\"fox\"}\n")
-    let run = try ProgramRun([
-      "embed", directory.path + "/m.llv", "--input", items, "--output", directory.path + "/y.npy",
-    ])
-    #expect(run.status == 0 && run.errors.contains("1 of 3 items were bad"))
+    let items = try directory.write(
+      "x.jsonl", "{\"id\":\"a\",\"text\":\"hello\"}\nbad\n\n\"fox\"\n{\"id\":\"b\\n\",\"text\":\"fox\"}\n")
+    let arguments = ["embed", directory.path + "/m.llv", "--input", items, "--output", directory.path + "/y.npy"]
+    let run = try ProgramRun(arguments)
+    #expect(run.status == 65 && run.errors.contains("2 of 4 items were bad and have no row"), "\(run.errors)")
+    #expect(run.errors.contains("line 2 byte 0") && run.errors.contains("control character"), "\(run.errors)")
     let bytes = try Repository.read(directory.path + "/y.npy")
-    #expect(bytes.starts(with: [0x93] + Array("NUMPY".utf8) + [1, 0]) && bytes.count == 128 + 3 * 32 * 4)
-    #expect(String(decoding: bytes[10..<128], as: UTF8.self).contains("'shape': (3, 32)"))
+    #expect(bytes.starts(with: [0x93] + Array("NUMPY".utf8) + [1, 0]) && bytes.count == 128 + 2 * 32 * 4)
+    #expect(String(decoding: bytes[10..<128], as: UTF8.self).contains("'shape': (2, 32)"))
     let floats = bytes[128...].withUnsafeBytes { raw in
-      (0..<96).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+      (0..<64).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
     }
-    #expect(floats[32..<64].allSatisfy(\.isNaN) && floats[..<32].allSatisfy(\.isFinite))
+    #expect(floats.allSatisfy { $0.isFinite })
+    #expect(try Repository.read(directory.path + "/y.npy.ids") == Array("a\nline 4\n".utf8))
+    #expect(try ProgramRun(arguments).status == 73)
+    #expect(try ProgramRun(arguments + ["--force", "--keep-going"]).status == 0)
   }
 
   static let refused: [([String], Int32, String)] = [
@@ -115,7 +120,7 @@ struct CommandTests {
     (["quantize", "DIR/model/vocab.txt", "--bits", "4", "-o", "DIR/y"], 65, "not an .llv container"),
     (["quantize", "DIR/m.llv", "--bits", "4", "--tensor", "nothing=8", "-o", "DIR/y"], 64, "matches no weight"),
     (["quantize", "DIR/m.llv", "--bits", "4", "--group", "x", "-o", "DIR/y"], 64, "--group"),
-    (["verify", "DIR/m.llv", "--reference", "DIR/m.llv", "--data", "DIR/model/config.json"], 65, "unknown key"),
+    (["verify", "DIR/m.llv", "--reference", "DIR/m.llv", "--data", "DIR/model/config.json"], 65, "an item needs"),
     (["verify", "DIR/m.llv", "--reference", "DIR/m.llv", "--data", "DIR/absent"], 66, "no such file"),
     (["embed", "DIR/m.llv", "--prompt", "query"], 64, "no prompt"),
     (["embed", "DIR/m.llv", "--output", "DIR/y.txt"], 64, ".npy"),

@@ -41,7 +41,7 @@ struct PictureCommandTests {
     ]
     let input = try directory.write("items.jsonl", rows.map(\.0).joined(separator: "\n"))
     let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", input])
-    #expect(run.status == 0 && run.errors.contains("10 of 14 items were bad"), "\(run.errors)")
+    #expect(run.status == 75 && run.errors.contains("10 of 14 items were bad"), "\(run.errors)")
     let lines = try run.output.split(separator: "\n").map { try JSON.parse(Array($0.utf8)) }
     try #require(lines.count == rows.count)
     for (line, row) in zip(lines, rows) {
@@ -102,7 +102,8 @@ struct PictureCommandTests {
     #expect(try json.required("means").required("vqa").required("data_sets").integer(in: 0...9) == 1)
     let again = try ProgramRun(["eval", m, "--data", directory.path + "/data", "--json"])
     #expect(again.output == run.output, "embeddings kept by content give the same scores")
-    try directory.write("bad.jsonl", #"{"query":{"text":"x"},"candidates":["nobody"]}"#)
+    try directory.write(
+      "bad.jsonl", #"{"id":"c","candidate":"a"}"# + "\n" + #"{"query":{"text":"x"},"candidates":["nobody"]}"#)
     let bad = try ProgramRun(["eval", m, "--data", directory.path + "/bad.jsonl"])
     #expect(bad.status == 65 && bad.errors.contains("no candidate"), "\(bad.errors)")
     // Only the last token is left of a prompt cut to nothing but its start: all items are equal.

@@ -91,37 +91,3 @@ struct TokenizerTests {
     #expect(failure.kind == kind && failure.description.contains(words), "\(failure)")
   }
 }
-
-struct ItemTests {
-  static func item(_ text: String) -> Result<Item, Failure> {
-    outcome { () throws(Failure) in try Item(try JSON.parse(Array(text.utf8))) }
-  }
-
-  @Test("items are read, and unknown keys refused by name")
-  func itemsAreReadAndUnknownKeysRefusedByName() throws {
-    let item = try ItemTests.item(#"{"id":7,"text":"a","images":["x.png"],"instruction":"find: "}"#).get()
-    #expect(item.id == "7" && item.text == "a" && item.images == ["x.png"] && item.instruction == "find: ")
-    for (text, words) in [
-      (#"{"text":"a","txet":"b"}"#, "txet"), (#"{"id":"a"}"#, "needs text"), (#"{"text":7}"#, "must be a string"),
-      ("[]", "must be an object"),
-    ] {
-      guard case .failure(let failure) = ItemTests.item(text) else {
-        Issue.record("\(text) was accepted")
-        continue
-      }
-      #expect(failure.description.contains(words))
-    }
-  }
-
-  @Test("a file of pairs reports its bad lines, each with its number")
-  func aFileOfPairsReportsItsBadLinesEachWithItsNumber() throws {
-    let directory = try TemporaryDirectory()
-    let path = try directory.write(
-      "p.jsonl", #"{"query":{"text":"a"},"positive":{"text":"b"}}"# + "\n\nnot json\n{\"query\":{\"text\":\"a\"}}\n")
-    guard case .failure(let failure) = outcome({ () throws(Failure) in try Pair.read(path) }) else {
-      Issue.record("accepted")
-      return
-    }
-    #expect(failure.description.contains("line 3") && failure.description.contains("line 4"))
-  }
-}

@@ -40,7 +40,11 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     let vision = Vision(tile: 18, patch: 4, width: 8, grid: [.init(18, 18), .init(36, 18), .init(18, 36)], maximumViews: 1)
     _ = AnyRes(vision).views(picture)
     _ = AnyRes(vision).features(picture.width, picture.height)
-  case "item": _ = (try? JSON.parse(bytes)).flatMap { try? Pair($0) }
+  case "item":
+    var reader = DataReader()
+    for line in bytes.split(separator: 10) { _ = (try? JSON.parse(Array(line))).flatMap { try? reader.read($0) } }
+    _ = reader.keys.note
+  case "table": withFile(bytes, bytes.first == 9 ? "t.tsv" : "t.csv") { _ = try? Table($0) }
   default: preconditionFailure("FUZZ_TARGET is none of the targets in Tools/fuzz/run")
   }
   return 0

@@ -111,6 +111,9 @@ put("quantized", "mlx", b"\4" + tensors(("a.weight", "U32", [4, 2], 32), ("a.sca
 put("tokenizer", "small", open("Tests/Goldens/tokenizer.json", "rb").read())
 item = b'{"id":"a","query":{"text":"b","instruction":"c"},"positive":{"images":["x"],"video":"v"},"negatives":[{"text":""}]}'
 put("item", "pair", item)
+put("item", "strings", b'"a"\n{"id":1,"candidate":"b"}\n{"query":"c","candidates":["1","1"],"title":"d"}')
+put("table", "quotes", b'\xef\xbb\xbfquery,positive\r\n"a ""b""\nc",d\r\n')
+put("table", "tabs", b'\tquery\tpositive\n1\ta\t"b"\n')
 
 # A small BERT, for config.json.
 names = {"embeddings.word_embeddings.weight": [5, 8], "embeddings.position_embeddings.weight": [6, 8],

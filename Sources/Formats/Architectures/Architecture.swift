@@ -135,7 +135,7 @@ struct Architecture {
   }
 
   private func missingFailure(_ name: String, _ unclaimed: [Tensor]) -> Failure {
-    let nearest = unclaimed.prefix(2_000).map { (distance(name, $0.name.text), $0.name) }.min {
+    let nearest = unclaimed.prefix(2_000).map { (editDistance(name, $0.name.text), $0.name) }.min {
       ($0.0, $0.1) < ($1.0, $1.1)
     }
     let hint =
@@ -175,20 +175,4 @@ extension String {
     guard let open = firstIndex(of: "{"), let close = firstIndex(of: "}") else { return self }
     return self[..<open] + String(layer) + self[index(after: close)...]
   }
-}
-
-/// Levenshtein distance of the bytes, of their first 200.
-func distance(_ a: String, _ b: String) -> Int {
-  let (x, y) = (Array(a.utf8.prefix(200)), Array(b.utf8.prefix(200)))
-  var row = Array(0...y.count)
-  for (i, p) in x.enumerated() {
-    var diagonal = row[0]
-    row[0] = i + 1
-    for (j, q) in y.enumerated() {
-      let replaced = diagonal + (p == q ? 0 : 1)
-      diagonal = row[j + 1]
-      row[j + 1] = min(replaced, row[j] + 1, diagonal + 1)
-    }
-  }
-  return row[y.count]
 }

@@ -85,7 +85,7 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
       throw Failure(.usage, "\(option) is for made-up inputs, not for those of --input")
     }
     var samples: [Sample] = []
-    for built in model.samples(try Item.read(path), prompt: nil, folder: directory(of: path)) {
+    for built in model.samples(try DataFile.open(path).items, prompt: nil, folder: directory(of: path)) {
       samples.append(try built.get().sample)
     }
     return samples

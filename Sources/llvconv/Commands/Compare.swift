@@ -12,7 +12,7 @@ let compareCommand = Command(
     .init("--reference-queries", "OLDQ.npy", "the reference's vectors of the same queries", isRequired: true),
     .init("--metric", "cosine|ip|l2", "what the index ranks by (default cosine)"),
     .init("--paired", nil, "query i should find document i; otherwise what the reference finds first"),
-    .init("--query-items", "FILE", "ids and texts for the report: item lines (JSONL), or a text a line"),
+    .init("--query-items", "FILE", "ids and texts for the report: item lines (.jsonl), or a text a line (.txt)"),
     .init("--document-items", "FILE", "the same of the documents"),
     Command.json, Command.force, Command.threads,
   ] + Command.thresholdOptions,
@@ -93,7 +93,7 @@ private struct CompareItems {
 
   private static func read(_ path: String?, _ count: Int, _ what: String) throws(Failure) -> [FidelityReport.Item] {
     guard let path else { return (0..<count).map { .init(id: "\(what) \($0)", text: "") } }
-    let items = try Item.read(path)
+    let items = try path.hasSuffix(".txt") ? lines(path) : DataFile.open(path).items
     guard items.count == count else {
       throw Failure(.malformed, "\(items.count) items for \(count) vectors", file: path)
     }
@@ -101,6 +101,12 @@ private struct CompareItems {
       FidelityReport.Item(id: item.id ?? "\(what) \(place)", text: item.shown, kind: item.kind)
     }
   }
+}
+
+/// A text a line.
+private func lines(_ path: String) throws(Failure) -> [Item] {
+  let bytes = try InputFile(path).all(limit: 1 << 32, what: "texts")
+  return bytes.split(separator: 10).map { Item(text: String(decoding: $0, as: UTF8.self)) }
 }
 
 private func vectors(documents: String, queries: String) throws(Failure) -> FidelityReport.Vectors {

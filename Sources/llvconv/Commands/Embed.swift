@@ -10,29 +10,40 @@ let embedCommand = Command(
     .init("--input", "X.jsonl", "items to read (default: standard input)"),
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
+    .init("--batch", "N", "items read and embedded at a time, at most (default 256; 32 for a model of pictures)"),
     .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
-    .init("--fail-on-error", nil, "stop at the first bad item"), Command.profile, Command.force,
+    .init("--keep-going", nil, "exit code 0 although items are bad"),
+    .init("--fail-on-error", nil, "stop at the first bad item"),
+    .init("--strict", nil, "an item with a key that is not known is bad"),
+    Command.profile, Command.force,
   ] + Command.modelOptions,
   discussion: """
-    An item is a line {"id", "text", "images", "video", "instruction"}. Each gives a line {"id", "embedding": [...]} or,
-    when it is bad, {"id", "error": {"code", "message"}}; the job goes on. In .npy output (float32, [items, width]) the
-    row of a bad item is NaN. An embedding does not depend on the other items or on the number of threads.
-    Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says with
-    <image> where each picture stands; an item without text gets MMEB's words.
+    An item is a line {"id", "text", "images", "video", "instruction"}, or a text in quotes. Each gives a line {"id",
+    "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}; the job goes on, and its exit code is
+    then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids
+    says, a line a row, which items are there, by their id or as "line N". When the input pauses, what has come is embedded and
+    written at once. An embedding does not depend on the other items or on the number of threads.
+    Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says
+    with <image> where each picture stands; an item without text gets MMEB's words.
     """
 ) { (arguments) throws(Failure) in
+  let batch = try arguments.integer("--batch", in: 1...100_000)
+  guard !(arguments.has("--keep-going") && arguments.has("--fail-on-error")) else {
+    throw Failure(.usage, "--keep-going does not go with --fail-on-error")
+  }
   let model = try LoadedModel(arguments.positionals[0], try .init(arguments))
   try model.check(prompt: arguments["--prompt"])
   let source = try LineSource(arguments["--input"])
   let sink = try VectorSink(arguments["--output"], width: model.embedder.width, isReplacing: arguments.has("--force"))
-  guard !(arguments.has("--tokens") && arguments["--output"]?.hasSuffix(".npy") ?? false) else {
+  guard !(arguments.has("--tokens") && sink.isNumPy) else {
     throw Failure(.usage, "--tokens gives JSONL, not .npy")
   }
   var job = EmbedJob(
     model: model, prompt: arguments["--prompt"], folder: directory(of: arguments["--input"] ?? ""),
-    stopsAtError: arguments.has("--fail-on-error"), isTokensOnly: arguments.has("--tokens"))
+    stopsAtError: arguments.has("--fail-on-error"), isTokensOnly: arguments.has("--tokens"),
+    refusal: sink.refusal, keys: KeyRule(isStrict: arguments.has("--strict")))
   let progress = Progress("embedding", of: source.byteCount)
-  while let lines = try source.next(256) {
+  while let lines = try source.next(batch ?? min(256, model.itemsPerChunk)) {
     for row in try job.embed(lines) { try sink.write(row) }
     try sink.flush()
     progress.show(source.bytesRead)
@@ -40,8 +51,16 @@ let embedCommand = Command(
   try sink.finish()
   Progress.clear()
   model.complain(ofCuts: job.cut, of: job.items)
-  if job.bad > 0 { Output.note("note: \(job.bad) of \(job.items) items were bad; their rows say why") }
-  return 0
+  job.keys.complain(of: arguments["--input"] ?? "standard input")
+  guard let first = job.bad.first else { return 0 }
+  if sink.isNumPy {
+    Output.note("note: \(job.bad.count) of \(job.items) items were bad and have no row:")
+    for row in job.bad.prefix(10) { Output.note("  \(row.description)") }
+    if job.bad.count > 10 { Output.note("  and \(job.bad.count - 10) more") }
+  } else {
+    Output.note("note: \(job.bad.count) of \(job.items) items were bad; their rows say why")
+  }
+  return arguments.has("--keep-going") ? 0 : first.exitCode
 }
 
 private struct EmbedJob {
@@ -50,22 +69,23 @@ private struct EmbedJob {
   let folder: String
   let stopsAtError: Bool
   let isTokensOnly: Bool
+  /// What keeps an item with an id out of the output.
+  let refusal: (String?) -> Failure?
+  var keys: KeyRule
   var items = 0
   var cut = 0
-  var bad = 0
+  var bad: [Failure] = []
 
   mutating func embed(_ lines: [(number: Int, bytes: [UInt8])]) throws(Failure) -> [EmbeddedRow] {
     var rows: [EmbeddedRow] = []
     var good: [(row: Int, item: Item)] = []
     for line in lines {
       items += 1
-      var row = EmbeddedRow(id: nil, result: .tokens([]))
+      var row = EmbeddedRow(line: line.number, result: .tokens([]))
       do throws(Failure) {
         let json = try JSON.parse(line.bytes, what: "line \(line.number)")
-        row.id = try json.optional("id").map { (value) throws(Failure) in
-          value.kind == .number ? String(try value.integer("id", in: .min ... .max)) : try value.string("id")
-        }
-        good.append((rows.count, try Item(json)))
+        row.id = try json.optional("id").map { (value) throws(Failure) in try Item.identifier(value) }
+        good.append((rows.count, try item(json, row.id)))
       } catch { row.result = .failure(error) }
       rows.append(row)
     }
@@ -82,17 +102,33 @@ private struct EmbedJob {
       let embedded = try model.embed(good.map(\.item), prompt: prompt, folder: folder)
       for (place, value) in zip(good, embedded) {
         cut += value.cut > 0 ? 1 : 0
-        switch value.result {
-        case .failure(let failure): rows[place.row].result = .failure(failure)
-        case .success(let vector): rows[place.row].result = .embedding(vector[...])
-        }
+        rows[place.row].result = EmbedJob.checked(value.result)
       }
     }
     for row in rows {
       guard case .failure(let failure) = row.result else { continue }
       if stopsAtError { throw failure }
-      bad += 1
+      bad.append(failure.about(row.id.map { "item \(Failure.quoted($0))" } ?? "line \(row.line)"))
     }
     return rows
+  }
+
+  private mutating func item(_ json: JSON, _ id: String?) throws(Failure) -> Item {
+    defer { keys.endLine() }
+    guard json["query"] == nil, json["candidate"] == nil else {
+      throw json.failure("a line of pairs; embed takes items, as {\"text\": \"...\"}")
+    }
+    if let refusal = refusal(id) { throw refusal }
+    return try Item(json, &keys)
+  }
+
+  /// Numbers that no index can hold are an error of the item.
+  private static func checked(_ result: Result<[Float], Failure>) -> EmbeddedRow.Result {
+    switch result {
+    case .failure(let failure): .failure(failure)
+    case .success(let vector):
+      vector.allSatisfy(\.isFinite)
+        ? .embedding(vector[...]) : .failure(Failure(.malformed, "the model gives numbers that are not finite for it"))
+    }
   }
 }

@@ -9,13 +9,15 @@ let evalCommand = Command(
   positionals: ["MODEL.llv"],
   options: [
     .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
-    .init("--no-cache", nil, "do not keep or use embeddings"), Command.json,
+    .init("--no-cache", nil, "do not keep or use embeddings"), Command.strict, Command.json,
     Command.profile,
   ] + Command.modelOptions,
   discussion: """
-    A data set has lines {"id", "query": {item}, "candidates": [items or ids]} with the right candidate first (precision@1), or
-    {"id", "query": {item}, "positive": item or id} to search all positives, both ways (recall at 1, 5, 10, median and mean
-    rank). {"id", "candidate": {item}} names a candidate for lines below it. Tools/mmeb_to_jsonl.py makes such files from MMEB.
+    A data set has lines {"id", "query": item, "candidates": [items or ids]} with the right candidate first
+    (precision@1), or {"id", "query": item, "positive": item or id} to search all positives, both ways (recall at 1, 5,
+    10, median and mean rank). {"id", "candidate": item} names a candidate for lines below it. Tools/mmeb_to_jsonl.py
+    makes such files from MMEB.
+    A query that is bad, or whose right candidate is, is left out, and said so; so is any other bad candidate.
     Texts are prepared as the authors' evaluation does, unless --spelling verbatim. Embeddings are kept by content in
     MODEL.llv.cache/, so that a job that was stopped goes on where it was. Exit code 1 when the encoder says nearly the same of
     everything, because ties would then make any score.
@@ -25,23 +27,35 @@ let evalCommand = Command(
   if arguments["--spelling"] == nil { options.spelling = .mmeb }
   let path = try arguments.required("--data")
   var files: [BenchmarkFile] = []
-  for (file, name) in try dataSets(path) { files.append(try BenchmarkFile(file, name: name)) }
+  let isStrict = arguments.has("--strict")
+  for (path, name) in try dataSets(path) {
+    let file = try BenchmarkFile(path, name: name, isStrict: isStrict)
+    file.keys.complain(of: path)
+    if file.pairsWithNegatives > 0 {
+      Output.complain("note: \(path): \(file.pairsWithNegatives) pairs have negatives, which eval does not search")
+    }
+    files.append(file)
+  }
   let folder = isDirectory(path) ? (path.hasSuffix("/") ? path : path + "/") : directory(of: path)
   let model = try LoadedModel(arguments.positionals[0], options)
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: arguments.positionals[0], width: model.embedder.width)
   var scores: [BenchmarkScore] = []
+  var skipped: [SkippedItems] = []
   for file in files {
     let progress = Progress(file.name, of: file.items.count)
     let embedded = try model.embed(file.items, folder: folder, cache: cache) { progress.show($0) }
     Progress.clear()
     model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: file.items.count)
-    scores.append(try score(file, embedded, width: model.embedder.width))
-    if !arguments.has("--json") { Output.print(scores[scores.count - 1].line) }
+    let (score, bad) = try score(file, embedded, width: model.embedder.width, isStrict: isStrict)
+    bad.complain()
+    if !arguments.has("--json") { Output.print(([score.line] + bad.notes).joined(separator: "\n  note: ")) }
+    scores.append(score)
+    skipped.append(bad)
   }
   let benchmark = Benchmark(scores)
   if arguments.has("--json") {
-    Output.print(benchmark.json)
+    Output.print(benchmark.json(skipped))
   } else {
     for mean in benchmark.means {
       Output.print("\(mean.name.padded(28))\((mean.value * 100).fixed(1).padded(8))mean of \(mean.dataSets) data sets")
@@ -64,26 +78,41 @@ private func dataSets(_ path: String) throws(Failure) -> [(path: String, name: S
   return names.map { (path + "/" + $0, name($0)) }
 }
 
-private func score(_ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int) throws(Failure)
-  -> BenchmarkScore
-{
+/// The score of what could be embedded, and what could not.
+private func score(
+  _ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int, isStrict: Bool
+) throws(Failure) -> (BenchmarkScore, SkippedItems) {
+  var skipped = SkippedItems(of: embedded.count, isStrict: isStrict)
   var values: [Float] = []
   values.reserveCapacity(embedded.count * width)
+  var rows: [Int?] = []
   for (item, embedded) in zip(file.items, embedded) {
     switch embedded.result {
-    case .success(let vector): values += vector
+    case .success(let vector):
+      rows.append(values.count / width)
+      values += vector
     case .failure(let failure):
-      throw failure.about(
-        "data set \(file.name), item \(Failure.quoted(item.text ?? item.images.first ?? item.video ?? ""))")
+      rows.append(nil)
+      do throws(Failure) {
+        try skipped.add(item.name, failure)
+      } catch { throw error.about("data set \(file.name)") }
     }
   }
-  let items = Embeddings(width: width, values: values)
-  switch file.kind {
-  case .choice: return try BenchmarkScore(name: file.name, task: file.task, items: items, choices: file.queries)
-  case .search:
-    return try BenchmarkScore(
-      name: file.name, task: file.task, items: items, searches: file.queries.map { ($0.query, $0.candidates[0]) })
+  let queries = file.queries.compactMap { query, candidates -> (query: Int, candidates: [Int])? in
+    guard let query = rows[query], let right = rows[candidates[0]] else { return nil }
+    return (query, [right] + candidates.dropFirst().compactMap { rows[$0] })
   }
+  skipped.pairs = (file.queries.count - queries.count, file.queries.count)
+  try skipped.check(left: queries.count)
+  let items = Embeddings(width: width, values: values)
+  let score =
+    switch file.kind {
+    case .choice: try BenchmarkScore(name: file.name, task: file.task, items: items, choices: queries)
+    case .search:
+      try BenchmarkScore(
+        name: file.name, task: file.task, items: items, searches: queries.map { ($0.query, $0.candidates[0]) })
+    }
+  return (score, skipped)
 }
 
 extension BenchmarkScore {
@@ -123,9 +152,14 @@ extension BenchmarkScore {
 }
 
 extension Benchmark {
-  fileprivate var json: JSONText {
+  fileprivate func json(_ skipped: [SkippedItems]) -> JSONText {
     [
-      "data_sets": .array(scores.map(\.json)),
+      "data_sets": .array(
+        zip(scores, skipped).map { score, skipped in
+          score.json.adding([
+            ("skipped", skipped.json), ("notes", .array(skipped.notes.map(JSONText.string))),
+          ])
+        }),
       "means": .object(means.map { ($0.name, ["accuracy": .number($0.value), "data_sets": .int($0.dataSets)]) }),
     ]
   }

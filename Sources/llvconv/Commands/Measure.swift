@@ -25,13 +25,13 @@ let measureCommand = Command(
       "measure every Nth layer and the last, and interpolate (default 1; 4 for more than 200 million weights)"),
     .init(
       "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
-    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
+    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.strict, Command.force,
   ] + Command.modelOptions,
   discussion: """
     Runs the model as quantize will fuse it over all items, layer by layer, and keeps, for each weight of a linear operation, the
     second moments of its inputs. A few hundred items are enough; do not measure on what you will verify with. The file belongs to
-    this model. Work that is stopped is kept in OUTPUT.partial/ and gone on with by the same command; what was measured already of
-    the same model on the same data is not measured again.
+    this model. Bad items are left out, and said so. Work that is stopped is kept in OUTPUT.partial/ and gone on with by
+    the same command; what was measured already of the same model on the same data is not measured again.
     """
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
@@ -42,25 +42,33 @@ let measureCommand = Command(
     throw Failure(.usage, "--activations is for --sensitivity")
   }
   let pictureWeight = try arguments.number("--picture-weight", in: 0...1_000) ?? 1
-  let items = try Item.read(dataPath)
+  let isStrict = arguments.has("--strict")
+  let file = try DataFile.open(dataPath, isStrict: isStrict)
+  let items = file.items
   let passes = arguments.has("--no-fuse") ? [] : Pass.fusions
   let model = try LoadedModel(arguments.positionals[0], options, passes: passes, isMeasured: true)
   var samples: [Sample] = []
   var cut = 0
-  for built in model.samples(items, prompt: nil, folder: directory(of: dataPath)) {
-    do throws(Failure) {
-      let built = try built.get()
+  var skipped = SkippedItems(of: items.count, isStrict: isStrict)
+  for (item, built) in zip(items, model.samples(items, prompt: nil, folder: directory(of: dataPath))) {
+    switch built {
+    case .success(let built):
       samples.append(built.sample)
       cut += built.cut > 0 ? 1 : 0
-    } catch { throw error.inFile(dataPath) }
+    case .failure(let failure): try skipped.add(item.name, failure)
+    }
   }
+  try skipped.check(left: samples.count)
+  skipped.complain()
+  for note in skipped.notes { Output.complain("note: \(note)") }
   model.complain(ofCuts: cut, of: items.count)
   var facts: [(String, JSONText)] = [
-    ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(items.count)),
+    ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(samples.count)),
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
     ("picture_weight", .number(pictureWeight)), ("sketch", ItemSketch(items).json),
   ]
   if !(options.device is CPUDevice) { facts.append(("device", .string(options.device.identity))) }
+  if !skipped.items.isEmpty { facts.append(("skipped", .int(skipped.items.count))) }
   // Moments do not depend on what follows, so those of a stopped run serve other sensitivities too.
   let momentsKey = JSONText.object(facts)
   var (chosen, every): (SensitivitySamples?, Int) = (nil, 1)
@@ -69,7 +77,7 @@ let measureCommand = Command(
     every =
       try arguments.integer("--sensitivity-every", in: 1...10_000)
       ?? (linearWeights(model.prepared) > 200_000_000 ? 4 : 1)
-    chosen = try SensitivitySamples(model, dataPath, tokens: tokens)
+    chosen = try SensitivitySamples(model, file, tokens: tokens)
     facts += [("sensitivity_tokens", .int(tokens)), ("sensitivity_every", .int(every)), ("inputs", .bool(withInputs))]
   }
   let key = JSONText.object(facts)

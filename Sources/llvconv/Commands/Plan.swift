@@ -100,7 +100,7 @@ private struct Trial {
 
   init(_ quantization: Quantization, _ path: String, _ options: LoadedModel.Options, data: String) throws(Failure) {
     (self.quantization, self.path, self.options) = (quantization, path, options)
-    items = try Item.read(data)
+    items = try DataFile.open(data).items
     folder = directory(of: data)
     reference = try LoadedModel(path, options).vectors(items, folder)
   }

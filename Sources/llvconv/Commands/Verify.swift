@@ -10,13 +10,13 @@ let verifyCommand = Command(
     .init("--reference", "REF.llv", "the model to compare with, usually the imported one", isRequired: true),
     .init(
       "--data", "PAIRS.jsonl",
-      "labelled pairs: {\"id\", \"query\": {item}, \"positive\": {item}, \"negatives\": [items], \"label\"}",
+      "labelled pairs: {\"id\", \"query\": item, \"positive\": item, \"negatives\": [items], \"label\"}",
       isRequired: true),
     Command.profile,
     .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
-    Command.json, Command.force,
+    Command.strict, Command.json, Command.force,
   ] + Command.thresholdOptions + Command.modelOptions.filter { $0.name != Command.device.name },
   discussion: """
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
@@ -40,7 +40,8 @@ let verifyCommand = Command(
   var own = try LoadedModel.Options(arguments, on: .cpu)
   let profile = own.profile
   own.profile = nil
-  let data = VerifyData(try pairs(dataPath, profile), folder: directory(of: dataPath))
+  var data = VerifyData(
+    try pairs(dataPath, profile, isStrict: arguments.has("--strict")), folder: directory(of: dataPath))
   let referencePath = try arguments.required("--reference")
   var candidates: [[LoadedModel]] = []
   for path in arguments.positionals {
@@ -51,7 +52,7 @@ let verifyCommand = Command(
   let reference = try LoadedModel(referencePath, own)
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
-  let known = try data.vectors(reference, "reference", cache: cache)
+  let known = try data.vectors(ofReference: reference, cache: cache, isStrict: arguments.has("--strict"))
   var base = subject(referencePath, reference, known.itemsPerSecond)
   base.pictures = try data.pictures(reference)
   var reports: [FidelityReport] = []
@@ -91,11 +92,13 @@ let verifyCommand = Command(
   try page?.write(Array(FidelityReport.page(reports) { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") {
-    let all = reports.count == 1 ? reports[0].json : .array(reports.map(\.json))
+    let texts = reports.map { $0.json.adding([("skipped", known.skipped.json)]) }
+    let all = texts.count == 1 ? texts[0] : .array(texts)
     Output.print(
       agreements.isEmpty ? all : .object([("reports", all), ("agreements", .array(agreements.map(\.json)))]))
   } else {
-    Output.print((reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
+    let notes = known.skipped.notes.map { "note: \($0)" }
+    Output.print((reports.map(\.text) + agreements.map(\.text) + notes).joined(separator: "\n\n"))
   }
   if let profile {
     for line in profile.differences { Output.note("\(profile.rawValue): \(line)") }
@@ -145,8 +148,8 @@ extension FidelityReport.Thresholds {
 }
 
 /// The pairs that a program takes.
-private func pairs(_ path: String, _ profile: ConsumerProfile?) throws(Failure) -> [Pair] {
-  var pairs = try Pair.read(path)
+private func pairs(_ path: String, _ profile: ConsumerProfile?, isStrict: Bool) throws(Failure) -> [Pair] {
+  var pairs = try DataFile.open(path, isStrict: isStrict).pairs()
   guard let profile else { return pairs }
   let all = pairs.count
   pairs.removeAll { pair in ([pair.query, pair.positive] + pair.negatives).contains { $0.video != nil } }
