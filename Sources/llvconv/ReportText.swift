@@ -1,64 +1,102 @@
 import Bytes
 import Fidelity
 
-extension FidelityReport {
-  /// The report for a terminal.
+extension Comparison {
+  /// All candidates, within 80 columns: what to do, then a row for each.
   var text: String {
-    var lines = [
-      "\(passes ? "PASS" : "FAIL")  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, \(documents) documents",
-      "",
-    ]
-    for check in checks {
-      let bound = check.isLowerBound ? "at least" : "at most"
-      let range = "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]"
-      lines.append(
-        "  \(check.passes ? "ok  " : "FAIL")  \(check.name.padded(38))  \(check.value.fixed(4).padded(8)) \(range.padded(19))  \(bound) \(check.threshold.fixed(4))\(check.isClose ? ", close" : "")"
-      )
+    let headline = headline
+    let widths = [0, 9, 7, 8, 9, 11]
+    func line(_ cells: [String]) -> String {
+      let name = cells[0].count > 22 ? cells[0].prefix(12) + "…" + cells[0].suffix(9) : cells[0]
+      let numbers = zip(cells, widths).dropFirst().map { text, width in
+        String(repeating: " ", count: max(0, width - text.count)) + text
+      }
+      return name.padded(22) + numbers.joined() + "  " + (cells.last ?? "")
     }
-    lines.append("")
-    let cosine = closeness.cosine
-    lines.append(
-      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))"
-    )
-    for kind in kinds {
-      lines.append("    \(kind.name.padded(15)) mean \(kind.cosine.mean.fixed(5))  worst \(kind.cosine.least.fixed(5))")
+    return
+      (wrapped(headline.sentence) + wrapped("Next: " + headline.next) + ["", line(Comparison.head)]
+      + rows.map(line) + [""] + wrapped(Comparison.legend)).joined(separator: "\n")
+  }
+}
+
+extension FidelityReport {
+  /// The report for a terminal: what to do, then the numbers, in the order of the page.
+  var text: String {
+    let title =
+      "\(verdict.rawValue.uppercased())  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, "
+      + "\(documents) documents"
+    let headline = headline
+    var lines = [title] + wrapped(headline.sentence) + wrapped("Next: " + headline.next)
+    lines += headline.kinds.map { wrapped($0) } ?? []
+    lines += remarks.flatMap { wrapped(($0.isAllowed ? "Note: " : "But: ") + $0.text) }
+    for (name, area) in [
+      ("your index (mixed: old documents, new queries)", Check.Area.index),
+      ("your ranking (documents embedded anew)", .ranking), ("the model", .model),
+    ] {
+      lines += ["", name + ":"] + checks.filter { $0.area == area }.map(line)
     }
-    lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
-    lines.append(
-      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
-    )
-    lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
-    lines += speedLines
-    for row in orderingRows {
-      lines.append("  \(row.name.padded(38))  \(row.own.text)  mixed index \(row.mixed.text)")
+    lines += [""] + retrievalLines + [""] + modelLines
+    if let findings = divergence?.findings, !findings.isEmpty {
+      lines += ["", "  look at:"] + findings.prefix(8).map { "  - \($0)" }
     }
-    lines.append(
-      "  effective dimensions \(spread.candidate.dimensions.fixed(1)) (reference \(spread.reference.dimensions.fixed(1)))"
-    )
-    if let clusters {
-      lines.append(
-        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference with itself \(clusters.stability.fixed(3)))"
-      )
-    }
-    lines.append("")
-    lines.append("  retrieval             P@1     recall@5  recall@10  overlap@10")
+    lines += ["", "  moved furthest:"]
+    lines += worst.prefix(5).map { "  \($0.cosine.fixed(4))  \(Failure.quoted($0.id))  \(Failure.quoted($0.text))" }
+    return lines.joined(separator: "\n")
+  }
+
+  private func line(_ check: Check) -> String {
+    let mark = ["pass": "ok  ", "fail": "FAIL"][check.outcome.rawValue] ?? "?   "
+    let range =
+      check.estimate.count > 1
+      ? "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]" : ""
+    let bound = "\(check.isLowerBound ? "at least" : "at most") \(check.threshold.fixed(4))"
+    return "  \(mark)  \(check.shortName.padded(28)) \(check.value.fixed(4).padded(7)) \(range.padded(18)) \(bound)"
+  }
+
+  private var retrievalLines: [String] {
+    var lines = ["  retrieval         P@1     recall@5  recall@10  overlap@10  beats own negatives"]
     for (name, run) in runs {
       let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10)].map { $0.fixed(4) }
       let overlap = Estimate(mean: run.overlaps(with: baseline, at: 10)).value.fixed(4)
-      let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
-      lines.append("  \(name.padded(20))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)\(negatives)")
+      let negatives = run.negativesBeaten.map { $0.fixed(4) } ?? "-"
+      lines.append("  \(name.padded(16))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)      \(negatives)")
     }
-    if let findings = divergence?.findings, !findings.isEmpty {
-      lines.append("")
-      lines.append("  look at:")
-      lines += findings.prefix(8).map { "  - \($0)" }
+    let kinds = kindRows
+    if !kinds.isEmpty { lines += ["", "  kinds, worst first   cosine, worst      P@1: reference, candidate, mixed"] }
+    for kind in kinds {
+      let places = [kind.reference, kind.own, kind.mixed].map { $0.isNaN ? "     -" : $0.fixed(4) }
+      lines.append(
+        "  \(kind.name.padded(16))     \(kind.cosine.mean.fixed(5)), \(kind.cosine.least.fixed(5))        "
+          + places.joined(separator: "     "))
     }
-    lines.append("")
-    lines.append("  moved furthest:")
-    for item in worst.prefix(5) {
-      lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
+    return lines
+  }
+
+  private var modelLines: [String] {
+    let cosine = closeness.cosine
+    var lines = [
+      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst "
+        + cosine.least.fixed(5),
+      "  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°",
+      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst "
+        + closeness.relativeError.most.fixed(4),
+      "  rank correlation  \(rankCorrelation.fixed(4))",
+    ]
+    lines += speedLines
+    for row in orderingRows {
+      lines.append("  \(row.name.padded(36))  \(row.own.text)")
+      lines.append("    \("in the mixed index".padded(34))  \(row.mixed.text)")
     }
-    return lines.joined(separator: "\n")
+    lines.append(
+      "  effective dimensions  \(spread.candidate.dimensions.fixed(1)) (reference "
+        + "\(spread.reference.dimensions.fixed(1)))"
+    )
+    if let clusters {
+      lines.append(
+        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference "
+          + "with itself \(clusters.stability.fixed(3)))")
+    }
+    return lines
   }
 
   /// What a picture comes to, and how fast items were embedded, as far as was seen.
@@ -72,4 +110,17 @@ extension FidelityReport {
     let speed = line("speed") { subject in subject.itemsPerSecond.map { "\($0.fixed(1)) items/s" } }
     return [pictures, speed].compactMap { $0 }
   }
+}
+
+/// Lines of at most 80 columns, broken between words. A number keeps its percent sign.
+private func wrapped(_ text: String) -> [String] {
+  var lines: [String] = []
+  for word in text.replacing(" %", with: "\u{A0}%").split(separator: " ") {
+    if let last = lines.last, last.count + word.count < 80 {
+      lines[lines.count - 1] += " " + word
+    } else {
+      lines.append(String(word))
+    }
+  }
+  return lines.map { $0.replacing("\u{A0}%", with: " %") }
 }

@@ -50,7 +50,7 @@ let compareCommand = Command(
     data: try arguments.required("--queries"), labels: labels, items: [], thresholds: thresholds, threads: threads
   ) { progress.show(20 + Int($0 * 80)) }
   Progress.clear()
-  try page?.write(Array(FidelityReport.page([report]) { _ in [] }.utf8))
+  try page?.write(Array(FidelityReport.page([report], facts: Program.facts()).utf8))
   try page?.commit()
   Output.print(arguments.has("--json") ? report.json.text(pretty: true) : report.text)
   return report.passes ? 0 : 1

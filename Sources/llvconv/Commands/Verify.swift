@@ -86,14 +86,15 @@ let verifyCommand = Command(
     }
   }
   Progress.clear()
-  try page?.write(Array(FidelityReport.page(reports) { data.pictures($0) }.utf8))
+  try page?.write(Array(FidelityReport.page(reports, facts: Program.facts()) { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") {
     let all = reports.count == 1 ? reports[0].json : .array(reports.map(\.json))
     Output.print(
       agreements.isEmpty ? all : .object([("reports", all), ("agreements", .array(agreements.map(\.json)))]))
   } else {
-    Output.print((reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
+    let comparison = reports.count > 1 ? [Comparison(reports).text] : []
+    Output.print((comparison + reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
   }
   if let profile {
     for line in profile.differences { Output.complain("\(profile.rawValue): \(line)") }
