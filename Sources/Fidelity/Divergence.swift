@@ -9,6 +9,11 @@ public struct Divergence: Sendable {
     /// Why the difference is meant or does not matter, in words; nil where nothing explains it.
     public let explanation: String?
 
+    fileprivate var text: String {
+      "\(name) differs: \(reference) in the reference, \(candidate) in the candidate"
+        + (explanation.map { ", \($0)" } ?? "")
+    }
+
     public init(name: String, reference: String, candidate: String, explanation: String? = nil) {
       (self.name, self.reference, self.candidate) = (name, reference, candidate)
       self.explanation = explanation
@@ -97,11 +102,11 @@ public struct Divergence: Sendable {
   public var rowOutliers: [(weight: Weight, row: Row)] { weights.flatMap { weight in weight.rows.map { (weight, $0) } } }
 
   /// What a person should look at first, in sentences.
-  public var findings: [String] {
-    var result = settings.sorted { $0.explanation == nil && $1.explanation != nil }.map {
-      "\($0.name) differs: \($0.reference) in the reference, \($0.candidate) in the candidate"
-        + ($0.explanation.map { ", \($0)" } ?? "")
-    }
+  public var findings: [String] { causes + settings.filter { $0.explanation != nil }.map(\.text) }
+
+  /// Those that nothing explains.
+  public var causes: [String] {
+    var result = settings.filter { $0.explanation == nil }.map(\.text)
     result += outliers.sorted { $0.excess > $1.excess }.prefix(5).map {
       "weight \($0.name) is off by \(($0.rest * 100).fixed(2)) %, where \($0.encoding) explains "
         + "\(($0.explained * 100).fixed(2)) %"

@@ -30,6 +30,19 @@ extension FidelityReport {
       ("relative_error", FidelityReport.json(closeness.relativeError)),
       ("length", FidelityReport.json(closeness.length)),
       ("cosine_by_kind", .object(kinds.map { ($0.name, FidelityReport.json($0.cosine)) })),
+      (
+        "p_at_1_by_kind",
+        .object(
+          kindRows.map {
+            (
+              $0.name,
+              [
+                "queries": .int($0.queries), "reference": .number($0.reference), "candidate": .number($0.own),
+                "mixed_index": .number($0.mixed),
+              ]
+            )
+          })
+      ),
       ("rank_correlation", .number(rankCorrelation)),
       ("ordering", .object(orderingRows.map { ($0.key, ["own": $0.own.json, "mixed_index": $0.mixed.json]) })),
       (

@@ -12,11 +12,14 @@ extension FidelityReport {
     }
 
     /// The element that shows it, with the file's own bytes inside.
-    var html: String {
-      let data = Picture.base64(bytes)
-      if isVideo { return "<video src=\"data:video/mp4;base64,\(data)\" controls muted loop></video>" }
+    func html(name: String) -> String {
+      let (data, name) = (Picture.base64(bytes), Page.escaped(name))
+      if isVideo {
+        return
+          "<video src=\"data:video/mp4;base64,\(data)\" aria-label=\"video of \(name)\" controls muted loop></video>"
+      }
       let type = bytes.starts(with: [0xFF, 0xD8]) ? "jpeg" : "png"
-      return "<img src=\"data:image/\(type);base64,\(data)\" alt=\"\">"
+      return "<img src=\"data:image/\(type);base64,\(data)\" alt=\"picture of \(name)\">"
     }
 
     /// RFC 4648.
@@ -33,6 +36,30 @@ extension FidelityReport {
         }
       }
       return String(decoding: result, as: UTF8.self)
+    }
+  }
+
+  /// Pictures on their way into a page, which stays small enough to open.
+  struct Gallery {
+    /// Bytes of all pictures of a page.
+    static let limit = 24 << 20
+    private let pictures: (Int) -> [Picture]
+    private var left = Gallery.limit
+
+    init(_ pictures: @escaping (Int) -> [Picture]) { self.pictures = pictures }
+
+    /// The pictures of an item; a line where the page is full.
+    mutating func html(_ item: Int, name: String) -> String {
+      var result = ""
+      for picture in pictures(item) {
+        guard picture.bytes.count <= left else {
+          result += "<p class=\"soft\">not shown: the page is full</p>"
+          continue
+        }
+        left -= picture.bytes.count
+        result += picture.html(name: name)
+      }
+      return result
     }
   }
 }

@@ -1,30 +1,88 @@
 import Glibc
 
-// Plots of what is inside the models, and of several candidates.
+// Plots of one candidate.
 extension FidelityReport {
+  /// Forty bins from just below the lowest cosine to 1.
+  var histogram: String {
+    let values = closeness.cosines.compactMap { $0 }
+    guard let least = values.min() else { return "" }
+    let low = least - max(1e-6, (1 - least) * 0.02)
+    let bins = 40
+    var counts = [Int](repeating: 0, count: bins)
+    for value in values { counts[min(bins - 1, Int((value - low) / (1 - low + 1e-12) * Double(bins)))] += 1 }
+    let most = counts.max() ?? 1
+    var plot = Plot(x: "cosine of an item's two vectors", y: "items")
+    let step = (Plot.right - Plot.left) / Double(bins)
+    plot.tick(y: Plot.top, String(most))
+    plot.text(Plot.left - 8, Plot.bottom + 4, "0", .end)
+    for (index, count) in counts.enumerated() where count > 0 {
+      let height = Double(count) / Double(most) * (Plot.bottom - Plot.top)
+      plot.bar(Plot.left + Double(index) * step, Plot.bottom - height, step - 1, height, "var(--blue)")
+    }
+    let digits = min(7, max(2, Int(-log10(1 - low).rounded(.down)) + 1))
+    plot.tick(x: Plot.left, low.fixed(digits), .start)
+    plot.tick(x: (Plot.left + Plot.right) / 2, ((1 + low) / 2).fixed(digits))
+    plot.tick(x: Plot.right, "1", .end)
+    return plot.figure(
+      "Cosines of \(values.count) items, from \(least.fixed(5)) to \(closeness.cosine.most.fixed(5))",
+      caption: "How far \(values.count) vectors moved: the further right, the closer.")
+  }
+
+  /// Shares of queries whose positive is found, of three searches at three depths.
+  var recallBars: String {
+    let series = [
+      ("reference", baseline, "var(--grey)"), ("candidate", own, "var(--blue)"),
+      ("mixed index", mixed, "var(--purple)"),
+    ]
+    var plot = Plot()
+    for (group, k) in [1, 5, 10].enumerated() {
+      let top = 8 + Double(group) * 62
+      plot.text(0, top + 30, k == 1 ? "P@1" : "recall@\(k)", .start)
+      for (place, one) in series.enumerated() {
+        let (value, y) = (one.1.recall(at: k), top + Double(place) * 17)
+        let width = value.isFinite ? value * 250 : 0
+        plot.bar(76, y, width, 14, one.2)
+        plot.text(76 + width + 6, y + 11, Headline.percent(value), .start)
+      }
+    }
+    for (place, one) in series.enumerated() {
+      let x = 76 + Double(place) * 100
+      plot.bar(x, 201, 12, 12, one.2)
+      plot.text(x + 17, 211, one.0, .start)
+    }
+    return plot.figure(
+      "P@1: " + series.map { "\($0.0) \(Headline.percent($0.1.recall(at: 1)))" }.joined(separator: ", "),
+      caption: "Share of queries whose right document is first (P@1), or among the first 5 or 10.")
+  }
+
   /// Relative error of what enters each linear operation, on a logarithmic scale.
   func layerCurve(_ divergence: Divergence) -> String {
     let layers = divergence.layers
     guard layers.count > 1 else { return "" }
     // What is not finite is drawn at the upper end.
-    let values = layers.map { $0.relativeError.isFinite ? log10(min(max($0.relativeError, 1e-8), 1e3)) : 3 }
-    let (low, high) = (
-      (values.min() ?? 0).rounded(.down), max((values.max() ?? 0).rounded(.up), (values.min() ?? 0) + 1)
-    )
-    func x(_ index: Int) -> Double { 40 + Double(index) / Double(layers.count - 1) * 390 }
-    func y(_ value: Double) -> Double { 165 - (value - low) / (high - low) * 150 }
-    let colors = ["vision": "var(--purple)", "projector": "var(--green)", "text": "var(--blue)"]
-    let points = layers.enumerated().map { index, layer in
-      "<circle cx=\"\(x(index).fixed(1))\" cy=\"\(y(values[index]).fixed(1))\" r=\"2.5\" fill=\"\(colors[layer.part] ?? "var(--grey)")\"><title>"
-        + "\(escaped(layer.name)): \((layer.relativeError * 100).fixed(3)) %</title></circle>"
+    let values = layers.map { $0.relativeError.isFinite ? log10(min(max($0.relativeError, 1e-12), 1e3)) : 3 }
+    let scale = LogScale(values, floor: -5)
+    var plot = Plot(
+      x: "weights in the order they run, first to last", y: "relative error of what they are multiplied with")
+    for power in scale.ticks { plot.tick(y: scale.place(power), LogScale.percent(power)) }
+    let step = (Plot.right - Plot.left - 16) / Double(layers.count - 1)
+    for (index, layer) in layers.enumerated() {
+      plot.point(
+        Plot.left + 8 + Double(index) * step, scale.place(values[index]), .of(layer.part),
+        isHollow: values[index] < scale.low,
+        title: "\(layer.name): \((layer.relativeError * 100).fixed(values[index] < -4 ? 7 : 3)) %")
     }
-    let lines = stride(from: low, through: high, by: 1).map { power in
-      "<line x1=\"40\" y1=\"\(y(power).fixed(1))\" x2=\"430\" y2=\"\(y(power).fixed(1))\" stroke=\"var(--line)\"/>"
-        + "<text x=\"36\" y=\"\((y(power) + 4).fixed(1))\" text-anchor=\"end\">\((pow(10, power) * 100).fixed(power < -2 ? 3 : 0)) %</text>"
+    let below = values.count { $0 < scale.low }
+    let parts = Set(layers.map(\.part))
+    let names = Plot.Mark.all.filter { parts.contains($0.name) }.map { mark in
+      "<svg viewBox=\"0 0 12 12\" aria-hidden=\"true\">"
+        + mark.shape(6, 6, "fill=\"\(mark.color)\"") + "</\(mark.element)></svg> \(mark.name)"
     }
-    return "<figure><svg viewBox=\"0 0 450 200\" role=\"img\">\(lines.joined())\(points.joined())"
-      + "<text x=\"40\" y=\"190\">first layer</text><text x=\"430\" y=\"190\" text-anchor=\"end\">last</text></svg>"
-      + "<figcaption>Relative error of what enters each linear operation: vision purple, projector green, text blue.</figcaption></figure>"
+    return plot.figure(
+      "Relative error in \(layers.count) places of the model, at most "
+        + "\(((layers.map(\.relativeError).max() ?? 0) * 100).fixed(4)) %",
+      caption: "Where values leave the reference's: \(names.joined(separator: ", "))."
+        + (below > 0 ? " Hollow: \(below) below the scale." : ""))
   }
 
   /// A bar for each weight, as wide as its bytes and as high as its bits per element.
@@ -32,53 +90,51 @@ extension FidelityReport {
     let weights = divergence.weights.filter { $0.bytes > 0 }
     let total = Double(weights.reduce(0) { $0 + $1.bytes })
     guard total > 0 else { return "" }
-    var left = 30.0
-    let bars = weights.map { weight in
-      let width = Double(weight.bytes) / total * 400
-      defer { left += width }
-      let height = min(weight.bits, 32) / 32 * 150
-      return
-        "<rect x=\"\(left.fixed(2))\" y=\"\((165 - height).fixed(1))\" width=\"\(max(0.2, width * 0.95).fixed(2))\" height=\"\(height.fixed(1))\" "
-        + "fill=\"var(--blue)\"><title>\(escaped(weight.name)): \(escaped(weight.encoding)), \(weight.bits.fixed(2)) bits, relative error \((weight.relativeError * 100).fixed(2)) %</title></rect>"
+    let most = [4.0, 8, 16].first { top in weights.allSatisfy { $0.bits <= top } } ?? 32
+    var plot = Plot(x: "weights in the order of the model, as wide as their bytes", y: "bits per element")
+    for bits in stride(from: 0, through: most, by: most / 4) {
+      plot.tick(y: Plot.bottom - bits / most * (Plot.bottom - Plot.top), bits.fixed(0))
     }
-    return
-      "<figure><svg viewBox=\"0 0 450 200\" role=\"img\">\(bars.joined())<line x1=\"30\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
-      + "<text x=\"26\" y=\"20\" text-anchor=\"end\">32</text><text x=\"26\" y=\"169\" text-anchor=\"end\">0</text><text x=\"230\" y=\"188\" text-anchor=\"middle\">weights in the order of the model</text></svg>"
-      + "<figcaption>Bits per element; a bar is as wide as its share of the bytes.</figcaption></figure>"
+    var left = Plot.left
+    for weight in weights {
+      let width = Double(weight.bytes) / total * (Plot.right - Plot.left)
+      let height = min(weight.bits, most) / most * (Plot.bottom - Plot.top)
+      plot.bar(
+        left, Plot.bottom - height, width * 0.95, height, "var(--blue)",
+        title: "\(weight.name): \(weight.encoding), \(weight.bits.fixed(2)) bits, relative error "
+          + "\((weight.relativeError * 100).fixed(2)) %")
+      left += width
+    }
+    return plot.figure(
+      "Bits per element of \(weights.count) weights, at most \((weights.map(\.bits).max() ?? 0).fixed(1))",
+      caption: "Where the bytes are.")
+  }
+}
+
+/// A logarithmic axis over most of the values: at most a tenth of them, and what lies four decades below the highest, is
+/// drawn on its lower end, so that a few values near zero do not squash the others.
+struct LogScale {
+  /// Powers of ten.
+  let low, high: Double
+
+  /// - Parameters:
+  ///   - values: logarithms, at least one.
+  ///   - floor: what lies below counts as nothing.
+  init(_ values: [Double], floor: Double) {
+    let sorted = values.sorted()
+    let top = (sorted.last ?? 0).rounded(.up)
+    low = max(sorted[sorted.count / 10].rounded(.down), top - 4, floor)
+    high = max(top, low + 1)
   }
 
-  /// Size against what is lost, and a table, for several candidates.
-  static func comparison(_ reports: [FidelityReport]) -> String {
-    let rows = reports.map { report in
-      "<tr><td>\(escaped(report.candidate.name))</td><td class=\"n\">\(report.candidate.bytes.map { (Double($0) / 1e6).fixed(1) + " MB" } ?? "")</td>"
-        + "<td class=\"n\">\(report.closeness.cosine.mean.fixed(5))</td><td class=\"n\">\(report.own.recall(at: 1).fixed(4))</td>"
-        + "<td class=\"n\">\(report.overlap(report.mixed, 10).fixed(4))</td><td class=\"\(report.passes ? "ok\">pass" : "bad\">fail")</td></tr>"
-    }
-    return
-      "<h2>Candidates</h2><div class=\"plots\"><figure>\(pareto(reports))<figcaption>Bytes against 1 - mean cosine, logarithmic: the lower left is "
-      + "better.</figcaption></figure></div><div class=\"wide\"><table><tr><th>candidate</th><th class=\"n\">size</th><th class=\"n\">mean cosine</th>"
-      + "<th class=\"n\">P@1</th><th class=\"n\">overlap@10, mixed</th><th></th></tr>\(rows.joined())</table></div>"
+  var ticks: [Double] { Array(stride(from: low, through: high, by: 1)) }
+
+  func place(_ value: Double) -> Double {
+    Plot.bottom - (max(value, low) - low) / (high - low) * (Plot.bottom - Plot.top)
   }
 
-  private static func pareto(_ reports: [FidelityReport]) -> String {
-    let points = reports.compactMap { report in
-      report.candidate.bytes.map {
-        (name: report.candidate.name, x: Double($0), y: log10(max(1e-8, 1 - report.closeness.cosine.mean)))
-      }
-    }
-    guard let most = points.map(\.x).max(), let low = points.map(\.y).min(), let high = points.map(\.y).max() else {
-      return ""
-    }
-    let (bottom, top) = (low - 0.2, high + 0.2)
-    let dots = points.map { point in
-      let (x, y) = (40 + point.x / (most * 1.1) * 380, 165 - (point.y - bottom) / (top - bottom) * 150)
-      return "<circle cx=\"\(x.fixed(1))\" cy=\"\(y.fixed(1))\" r=\"5\" fill=\"var(--blue)\"/>"
-        + "<text x=\"\(x.fixed(1))\" y=\"\((y - 9).fixed(1))\" text-anchor=\"\(x > 300 ? "end" : "middle")\">\(escaped(point.name))</text>"
-    }
-    return
-      "<svg viewBox=\"0 0 450 200\" role=\"img\">\(dots.joined())<line x1=\"40\" y1=\"165\" x2=\"430\" y2=\"165\" stroke=\"var(--grey)\"/>"
-      + "<line x1=\"40\" y1=\"10\" x2=\"40\" y2=\"165\" stroke=\"var(--grey)\"/><text x=\"40\" y=\"185\">0</text>"
-      + "<text x=\"430\" y=\"185\" text-anchor=\"end\">\((most * 1.1 / 1e6).fixed(1)) MB</text>"
-      + "<text x=\"46\" y=\"16\">\(pow(10, top).fixed(4))</text></svg>"
+  /// `0.01 %`: as many digits as the power has.
+  static func percent(_ power: Double) -> String {
+    "\((pow(10, power) * 100).fixed(max(0, Int(-power.rounded(.down)) - 2))) %"
   }
 }

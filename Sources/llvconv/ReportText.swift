@@ -1,74 +1,63 @@
 import Bytes
 import Fidelity
 
-extension FidelityReport {
-  /// The report for a terminal.
+extension Comparison {
+  /// All candidates, within 80 columns: what to do, then a row for each.
   var text: String {
-    var lines = [
-      "\(verdict.rawValue.uppercased())  \(candidate.name) against \(reference.name)",
-      "      \(own.rank.count) queries, \(documents) documents of \(data)",
-      "",
-    ]
-    for check in checks {
-      let bound = check.isLowerBound ? "≥" : "≤"
-      let range = "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]"
-      let mark = [.pass: "ok  ", .fail: "FAIL", .inconclusive: "?   "][check.outcome] ?? ""
-      lines.append(
-        "  \(mark) \(check.name.padded(36)) \(check.value.fixed(4).padded(7)) \(range.padded(18)) \(bound) "
-          + check.threshold.fixed(4))
-      if let factor = check.neededFactor {
-        lines.append("       \(own.rank.count) queries do not decide this; about \(needed(factor)) would")
+    let headline = headline
+    let widths = [0, 9, 7, 8, 9, 11]
+    func line(_ cells: [String]) -> String {
+      let name = cells[0].count > 22 ? cells[0].prefix(12) + "…" + cells[0].suffix(9) : cells[0]
+      let numbers = zip(cells, widths).dropFirst().map { text, width in
+        String(repeating: " ", count: max(0, width - text.count)) + text
       }
+      return name.padded(22) + numbers.joined() + "  " + (cells.last ?? "")
     }
-    for remark in remarks {
-      let text = remark.text.wrapped(Command.columns, indent: "       ").dropFirst(7)
-      lines.append("  \(remark.isAllowed ? "note" : "?   ") \(text)")
+    return
+      (wrapped(headline.sentence) + wrapped("Next: " + headline.next) + ["", line(Comparison.head)]
+      + rows.map(line) + [""] + wrapped(Comparison.legend)).joined(separator: "\n")
+  }
+}
+
+extension FidelityReport {
+  /// The report for a terminal: what to do, then the numbers, in the order of the page.
+  var text: String {
+    let title =
+      "\(verdict.rawValue.uppercased())  \(candidate.name) against \(reference.name) on \(own.rank.count) queries, "
+      + "\(documents) documents"
+    let headline = headline
+    var lines = [title] + wrapped(headline.sentence) + wrapped("Next: " + headline.next)
+    lines += headline.kinds.map { wrapped($0) } ?? []
+    lines += remarks.flatMap { wrapped(($0.isAllowed ? "Note: " : "But: ") + $0.text) }
+    lines += notMeasured.flatMap { wrapped("Not measured: " + $0) }
+    for (name, area) in [
+      ("your index (mixed: old documents, new queries)", Check.Area.index),
+      ("your ranking (documents embedded anew)", .ranking), ("the model", .model),
+    ] {
+      let own = checks.filter { $0.area == area }
+      if !own.isEmpty { lines += ["", name + ":"] + own.flatMap(line) }
     }
-    for text in notMeasured { lines.append("  not measured: \(text)".wrapped(Command.columns, indent: "  ")) }
-    lines.append("")
-    let cosine = closeness.cosine
-    lines.append(
-      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst \(cosine.least.fixed(5))"
-    )
-    for kind in kinds {
-      lines.append("    \(kind.name.padded(15)) mean \(kind.cosine.mean.fixed(5))  worst \(kind.cosine.least.fixed(5))")
-    }
-    lines.append("  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°")
-    lines.append(
-      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst \(closeness.relativeError.most.fixed(4))"
-    )
-    lines.append("  rank correlation  \(rankCorrelation.fixed(4))")
-    lines += speedLines
-    for row in orderingRows {
-      lines.append("  \(row.name.padded(38))  \(row.own.text)  mixed index \(row.mixed.text)")
-    }
-    lines.append(
-      "  effective dimensions \(spread.candidate.dimensions.fixed(1)) (reference \(spread.reference.dimensions.fixed(1)))"
-    )
-    if let clusters {
-      lines.append(
-        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference with itself \(clusters.stability.fixed(3)))"
-      )
-    }
-    lines.append("")
-    lines.append("  retrieval             P@1     recall@5  recall@10  overlap@10")
-    for (name, run) in runs {
-      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10)].map { $0.fixed(4) }
-      let overlap = Estimate(mean: run.overlaps(with: baseline, at: 10)).value.fixed(4)
-      let negatives = run.negativesBeaten.map { "  beats own negatives \($0.fixed(4))" } ?? ""
-      lines.append("  \(name.padded(20))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)\(negatives)")
-    }
+    lines += [""] + retrievalLines + [""] + modelLines
     if let findings = divergence?.findings, !findings.isEmpty {
-      lines.append("")
-      lines.append("  look at:")
-      lines += findings.prefix(8).map { "  - \($0)" }
+      lines += ["", "  look at:"] + findings.prefix(8).map { "  - \($0)" }
     }
-    lines.append("")
-    lines.append("  moved furthest:")
-    for item in worst.prefix(5) {
-      lines.append("  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  \(Failure.quoted(item.text))")
-    }
+    lines += ["", "  moved furthest:"]
+    lines += worst.prefix(5).map { "  \($0.cosine.fixed(4))  \(Failure.quoted($0.id))  \(Failure.quoted($0.text))" }
     return lines.joined(separator: "\n")
+  }
+
+  private func line(_ check: Check) -> [String] {
+    let mark = ["pass": "ok  ", "fail": "FAIL"][check.outcome.rawValue] ?? "?   "
+    let range =
+      check.estimate.count > 1
+      ? "[\(check.estimate.low.fixed(4)), \(check.estimate.high.fixed(4))]" : ""
+    let bound = "\(check.isLowerBound ? "at least" : "at most") \(check.threshold.fixed(4))"
+    let more = check.neededFactor.map { factor in
+      ["        \(own.rank.count) queries do not decide this; about \(needed(factor)) would"]
+    }
+    return [
+      "  \(mark)  \(check.shortName.padded(28)) \(check.value.fixed(4).padded(7)) \(range.padded(18)) \(bound)"
+    ] + (more ?? [])
   }
 
   /// Queries, rounded up to two digits.
@@ -77,6 +66,52 @@ extension FidelityReport {
     var unit = 1
     while count / unit >= 100 { unit *= 10 }
     return (count + unit - 1) / unit * unit
+  }
+
+  private var retrievalLines: [String] {
+    var lines = ["  retrieval         P@1     recall@5  recall@10  overlap@10  beats own negatives"]
+    for (name, run) in runs {
+      let cells = [run.recall(at: 1), run.recall(at: 5), run.recall(at: 10)].map { $0.fixed(4) }
+      let overlap = Estimate(mean: run.overlaps(with: baseline, at: 10)).value.fixed(4)
+      let negatives = run.negativesBeaten.map { $0.fixed(4) } ?? "-"
+      lines.append("  \(name.padded(16))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)      \(negatives)")
+    }
+    let kinds = kindRows
+    if !kinds.isEmpty { lines += ["", "  kinds, worst first   cosine, worst      P@1: reference, candidate, mixed"] }
+    for kind in kinds {
+      let places = [kind.reference, kind.own, kind.mixed].map { $0.isNaN ? "     -" : $0.fixed(4) }
+      lines.append(
+        "  \(kind.name.padded(16))     \(kind.cosine.mean.fixed(5)), \(kind.cosine.least.fixed(5))        "
+          + places.joined(separator: "     "))
+    }
+    return lines
+  }
+
+  private var modelLines: [String] {
+    let cosine = closeness.cosine
+    var lines = [
+      "  cosine            mean \(cosine.mean.fixed(5))  worst 1 % \(cosine.lowest1.fixed(5))  worst "
+        + cosine.least.fixed(5),
+      "  angle             mean \(closeness.angle.mean.fixed(2))°  worst \(closeness.angle.most.fixed(2))°",
+      "  relative error    mean \(closeness.relativeError.mean.fixed(4))  worst "
+        + closeness.relativeError.most.fixed(4),
+      "  rank correlation  \(rankCorrelation.fixed(4))",
+    ]
+    lines += speedLines
+    for row in orderingRows {
+      lines.append("  \(row.name.padded(36))  \(row.own.text)")
+      lines.append("    \("in the mixed index".padded(34))  \(row.mixed.text)")
+    }
+    lines.append(
+      "  effective dimensions  \(spread.candidate.dimensions.fixed(1)) (reference "
+        + "\(spread.reference.dimensions.fixed(1)))"
+    )
+    if let clusters {
+      lines.append(
+        "  \(clusters.count) clusters agree by \(clusters.agreement.fixed(3)) (adjusted Rand; the reference "
+          + "with itself \(clusters.stability.fixed(3)))")
+    }
+    return lines
   }
 
   /// What a picture comes to, and how fast items were embedded, as far as was seen.
@@ -90,15 +125,17 @@ extension FidelityReport {
     let speed = line("speed") { subject in subject.itemsPerSecond.map { "\($0.fixed(1)) items/s" } }
     return [pictures, speed].compactMap { $0 }
   }
+}
 
-  /// What the owner of a candidate does now.
-  func nextStep(_ path: String, _ reference: String) -> String {
-    switch verdict {
-    case .pass: "llvconv embed \(path), or llvconv export \(path) --to gguf -o NAME"
-    case .inconclusive: "verify again on more or other pairs; llvconv help verify has --allow"
-    case .fail:
-      "look at the lines marked FAIL; llvconv measure \(reference) --data YOURS.jsonl -o C.llv, then quantize "
-        + "--calibration C.llv, loses less"
+/// Lines of at most 80 columns, broken between words. A number keeps its percent sign.
+private func wrapped(_ text: String) -> [String] {
+  var lines: [String] = []
+  for word in text.replacing(" %", with: "\u{A0}%").split(separator: " ") {
+    if let last = lines.last, last.count + word.count < 80 {
+      lines[lines.count - 1] += " " + word
+    } else {
+      lines.append(String(word))
     }
   }
+  return lines.map { $0.replacing("\u{A0}%", with: " %") }
 }

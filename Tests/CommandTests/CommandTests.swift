@@ -33,7 +33,7 @@ struct CommandTests {
     let report = directory.path + "/r.html"
     let few = try ProgramRun(["verify", q, "--reference", m, "--data", data])
     #expect(few.status == 2 && few.output.hasPrefix("INCONCLUSIVE") && few.output.contains("decide nothing"))
-    #expect(few.errors.contains("next: verify again"), "\(few.errors)")
+    #expect(few.output.contains("Next: Verify again with more"), "\(few.output)")
     let words = ["verify", q, "--reference", m, "--data", data, "--allow", "few", "--max-recall-drop", "1"]
     let verify = try ProgramRun(words + ["--report", report, "--json"])
     #expect(verify.status == 0, "\(verify.output)\(verify.errors)")
@@ -46,6 +46,11 @@ struct CommandTests {
     #expect(again.output == verify.output, "the cached reference gives the same verdict")
     let strict = try ProgramRun(["verify", q, "--reference", m, "--data", data, "--min-cosine", "1"])
     #expect(strict.status == 1 && strict.output.hasPrefix("FAIL"))
+    let both = try ProgramRun(["verify", q, m, "--reference", m, "--data", data, "--force", "--report", report])
+    let table = both.output.components(separatedBy: "\n\n").prefix(3).joined(separator: "\n").split(separator: "\n")
+    #expect(both.output.hasPrefix("Take q.llv") && table.allSatisfy { $0.count <= 80 }, "\(both.output)")
+    #expect(table.contains { $0.hasPrefix("m.llv ") && $0.hasSuffix("pass") }, "\(table)")
+    #expect(String(decoding: try Repository.read(report), as: UTF8.self).contains("verify \(q) \(m) --reference"))
     let inspect = try ProgramRun(["inspect", q, "--statistics", "--graph"])
     #expect(inspect.status == 0 && inspect.output.contains("int8 g32") && inspect.output.contains("graph text"))
     let inspectJSON = try JSON.parse(Array(try ProgramRun(["inspect", q, "--json"]).output.utf8))

@@ -59,7 +59,7 @@ let compareCommand = Command(
     items: items.all, thresholds: thresholds, threads: threads
   ) { progress.show(20 + Int($0 * 80)) }
   Progress.clear()
-  try page?.write(Array(FidelityReport.page([report]) { _ in [] }.utf8))
+  try page?.write(Array(FidelityReport.page([report], facts: Program.facts()).utf8))
   try page?.commit()
   Output.print(arguments.has("--json") ? report.json.text(pretty: true) : report.text)
   return exitCode([report])

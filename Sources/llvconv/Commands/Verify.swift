@@ -89,7 +89,7 @@ let verifyCommand = Command(
     }
   }
   Progress.clear()
-  try page?.write(Array(FidelityReport.page(reports) { data.pictures($0) }.utf8))
+  try page?.write(Array(FidelityReport.page(reports, facts: Program.facts()) { data.pictures($0) }.utf8))
   try page?.commit()
   if arguments.has("--json") {
     let texts = reports.map { $0.json.adding([("skipped", known.skipped.json)]) }
@@ -97,14 +97,14 @@ let verifyCommand = Command(
     Output.print(
       agreements.isEmpty ? all : .object([("reports", all), ("agreements", .array(agreements.map(\.json)))]))
   } else {
+    let comparison = reports.count > 1 ? [Comparison(reports).text] : []
     let notes = known.skipped.notes.map { "note: \($0)" }
-    Output.print((reports.map(\.text) + agreements.map(\.text) + notes).joined(separator: "\n\n"))
+    Output.print((comparison + reports.map(\.text) + agreements.map(\.text) + notes).joined(separator: "\n\n"))
   }
   if let profile {
     for line in profile.differences { Output.note("\(profile.rawValue): \(line)") }
   }
   if let path = arguments["--report"] { Output.note("report: \(path)") }
-  for (path, report) in zip(arguments.positionals, reports) { Output.next(report.nextStep(path, referencePath)) }
   return agreements.allSatisfy(\.passes) ? exitCode(reports) : 1
 }
 
