@@ -17,7 +17,8 @@ let embedCommand = Command(
     An item is a line {"id", "text", "images", "video", "instruction"}. Each gives a line {"id", "embedding": [...]} or,
     when it is bad, {"id", "error": {"code", "message"}}; the job goes on. In .npy output (float32, [items, width]) the
     row of a bad item is NaN. An embedding does not depend on the other items or on the number of threads.
-    Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says with
+    Images are JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files; a video is MP4, QuickTime, Matroska, WebM, AVI, MPEG, Ogg,
+    FLV, ASF or GIF. Paths start at the folder of the input file. A text says with
     <image> where each picture stands; an item without text gets MMEB's words.
     """
 ) { (arguments) throws(Failure) in
