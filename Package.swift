@@ -14,8 +14,10 @@ let package = Package(
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
     // Optimised in debug builds too: these loops are what the tests spend their time in.
     .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
-    // libjpeg-turbo and libpng, behind calls that do not jump.
-    .target(name: "CImages", linkerSettings: [.linkedLibrary("jpeg"), .linkedLibrary("png")]),
+    // libjpeg-turbo, libpng, libwebp and libavif, behind calls that do not jump.
+    .target(
+      name: "CImages",
+      linkerSettings: ["jpeg", "png", "webp", "webpdemux", "avif"].map { .linkedLibrary($0) }),
     .target(name: "Bytes", dependencies: ["CLZ4", "CKernels"]),
     .target(name: "Tensors", dependencies: ["Bytes", "CKernels"]),
     .target(name: "Formats", dependencies: ["Bytes", "Tensors", "CKernels"]),

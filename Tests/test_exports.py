@@ -1,6 +1,7 @@
 """What llvconv writes, read by the formats' own Python libraries, and what those write, read by llvconv. Run by Tools/test."""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -448,6 +449,19 @@ class QuantizedExports(Folder):
                     codes = out[stem].astype(np.float32) if name == "W8A8" else unpack(out[stem + "_packed"].view(np.uint32), bits_).astype(np.float32) - (1 << (bits_ - 1))
                     value = codes * np.repeat(scale, codes.shape[1] // scale.shape[1], 1)
                     self.assertEqual(bits(value + 0.0).tobytes(), bits(np.asarray(reference[stem]) + 0.0).tobytes(), stem)
+
+    def test_compressed_tensors_in_the_names_of_all_versions_of_transformers(self):
+        run("import", ROOT + "/Tools/demo-model/model", "-o", self.path("llave.llv"))
+        words = ("--to", "compressed-tensors", "--weights", "W8A16")
+        run("export", self.path("llave.llv"), *words, "-o", self.path("llave"))
+        settings = json.load(open(self.path("llave/config.json")))["quantization_config"]
+        # Newer versions undo the codes when they load.
+        self.assertIs(settings["dequantize"], True)
+        ignored = [i[len("re:"):] for i in settings["ignore"] if i.startswith("re:")]
+        for stem in ("", "vision_model."):
+            name = f"model.vision_tower.{stem}encoder.layers.0.mlp.fc1"
+            self.assertEqual(sum(re.match(i, name) is not None for i in ignored), 1, name)
+        self.assertFalse(any(re.match(i, "model.language_model.layers.0.mlp.up_proj") for i in ignored))
 
     def test_mlx(self):
         reference = self.reference("--bits", "4", "--group", "64", "--affine")

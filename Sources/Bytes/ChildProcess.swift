@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// Another program that runs beside this one and writes to us. No shell is involved; its input is empty.
+/// Another program that runs beside this one and writes to us. No shell is involved; its input is a file or empty.
 public final class ChildProcess {
   private let name: String
   private let identifier: pid_t
@@ -15,15 +15,17 @@ public final class ChildProcess {
   private static let starting = Mutex(())
 
   /// Starts `name`, found on the PATH.
-  /// - Parameter install: what to do when there is no such program.
-  public init(_ name: String, _ arguments: [String], install: String) throws(Failure) {
+  /// - Parameters:
+  ///   - input: what the program has as its standard input, from the file's start on; nothing when nil.
+  ///   - install: what to do when there is no such program.
+  public init(_ name: String, _ arguments: [String], input: InputFile? = nil, install: String) throws(Failure) {
     self.name = name
     // Messages go to a file without a name, where they cannot block the program.
     let file = tmpfile()
     messages = file
     let descriptor = file.map { fileno($0) } ?? 2
     let (status, identifier, output) = ChildProcess.starting.withLock { _ in
-      ChildProcess.spawn([name] + arguments, errors: descriptor)
+      ChildProcess.spawn([name] + arguments, input: input?.descriptor, errors: descriptor)
     }
     self.identifier = identifier
     self.output = output
@@ -33,13 +35,19 @@ public final class ChildProcess {
     }
   }
 
-  private static func spawn(_ words: [String], errors: Int32) -> (status: Int32, pid_t, output: Int32) {
+  private static func spawn(
+    _ words: [String], input: Int32?, errors: Int32
+  ) -> (status: Int32, pid_t, output: Int32) {
     var ends: [Int32] = [-1, -1]
     guard pipe(&ends) == 0 else { return (errno, 0, -1) }
     for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
-    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    if let input {
+      posix_spawn_file_actions_adddup2(&actions, input, 0)
+    } else {
+      posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    }
     posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
     posix_spawn_file_actions_adddup2(&actions, errors, 2)
     // This program blocks the signals that stop it and ignores broken pipes; the child must do neither.
@@ -104,16 +112,22 @@ public final class ChildProcess {
     while waitpid(identifier, &status, 0) < 0 && errno == EINTR {}
     isRunning = false
     guard status != 0 else { return }
-    throw Failure(.malformed, "\(name): \(firstMessage ?? "failed without a message")")
+    throw Failure(.malformed, "\(name): \(complaint ?? "failed without a message")")
   }
 
   /// The first line the program complained with.
-  private var firstMessage: String? {
+  public var complaint: String? {
     guard let messages else { return nil }
     var text = [UInt8](repeating: 0, count: 400)
     let count = pread(fileno(messages), &text, text.count, 0)
     guard count > 0 else { return nil }
-    let line = text[..<count].prefix { $0 != 0x0A }
+    var line = text[..<count].prefix { $0 != 0x0A }
+    // ffmpeg puts `[part @ address] ` before it, and what it calls the file, which is its standard input.
+    if line.first == UInt8(ascii: "["), let end = line.firstIndex(of: UInt8(ascii: "]")) {
+      line = line[end...].dropFirst(2)
+    }
+    let own = Array("file:/dev/stdin: ".utf8)
+    if line.starts(with: own) { line = line.dropFirst(own.count) }
     // It may quote the file, which may hold anything.
     return Failure.escaped(Array(line), limit: 200)
   }

@@ -6,7 +6,7 @@ import Glibc
 public final class InputFile: Sendable {
   public let path: String
   public let count: Int
-  private let descriptor: Int32
+  let descriptor: Int32
   private let identity: Identity
 
   private struct Identity: Equatable {
@@ -48,6 +48,29 @@ public final class InputFile: Sendable {
     self.path = path
     self.descriptor = descriptor
     count = status.st_size
+    identity = Identity(status)
+  }
+
+  /// A file without a name that holds `bytes`, for another program to read.
+  public init(unnamed bytes: [UInt8]) throws(Failure) {
+    path = "temporary file"
+    let file = tmpfile()
+    let descriptor = file.map { fcntl(fileno($0), F_DUPFD_CLOEXEC, 3) } ?? -1
+    guard let file, descriptor >= 0 else { throw Failure(.io, "no temporary file: \(InputFile.words(errno))") }
+    fclose(file)
+    var done = 0
+    while done < bytes.count {
+      let put = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done, done) }
+      if put < 0 && errno == EINTR { continue }
+      guard put > 0 else {
+        close(descriptor)
+        throw Failure(.io, "writing a temporary file failed: \(InputFile.words(errno))")
+      }
+      done += put
+    }
+    (self.descriptor, count) = (descriptor, bytes.count)
+    var status = stat()
+    _ = fstat(descriptor, &status)
     identity = Identity(status)
   }
 

@@ -44,6 +44,7 @@ public struct Checkpoint: Sendable {
   public static func open(
     _ path: String, projector: String? = nil, config: String? = nil
   ) throws(Failure) -> Checkpoint {
+    if let failure = FileKind.insteadOfCheckpoint(path) { throw failure }
     var checkpoint: Checkpoint
     if !isDirectory(path), case let file = try InputFile(path), try CheckpointFormat.detect(file) == .gguf {
       let other = try projector.map { (path) throws(Failure) in try GGUF.Parts(path) }

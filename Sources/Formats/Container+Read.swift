@@ -17,6 +17,7 @@ extension Container {
   ///   64 bytes, or the manifest; sizes match shapes; the model's invariants.
   /// - Cost: linear in the manifest, whatever the size of the file.
   public static func open(_ path: String) throws(Failure) -> Contents {
+    if let failure = FileKind.insteadOfContainer(path) { throw failure }
     let file = try InputFile(path)
     do throws(Failure) { return try read(file) } catch { throw error.inFile(path) }
   }

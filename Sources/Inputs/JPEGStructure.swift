@@ -67,9 +67,9 @@ enum JPEGStructure {
       }
       components = Int(body[5])
       guard components > 0, body.count == 6 + 3 * components else { throw malformed("\(components) components", at) }
-      guard components == 1 || components == 3 else {
+      guard components == 1 || components == 3 || components == 4 else {
         throw Failure(
-          .unsupported, "JPEG: \(components) components (CMYK?) are not read; grey and colour are", place: "byte \(at)")
+          .unsupported, "JPEG: \(components) components are not read; grey, colour and CMYK are", place: "byte \(at)")
       }
       if body[1] == 0, body[2] == 0 {
         throw Failure(.unsupported, "JPEG: height given after the scan (DNL) is not read", place: "byte \(at)")

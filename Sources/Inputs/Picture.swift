@@ -1,5 +1,4 @@
 import Bytes
-import CImages
 
 /// A decoded picture: RGB, 8 bits a channel, rows from the top, `[height, width, 3]`.
 public struct Picture: Sendable, Equatable {
@@ -13,11 +12,11 @@ public struct Picture: Sendable, Equatable {
     self.pixels = pixels
   }
 
-  /// Reads a JPEG or PNG file, told apart by content. As models are trained: EXIF orientation is not applied, alpha is
-  /// dropped, grey is replicated, colour profiles are ignored.
+  /// Reads a file of a `PictureFormat`, told by content; of an animation the first frame. As models are trained: EXIF
+  /// orientation is not applied, alpha is dropped, grey is replicated, colour profiles are ignored.
   ///
   /// - Throws: `malformed` for what no decoder should patch over, `limit` before memory is taken for it, `unsupported` for
-  ///   CMYK, lossless and arithmetic JPEG.
+  ///   kinds of pictures that are not read, `missing` without ffmpeg for GIF, BMP and TIFF.
   public init(path: String) throws(Failure) {
     let file = try InputFile(path)
     do throws(Failure) {
@@ -25,23 +24,21 @@ public struct Picture: Sendable, Equatable {
     } catch { throw error.inFile(path) }
   }
 
-  /// Width and height of a JPEG or PNG file, from its header.
+  /// Width and height of such a file, from its header.
   ///
   /// - Throws: what reading the picture throws before pixels are decoded.
   public static func size(path: String) throws(Failure) -> (width: Int, height: Int) {
     let file = try InputFile(path)
     do throws(Failure) {
-      let bytes = try file.all(limit: Limits.imageFile, what: "image")
-      let decoder = try Decoder(bytes)
-      return try decoder.size(bytes)
+      let decoder = try PictureDecoder(try file.all(limit: Limits.imageFile, what: "image"))
+      return (decoder.width, decoder.height)
     } catch { throw error.inFile(path) }
   }
 
   /// The same from bytes.
   public init(encoded bytes: [UInt8]) throws(Failure) {
-    let decoder = try Decoder(bytes)
-    let (width, height) = try decoder.size(bytes)
-    self.init(width: width, height: height, pixels: try decoder.pixels(bytes, width, height))
+    let decoder = try PictureDecoder(bytes)
+    self.init(width: decoder.width, height: decoder.height, pixels: try decoder.pixels())
   }
 
   /// Holds a size to the limits, before memory is taken for it.
@@ -51,57 +48,6 @@ public struct Picture: Sendable, Equatable {
       throw Failure(
         .limit,
         "\(width) × \(height) pixels; at most \(Limits.imageSide) a side and \(Limits.imagePixels) in all are decoded")
-    }
-  }
-}
-
-/// What reads a picture's bytes.
-private struct Decoder {
-  private typealias Reader = (
-    UnsafePointer<UInt8>?, Int, UnsafeMutablePointer<UInt8>?, UnsafeMutablePointer<UInt32>?,
-    UnsafeMutablePointer<UInt32>?, UnsafeMutablePointer<CChar>?
-  ) -> Int32
-
-  private let kind: String
-  private let read: Reader
-
-  /// Told from the first bytes.
-  init(_ bytes: [UInt8]) throws(Failure) {
-    if bytes.starts(with: [0xFF, 0xD8]) {
-      try JPEGStructure.check(bytes)
-      (kind, read) = ("JPEG", llv_jpeg_read)
-    } else if bytes.starts(with: [0x89, 0x50, 0x4E, 0x47]) {
-      guard bytes.starts(with: [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]) else {
-        throw Failure(.malformed, "PNG signature is damaged, as by a text-mode transfer")
-      }
-      (kind, read) = ("PNG", llv_png_read)
-    } else {
-      throw Failure(.malformed, bytes.isEmpty ? "the file is empty" : "neither a JPEG nor a PNG file")
-    }
-  }
-
-  func size(_ bytes: [UInt8]) throws(Failure) -> (width: Int, height: Int) {
-    var size = (width: UInt32(0), height: UInt32(0))
-    try run(bytes, nil, &size)
-    try Picture.check(Int(size.width), Int(size.height))
-    return (Int(size.width), Int(size.height))
-  }
-
-  func pixels(_ bytes: [UInt8], _ width: Int, _ height: Int) throws(Failure) -> [UInt8] {
-    var pixels = [UInt8](repeating: 0, count: width * height * 3)
-    var size = (width: UInt32(width), height: UInt32(height))
-    try run(bytes, &pixels, &size)
-    return pixels
-  }
-
-  /// Finds the size where there is no target.
-  private func run(
-    _ bytes: [UInt8], _ target: UnsafeMutablePointer<UInt8>?, _ size: inout (width: UInt32, height: UInt32)
-  ) throws(Failure) {
-    var message = [CChar](repeating: 0, count: Int(LLV_MESSAGE))
-    guard read(bytes, bytes.count, target, &size.width, &size.height, &message) == 1 else {
-      let text = message.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-      throw Failure(.malformed, "\(kind): " + String(decoding: text, as: UTF8.self))
     }
   }
 }

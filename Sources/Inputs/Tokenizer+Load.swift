@@ -33,16 +33,20 @@ extension Tokenizer {
       throw version.failure("version \(Failure.quoted(try version.string())) is not supported; 1.0 is", .unsupported)
     }
     let modelValue = try json.required("model")
-    let pieces = try Tokenizer.pieces(vocabulary: try modelValue.required("vocab"))
-    let type = modelValue.optional("type")
-    switch try type?.string("type") ?? "WordPiece" {
+    let words = try modelValue.required("vocab")
+    // Old files do not say. Unigram models have a list of pieces with scores.
+    let type = try modelValue.optional("type")?.string("type") ?? (words.kind == .array ? "Unigram" : "WordPiece")
+    let pieces: [[UInt8]: Int32]
+    switch type {
     case "WordPiece":
+      pieces = try Tokenizer.pieces(vocabulary: words)
       let normalizer = try Tokenizer.normalizer(json)
       model = .wordPiece(try Tokenizer.wordPiece(modelValue, pieces), normalizer)
       try Tokenizer.require(json, "pre_tokenizer", "BertPreTokenizer")
       addedTokens = try Tokenizer.addedTokens(json, pieces) { normalizer.normalize($0) }
       (before, after) = try Tokenizer.template(json)
     case "BPE":
+      pieces = try Tokenizer.pieces(vocabulary: words)
       let pair = try Tokenizer.bytePair(json, modelValue, pieces)
       model = .bytePair(pair)
       let added = try Tokenizer.addedTokens(json, pieces) { pair.normalizes ? Composition.canonical($0) : $0 }
@@ -50,9 +54,11 @@ extension Tokenizer {
       let template = try Tokenizer.template(json)
       before = template.before
       after = template.after.isEmpty ? try Tokenizer.finalToken(config, added) : template.after
-    case let other:
+    default:
+      let family = type == "Unigram" ? " (SentencePiece)" : ""
       throw modelValue.failure(
-        "model of type \(Failure.quoted(other)) is not supported; WordPiece and BPE are", .unsupported)
+        "tokenizer of kind \(Failure.quoted(type))\(family) is not supported; WordPiece and byte-level BPE are",
+        .unsupported)
     }
     vocabulary = Tokenizer.vocabulary(pieces, addedTokens)
   }

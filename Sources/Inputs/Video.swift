@@ -6,18 +6,16 @@ import Tensors
 ///
 /// Decoding is ffmpeg's, in a child process. A container's rotation is not applied.
 public enum Video {
-  private static let install = "install ffmpeg (Debian and Ubuntu: apt-get install ffmpeg)"
-  /// Local files alone: a playlist must not make ffmpeg open anything else.
-  private static let locally = ["-v", "error", "-protocol_whitelist", "file,pipe"]
-
   /// Frames squashed to a square of `vision.tile`.
-  /// - Throws: `malformed` when there is no video in the file, `missing` without ffmpeg.
+  /// - Throws: `unsupported` for a file that is no `VideoContainer`, `malformed` when there is no video in it,
+  ///   `missing` without ffmpeg.
   static func frames(_ path: String, _ vision: Vision) throws(Failure) -> [Picture] {
-    _ = try InputFile(path)
+    let file = try InputFile(path)
     do throws(Failure) {
-      let stream = try Stream(path)
+      let container = try VideoContainer(file)
+      let stream = try Stream(file, container)
       let wanted = places(total: stream.count, rate: stream.rate, vision)
-      return try decode(path, stream, wanted, tile: vision.tile)
+      return try decode(file, container, stream, wanted, tile: vision.tile)
     } catch { throw error.inFile(path) }
   }
 
@@ -37,13 +35,13 @@ public enum Video {
     let width, height, count: Int
     let rate: Double
 
-    init(_ path: String) throws(Failure) {
-      let probe = try ChildProcess(
-        "ffprobe",
-        locally + [
+    init(_ file: InputFile, _ container: VideoContainer) throws(Failure) {
+      let probe = try FFmpeg.probe(
+        file, container.rawValue,
+        [
           "-select_streams", "v:0", "-count_packets", "-show_entries",
-          "stream=width,height,avg_frame_rate,nb_read_packets", "-of", "json", "file:" + path,
-        ], install: install)
+          "stream=width,height,avg_frame_rate,nb_read_packets", "-of", "json",
+        ])
       let bytes = try probe.readAll(limit: 1 << 20)
       try probe.finish()
       guard let stream = try JSON.parse(bytes, what: "ffprobe's answer").optional("streams")?.elements("streams").first
@@ -69,15 +67,14 @@ public enum Video {
     }
   }
 
-  private static func decode(_ path: String, _ stream: Stream, _ places: [Int], tile: Int) throws(Failure) -> [Picture]
-  {
+  private static func decode(
+    _ file: InputFile, _ container: VideoContainer, _ stream: Stream, _ places: [Int], tile: Int
+  ) throws(Failure) -> [Picture] {
     let chosen = places.map { "eq(n\\,\($0))" }.joined(separator: "+")
     // Times are renumbered, so that no frame is doubled or dropped to keep a rate.
-    let decoder = try ChildProcess(
-      "ffmpeg",
-      ["-nostdin"] + locally + ["-noautorotate", "-i", "file:" + path, "-map", "0:v:0", "-vf"]
-        + ["select='\(chosen)',setpts=N/FRAME_RATE/TB", "-frames:v", String(places.count)]
-        + ["-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"], install: install)
+    let decoder = try FFmpeg.decoder(
+      file, container.rawValue, isStrict: false,
+      ["-vf", "select='\(chosen)',setpts=N/FRAME_RATE/TB", "-frames:v", String(places.count)])
     let size = stream.width * stream.height * 3
     var frames: [Picture] = []
     while frames.count < places.count {

@@ -32,7 +32,8 @@ struct PictureCommandTests {
     let rows: [(String, String?)] = [
       (#"{\#(ask),"images":["odd.png"]}"#, nil), (#"{\#(ask),"images":["bomb.png"]}"#, "65535 × 65535"),
       (#"{\#(ask),"images":["scans.jpg"]}"#, "64 scans"), (#"{\#(ask),"images":["truncated.png"]}"#, "truncated"),
-      (#"{"video":"no-frames.mp4"}"#, "ffprobe"), (#"{"video":"picture-as-video.txt"}"#, "ffprobe"),
+      (#"{"video":"no-frames.mp4"}"#, "no video container"),
+      (#"{"video":"picture-as-video.txt"}"#, "no video container"),
       (#"{\#(ask),"images":["missing.png"]}"#, "no such file"),
       (#"{\#(ask)}"#, "a marker without an image"),
       (#"{"text":"no marker","images":["odd.png"]}"#, "an image without a marker"),

@@ -71,7 +71,7 @@ struct BytePairTests {
     ({ $0.replacingOccurrences(of: "\\\\p{N}|", with: "\\\\p{N}{1,7}|") }, .unsupported, "known ones"),
     ({ $0.replacingOccurrences(of: "\"Isolated\"", with: "\"Removed\"") }, .unsupported, "Isolated"),
     ({ $0.replacingOccurrences(of: "\"NFC\"", with: "\"NFKC\"") }, .unsupported, "NFC"),
-    ({ $0.replacingOccurrences(of: "\"BPE\"", with: "\"Unigram\"") }, .unsupported, "WordPiece and BPE"),
+    ({ $0.replacingOccurrences(of: "\"BPE\"", with: "\"Unigram\"") }, .unsupported, "WordPiece and byte-level BPE"),
     (
       { $0.replacingOccurrences(of: "\"!\":0,", with: "").replacingOccurrences(of: "\"!\": 0, ", with: "") },
       .malformed, "byte 33"

@@ -189,17 +189,34 @@ struct PictureTests {
     #expect(zip(row, positions).allSatisfy { abs($0 - $1) < 2e-5 })
   }
 
-  static let cases = ((try? Case.load("png")) ?? []) + ((try? Case.load("jpeg")) ?? [])
+  static let cases = ["png", "jpeg", "webp", "avif", "gif", "bmp", "tiff"].flatMap { (try? Case.load($0)) ?? [] }
 
-  @Test("every picture is judged as its row says", arguments: cases)
+  @Test("every picture is judged as its row says, and has Pillow's pixels where they are known", arguments: cases)
   func everyPictureIsJudgedAsItsRowSays(_ row: Case) throws {
-    #expect(PictureTests.cases.count > 60)
+    #expect(PictureTests.cases.count > 180)
     let bytes = try Case.bytes(try row.json.required("bytes"))
+    var pixels: [UInt8] = []
     let result = outcome { () throws(Failure) in
-      _ = try Picture(encoded: bytes)
+      pixels = try Picture(encoded: bytes).pixels
       return [String]()
     }
     let complaint = row.complaint(result)
     #expect(complaint == nil, "\(complaint ?? "")")
+    guard let known = row.json["pixels"], !pixels.isEmpty else { return }
+    let expected = try Case.bytes(known)
+    #expect(pixels.count == expected.count)
+    let off = zip(pixels, expected).map { abs(Int($0) - Int($1)) }.max() ?? 0
+    #expect(try off <= row.json.required("off").integer(in: 0...1), "off by \(off)")
+  }
+
+  @Test("the size of a picture comes from its header alone, without a decoder")
+  func theSizeOfAPictureComesFromItsHeaderAlone() throws {
+    let directory = try TemporaryDirectory()
+    for (folder, id) in [("gif", "G10"), ("tiff", "strips"), ("bmp", "B08"), ("webp", "lossy"), ("avif", "4:2:0")] {
+      let row = try #require(try Case.load(folder).first { $0.id == id })
+      let path = try directory.write("x." + folder, try Case.bytes(try row.json.required("bytes")))
+      let size = try Picture.size(path: path)
+      #expect(size.width == 13 && size.height == 9, "\(folder)")
+    }
   }
 }

@@ -52,7 +52,7 @@ frame = bytes.fromhex(
 put("lz4", "frame", b"\x40\x00" + frame)
 for path in glob.glob("Formats/llv/golden/*.llv"):
     put("llv", os.path.basename(path), open(path, "rb").read())
-for target in ("png", "jpeg"):
+for target in ("png", "jpeg", "webp", "avif", "gif", "bmp", "tiff"):
     for case in json.load(open(f"Formats/{target}/cases.json"))["cases"]:
         data = build(case["bytes"])
         if len(data) < 65536:

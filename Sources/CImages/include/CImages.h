@@ -1,5 +1,6 @@
-// libjpeg-turbo and libpng behind a call each. Both libraries report errors by jumping, which Swift must never see: the jump
-// ends here, and the caller gets 0 and a message. The caller owns all pixel memory and has compared the sizes with its limits.
+// libjpeg-turbo, libpng, libwebp and libavif behind a call each. The first two report errors by jumping, which Swift
+// must never see: the jump ends here, and the caller gets 0 and a message. The caller owns all pixel memory and has
+// compared the sizes with its limits.
 #ifndef CIMAGES_H
 #define CIMAGES_H
 
@@ -16,5 +17,9 @@ enum { LLV_MESSAGE = 256 };
 int llv_jpeg_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
 // PNG: palettes looked up, grey replicated, 16 bits cut to the high 8, alpha dropped. Ancillary chunks are skipped.
 int llv_png_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
+// WebP: alpha dropped; of an animation the first frame, on a black canvas where it does not cover all.
+int llv_webp_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
+// AVIF: the primary picture, or a sequence's first; alpha dropped, neither rotated nor mirrored.
+int llv_avif_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
 
 #endif

@@ -23,8 +23,9 @@ let embedCommand = Command(
     then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids
     says, a line a row, which items are there, by their id or as "line N". When the input pauses, what has come is embedded and
     written at once. An embedding does not depend on the other items or on the number of threads.
-    Images are JPEG or PNG files, a video is what ffmpeg reads; paths start at the folder of the input file. A text says
-    with <image> where each picture stands; an item without text gets MMEB's words.
+    Images are JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files; a video is MP4, QuickTime, Matroska, WebM, AVI, MPEG, Ogg,
+    FLV, ASF or GIF. Paths start at the folder of the input file. A text says with
+    <image> where each picture stands; an item without text gets MMEB's words.
     """
 ) { (arguments) throws(Failure) in
   let batch = try arguments.integer("--batch", in: 1...100_000)

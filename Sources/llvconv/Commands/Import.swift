@@ -1,5 +1,6 @@
 import Bytes
 import Formats
+import Inputs
 import Synchronization
 import Tensors
 
@@ -28,6 +29,7 @@ let importCommand = Command(
   let checkpoint = try Checkpoint.open(
     arguments.positionals[0], projector: arguments["--mmproj"], config: arguments["--config"])
   var model = try Import.model(checkpoint, tokenizer: arguments["--tokenizer"], notes: &notes)
+  try checkTokenizer(model, of: checkpoint)
   let unused = Set(model.unused)
   if arguments.has("--drop-unused") { model.removeTensors { unused.contains($0.name) } }
   let threads = try arguments.threads()
@@ -63,6 +65,23 @@ let importCommand = Command(
       ? "llvconv verify \(output.path) --reference FULL.llv --data PAIRS.jsonl"
       : "llvconv quantize \(output.path) --bits 4 -o OUT.llv")
   return 0
+}
+
+/// Refuses a model whose texts could not be read, before it is written.
+private func checkTokenizer(_ model: Model, of checkpoint: Checkpoint) throws(Failure) {
+  guard model.graph("text") != nil else { return }
+  do throws(Failure) {
+    _ = try Tokenizer.load { (name) throws(Failure) in try model.file(name) }
+  } catch {
+    guard error.kind == .missing else { throw error.inFile(checkpoint.directory) }
+    // Without a tokenizer weights can still be quantized and compared; one that is there was meant to be read.
+    let names = ["tokenizer.model", "sentencepiece.bpe.model", "spiece.model"]
+    if let name = names.first(where: { exists(checkpoint.directory + $0) }) {
+      throw Failure(
+        .unsupported, "tokenizer of kind SentencePiece is not supported; WordPiece and byte-level BPE are",
+        file: checkpoint.directory + name)
+    }
+  }
 }
 
 /// The writer is used by one task only; the other reads source files.

@@ -50,6 +50,7 @@ let verifyCommand = Command(
     candidates.append(models)
   }
   let reference = try LoadedModel(referencePath, own)
+  try checkKinds(of: zip(arguments.positionals, candidates).compactMap { ($0, $1.first) }, referencePath, reference)
   let cache =
     arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
   let known = try data.vectors(ofReference: reference, cache: cache, isStrict: arguments.has("--strict"))
