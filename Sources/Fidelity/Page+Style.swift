@@ -60,6 +60,7 @@ extension Page {
     .n { text-align: right; font-variant-numeric: tabular-nums; }
     td.n { white-space: nowrap; }
     .stack tbody th, .stack td { overflow-wrap: anywhere; }
+    .stack .mark { white-space: nowrap; }
 
     .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1.6rem; }
     .plots { margin: 1.4rem 0; }

@@ -6,14 +6,15 @@ import Tensors
 
 /// What two models and the data of a comparison say of themselves: reasons why it is no evidence.
 struct VerifyEvidence {
-  /// - Parameter divergence: nil where nobody looked inside; then only what files say is known.
+  /// - Parameters:
+  ///   - divergence: nil where nobody looked inside; then only what files say is known.
+  ///   - isFedAlike: whether the candidate runs where and as the reference does; otherwise a model may be held to itself.
   static func remarks(
-    candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?
+    candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?, isFedAlike: Bool
   ) throws(Failure) -> [Remark] {
     var result = data.remarks
     let (a, b) = (reference.contents, candidate.contents)
-    let isSame = a.checksum == b.checksum || divergence?.isIdentical ?? false
-    if isSame {
+    if isFedAlike, a.checksum == b.checksum || divergence?.isIdentical ?? false {
       result.append(
         Remark(.reference, "candidate and reference hold the same weights and settings: nothing was compared"))
     } else if let own = divergence?.rounding, own.reference > 2 * own.candidate {

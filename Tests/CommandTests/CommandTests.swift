@@ -46,7 +46,12 @@ struct CommandTests {
     #expect(again.output == verify.output, "the cached reference gives the same verdict")
     let strict = try ProgramRun(["verify", q, "--reference", m, "--data", data, "--min-cosine", "1"])
     #expect(strict.status == 1 && strict.output.hasPrefix("FAIL"))
-    let both = try ProgramRun(["verify", q, m, "--reference", m, "--data", data, "--force", "--report", report])
+    let alone = try ProgramRun(["verify", m] + words[2...])
+    #expect(alone.status == 2 && alone.output.contains("nothing was compared"), "\(alone.output)")
+    let both = try ProgramRun(
+      ["verify", q, m] + words[2..<6] + [
+        "--allow", "few,reference", "--max-recall-drop", "1", "--force", "--report", report,
+      ])
     let table = both.output.components(separatedBy: "\n\n").prefix(3).joined(separator: "\n").split(separator: "\n")
     #expect(both.output.hasPrefix("Take q.llv") && table.allSatisfy { $0.count <= 80 }, "\(both.output)")
     #expect(table.contains { $0.hasPrefix("m.llv ") && $0.hasSuffix("pass") }, "\(table)")

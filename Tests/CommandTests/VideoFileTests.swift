@@ -19,7 +19,7 @@ struct VideoFileTests {
   static func complaints(_ names: [String], in directory: TemporaryDirectory) throws -> [String?] {
     let lines = names.map { JSONText.object([("video", .string($0))]).text() }
     let items = try directory.write("items.jsonl", lines.joined(separator: "\n"))
-    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items])
+    let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--keep-going"])
     let rows = try run.output.split(separator: "\n").map { try JSON.parse(Array($0.utf8)) }
     try #require(run.status == 0 && rows.count == names.count, "\(run.errors)")
     return try rows.map { try $0["error"]?.required("message").string() }

@@ -79,8 +79,9 @@ let verifyCommand = Command(
       if let profile { described.name += " in \(profile.rawValue)" }
       if choices != [.cpu] { described.name += " on \(choice.name)" }
       let comparing = Progress("searching", of: 100)
-      let remarks = try VerifyEvidence.remarks(
-        candidate: candidate, reference: reference, data: data, divergence: divergence)
+      let remarks = try known.skipped.notes.map { Remark(.few, $0) } + VerifyEvidence.remarks(
+        candidate: candidate, reference: reference, data: data, divergence: divergence,
+        isFedAlike: profile == nil && choice == .cpu)
       reports.append(
         try FidelityReport(
           candidate: (described, found.vectors),
@@ -99,8 +100,7 @@ let verifyCommand = Command(
       agreements.isEmpty ? all : .object([("reports", all), ("agreements", .array(agreements.map(\.json)))]))
   } else {
     let comparison = reports.count > 1 ? [Comparison(reports).text] : []
-    let notes = known.skipped.notes.map { "note: \($0)" }
-    Output.print((comparison + reports.map(\.text) + agreements.map(\.text) + notes).joined(separator: "\n\n"))
+    Output.print((comparison + reports.map(\.text) + agreements.map(\.text)).joined(separator: "\n\n"))
   }
   if let profile {
     for line in profile.differences { Output.note("\(profile.rawValue): \(line)") }
