@@ -34,7 +34,8 @@ extension Comparison {
     let end = most * 1.1
     for share in [0, 0.5, 1] {
       plot.tick(
-        x: Plot.left + share * (Plot.right - Plot.left), share == 0 ? "0" : (end * share / 1e6).fixed(end < 1e7 ? 2 : 0),
+        x: Plot.left + share * (Plot.right - Plot.left),
+        share == 0 ? "0" : (end * share / 1e6).fixed(end < 1e7 ? 2 : 0),
         share == 0 ? .start : share == 1 ? .end : .middle)
     }
     var taken: [(x: Double, y: Double)] = []

@@ -99,7 +99,9 @@ public struct Divergence: Sendable {
   }
 
   /// Rows that stand out from their weights.
-  public var rowOutliers: [(weight: Weight, row: Row)] { weights.flatMap { weight in weight.rows.map { (weight, $0) } } }
+  public var rowOutliers: [(weight: Weight, row: Row)] {
+    weights.flatMap { weight in weight.rows.map { (weight, $0) } }
+  }
 
   /// What a person should look at first, in sentences.
   public var findings: [String] { causes + settings.filter { $0.explanation != nil }.map(\.text) }

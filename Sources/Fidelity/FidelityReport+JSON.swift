@@ -160,7 +160,8 @@ extension Divergence {
             "name": .string($0.name), "encoding": .string($0.encoding), "bits": .number($0.bits),
             "relative_error": .number($0.relativeError), "explained_error": .number($0.explained),
             "cosine": .number($0.cosine),
-            "rows": .array($0.rows.prefix(20).map { ["row": .int($0.row), "relative_error": .number($0.relativeError)] }),
+            "rows": .array(
+              $0.rows.prefix(20).map { ["row": .int($0.row), "relative_error": .number($0.relativeError)] }),
           ]
         }),
     ]

@@ -228,7 +228,8 @@ public struct FidelityReport: Sendable {
       reference: before, candidate: after, baseline: baseline, labels: labels, hardness: hardness,
       threads: threads)
     mixedOrdering = try Ordering(
-      reference: before, candidate: (after.queries, before.documents), baseline: baseline, labels: labels, hardness: hardness,
+      reference: before, candidate: (after.queries, before.documents), baseline: baseline, labels: labels,
+      hardness: hardness,
       threads: threads)
     rankCorrelation = try Retrieval.rankCorrelation(
       reference: before, candidate: after, threads: threads)
@@ -253,7 +254,8 @@ public struct FidelityReport: Sendable {
       }
     checks =
       FidelityReport.checks(
-        closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread, thresholds,
+        closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread,
+        thresholds,
         thresholds.resolved(divergence))
       + (divergence.map { FidelityReport.checks($0, thresholds) } ?? [])
     self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
@@ -305,7 +307,7 @@ public struct FidelityReport: Sendable {
     }
     let settings = divergence.settings.count { $0.explanation == nil }
     return [
-      none("weights off beyond their encoding", divergence.outliers.count),
+      none("errors beyond the encoding", divergence.outliers.count),
       none("rows that stand out", divergence.rowOutliers.count),
     ] + (thresholds.allowed.contains(.settings) ? [] : [none("settings that differ", settings)])
   }

@@ -41,7 +41,8 @@ struct Plot {
   {
     parts.append(
       "<rect x=\"\(x.fixed(2))\" y=\"\(y.fixed(1))\" width=\"\(max(0.3, width).fixed(2))\" "
-        + "height=\"\(height.fixed(1))\" fill=\"\(color)\"" + (title.map { "><title>\(Page.escaped($0))</title></rect>" } ?? "/>"))
+        + "height=\"\(height.fixed(1))\" fill=\"\(color)\""
+        + (title.map { "><title>\(Page.escaped($0))</title></rect>" } ?? "/>"))
   }
 
   /// A point; parts of a model differ in shape as well as in colour.

@@ -42,7 +42,8 @@ struct Command: Sendable {
   /// How it is called, further lines under the first one's arguments.
   private var usage: String {
     let start = "USAGE: llvconv \(name) "
-    let words = positionals + options.filter(\.isRequired).map { $0.label.replacing(" ", with: "\u{A0}") } + ["[options]"]
+    let words =
+      positionals + options.filter(\.isRequired).map { $0.label.replacing(" ", with: "\u{A0}") } + ["[options]"]
     let indent = String(repeating: " ", count: start.count)
     return start
       + words.joined(separator: " ").wrapped(Command.columns, indent: indent).dropFirst(indent.count)

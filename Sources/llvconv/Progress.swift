@@ -16,7 +16,9 @@ struct Progress: Sendable {
   }
 
   func show(_ done: Int) {
-    guard Progress.isTerminal, !Output.isQuiet.load(ordering: .relaxed), ContinuousClock.now - started > .seconds(1), total > 0 else { return }
+    guard Progress.isTerminal, !Output.isQuiet.load(ordering: .relaxed), ContinuousClock.now - started > .seconds(1),
+      total > 0
+    else { return }
     let share = min(1, Double(done) / Double(total))
     let elapsed = Double((ContinuousClock.now - started).components.seconds)
     let left = share > 0.02 ? ", about \(Int(elapsed / share * (1 - share)) + 1) s left" : ""

@@ -39,10 +39,16 @@ extension FidelityReport {
     }
     lines += [""] + retrievalLines + [""] + modelLines
     if let findings = divergence?.findings, !findings.isEmpty {
-      lines += ["", "  look at:"] + findings.prefix(8).map { "  - \($0)" }
+      lines += ["", "  look at:"]
+      lines += findings.prefix(8).map { "  - " + $0.wrapped(Command.columns, indent: "    ").dropFirst(4) }
     }
     lines += ["", "  moved furthest:"]
-    lines += worst.prefix(5).map { "  \($0.cosine.fixed(4))  \(Failure.quoted($0.id))  \(Failure.quoted($0.text))" }
+    lines += worst.prefix(5).map { item in
+      let start = "  \(item.cosine.fixed(4))  \(Failure.quoted(item.id))  "
+      let text = Failure.quoted(item.text)
+      let room = max(20, Command.columns - start.count)
+      return start + (text.count > room ? text.prefix(room - 2) + "…\"" : text)
+    }
     return lines.joined(separator: "\n")
   }
 

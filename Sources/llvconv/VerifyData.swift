@@ -48,7 +48,8 @@ struct VerifyData {
       return seen.insert([query, positive]).inserted
     }
     if distinct.count < pairs.count {
-      Output.note("note: \(pairs.count - distinct.count) of \(pairs.count) pairs are there more than once: counted once")
+      Output.note(
+        "note: \(pairs.count - distinct.count) of \(pairs.count) pairs are there more than once: counted once")
     }
     return distinct
   }
@@ -65,7 +66,8 @@ struct VerifyData {
     return [
       Remark(
         .labels,
-        "\(odd.count) pairs have the id of another query, as \(Failure.quoted(first)): are two files joined, or ids wrong?")
+        "\(odd.count) pairs have the id of another query, as \(Failure.quoted(first)): are two files joined, or ids wrong?"
+      )
     ]
   }
 

@@ -111,7 +111,8 @@ struct CommandTests {
   }
 
   static let refused: [([String], Int32, String)] = [
-    (["explode"], 64, "unknown command"), (["quantise"], 64, "did you mean quantize?"), (["import"], 64, "takes SOURCE"), (["import", "x"], 64, "needs -o"),
+    (["explode"], 64, "unknown command"), (["quantise"], 64, "did you mean quantize?"),
+    (["import"], 64, "takes SOURCE"), (["import", "x"], 64, "needs -o"),
     (["import", "x", "-o", "y", "--colour"], 64, "has no option"),
     (["quantize", "DIR/m.llv", "--bit", "4"], 64, "did you mean --bits?"),
     (["quantize", "DIR/m.llv", "--bits", "4", "-o", "DIR/m.llv", "--force"], 64, "would be lost"),

@@ -70,7 +70,8 @@ struct PictureCommandTests {
     #expect(try ProgramRun(["quantize", m, "--bits", "8", "-o", q]).status == 0)
     let report = directory.path + "/r.html"
     let verify = try ProgramRun([
-      "verify", q, "--reference", m, "--data", data, "--report", report, "--json", "--min-cosine", "0.99", "--max-recall-drop", "1", "--allow", "few",
+      "verify", q, "--reference", m, "--data", data, "--report", report, "--json", "--min-cosine", "0.99",
+      "--max-recall-drop", "1", "--allow", "few",
     ])
     #expect(verify.status == 0, "\(verify.errors)\(verify.output)")
     let page = String(decoding: try Repository.read(report), as: UTF8.self)

@@ -162,7 +162,8 @@ struct PlanCommandTests {
     #expect(index.output.contains("its documents were not embedded") && index.output.contains("hello hello fox"))
     for metric in ["cosine", "ip", "l2"] {
       let run = try ProgramRun(own + ["--metric", metric, "--json"])
-      let overlap = try PlanCommandTests.numbers(run).required("mixed_index_retrieval").required("overlap_at_10").double()
+      let overlap = try PlanCommandTests.numbers(run).required("mixed_index_retrieval").required("overlap_at_10")
+        .double()
       #expect(run.status == 0 && overlap > 0.5, "\(metric): \(run.errors)")
     }
     let same = try ProgramRun(

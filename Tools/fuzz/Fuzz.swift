@@ -37,7 +37,8 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   case "quantized": quantized(bytes)
   case "picture":
     guard let picture = try? Picture(encoded: bytes), picture.width * picture.height < 1 << 20 else { return 0 }
-    let vision = Vision(tile: 18, patch: 4, width: 8, grid: [.init(18, 18), .init(36, 18), .init(18, 36)], maximumViews: 1)
+    let vision = Vision(
+      tile: 18, patch: 4, width: 8, grid: [.init(18, 18), .init(36, 18), .init(18, 36)], maximumViews: 1)
     _ = AnyRes(vision).views(picture)
     _ = AnyRes(vision).features(picture.width, picture.height)
   case "item":
@@ -109,12 +110,17 @@ private func llv(_ bytes: [UInt8]) {
 private func quantized(_ bytes: [UInt8]) {
   let configs = [
     #"{"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"}}"#,
-    #"{"quantization_config":{"quant_method":"gptq","bits":4}}"#, #"{"quantization_config":{"quant_method":"gptq","bits":8}}"#,
-    #"{"quantization_config":{"quant_method":"awq","bits":4}}"#, #"{"quantization":{"bits":4}}"#, #"{"quantization":{"bits":8}}"#,
+    #"{"quantization_config":{"quant_method":"gptq","bits":4}}"#,
+    #"{"quantization_config":{"quant_method":"gptq","bits":8}}"#,
+    #"{"quantization_config":{"quant_method":"awq","bits":4}}"#, #"{"quantization":{"bits":4}}"#,
+    #"{"quantization":{"bits":8}}"#,
   ]
-  guard let first = bytes.first, let config = try? JSON.parse(Array(configs[Int(first) % configs.count].utf8)) else { return }
+  guard let first = bytes.first, let config = try? JSON.parse(Array(configs[Int(first) % configs.count].utf8)) else {
+    return
+  }
   withFile(Array(bytes.dropFirst()), "q.safetensors") { path in
-    guard let checkpoint = try? Checkpoint.open(path), let decoded = try? QuantizedImport.decoded(checkpoint, config: config)
+    guard let checkpoint = try? Checkpoint.open(path),
+      let decoded = try? QuantizedImport.decoded(checkpoint, config: config)
     else { return }
     for tensor in decoded.tensors.prefix(8) where tensor.count < 1 << 20 { _ = try? tensor.floats() }
   }

@@ -63,7 +63,8 @@ extension PairSet {
       if let name { return try table.column(name) }
       guard let place = table.column(among: usual) else {
         throw Failure(
-          .malformed, "no column of \(what), as \(usual.joined(separator: ", ")); it has "
+          .malformed,
+          "no column of \(what), as \(usual.joined(separator: ", ")); it has "
             + table.columns.prefix(20).map { Failure.escaped(Array($0.utf8), limit: 40) }.joined(separator: ", "),
           file: table.path)
       }

@@ -79,9 +79,11 @@ let verifyCommand = Command(
       if let profile { described.name += " in \(profile.rawValue)" }
       if choices != [.cpu] { described.name += " on \(choice.name)" }
       let comparing = Progress("searching", of: 100)
-      let remarks = try known.skipped.notes.map { Remark(.few, $0) } + VerifyEvidence.remarks(
-        candidate: candidate, reference: reference, data: data, divergence: divergence,
-        isFedAlike: profile == nil && choice == .cpu)
+      let remarks =
+        try known.skipped.notes.map { Remark(.few, $0) }
+        + VerifyEvidence.remarks(
+          candidate: candidate, reference: reference, data: data, divergence: divergence,
+          isFedAlike: profile == nil && choice == .cpu)
       reports.append(
         try FidelityReport(
           candidate: (described, found.vectors),
