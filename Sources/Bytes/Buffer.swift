@@ -10,8 +10,8 @@ public final class Buffer: @unchecked Sendable {
   /// Where the pages of a file start; nil for memory of its own.
   private let pages: UnsafeMutableRawPointer?
 
-  /// From this size on memory comes from the system and goes back to it: an allocator keeps what it was given back, a piece
-  /// for each thread.
+  /// From this size on memory comes from the system and goes back to it: an allocator keeps what it was given back, a
+  /// piece for each thread.
   private static let mapped = 64 << 10
   /// From this size on huge pages spare most of the page faults.
   private static let huge = 4 << 20
@@ -39,9 +39,9 @@ public final class Buffer: @unchecked Sendable {
     pages = nil
   }
 
-  /// A part of an open file, `count` above 0, whose pages all processes share; what is written to it stays this process's
-  /// own. nil where the system does not map it. Reading what a file has lost since it was opened is a SIGBUS, which the
-  /// program makes an error of.
+  /// A part of an open file, `count` above 0, whose pages all processes share; what is written to it stays this
+  /// process's own. nil where the system does not map it. Reading what a file has lost since it was opened is a SIGBUS,
+  /// which the program makes an error of.
   init?(mapping descriptor: Int32, at offset: Int, count: Int) {
     let before = offset % Int(sysconf(Int32(_SC_PAGESIZE)))
     let flags = MAP_PRIVATE | MAP_NORESERVE
@@ -67,8 +67,8 @@ public final class Buffer: @unchecked Sendable {
     if count >= Buffer.mapped { Kept.give(base, capacity) } else { free(base) }
   }
 
-  /// Large blocks that were given back lately, for the next that need about as much: the system clears every page that it
-  /// hands out, and a model's values come and go with each operation.
+  /// Large blocks that were given back lately, for the next that need about as much: the system clears every page that
+  /// it hands out, and a model's values come and go with each operation.
   private enum Kept {
     /// Up to an eighth more, so that blocks of nearly the same size can stand in for each other.
     static func rounded(_ count: Int) -> Int {

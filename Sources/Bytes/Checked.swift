@@ -12,7 +12,8 @@ public enum Checked {
 
   /// The product of all factors, nil when it, or the product of the factors other than zero, does not fit.
   ///
-  /// Leaving zeros out makes the verdict independent of the order: `[0, big, big]` and `[big, big, 0]` are refused alike.
+  /// Leaving zeros out makes the verdict independent of the order: `[0, big, big]` and `[big, big, 0]` are refused
+  /// alike.
   public static func product(_ factors: [Int]) -> Int? {
     var product = 1
     for factor in factors where factor != 0 {

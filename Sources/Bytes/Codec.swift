@@ -23,7 +23,8 @@ public enum Codec: Sendable, Hashable {
     self = codec
   }
 
-  /// The stored form of `raw`, whose length is a multiple of the plane width; nil for `.raw`, which is the bytes themselves.
+  /// The stored form of `raw`, whose length is a multiple of the plane width; nil for `.raw`, which is the bytes
+  /// themselves.
   public func encode(_ raw: UnsafeRawBufferPointer) throws(Failure) -> [UInt8]? {
     switch self {
     case .raw: return nil

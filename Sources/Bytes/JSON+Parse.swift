@@ -1,8 +1,9 @@
 extension JSON {
   /// Parses one document and nothing after it.
   ///
-  /// - Refuses: anything outside RFC 8259, byte-order marks, UTF-16, repeated keys (compared after escapes are decoded),
-  ///   nesting above `Limits.jsonDepth`, numbers that are not finite, lone surrogates, long numbers and strings.
+  /// - Refuses: anything outside RFC 8259, byte-order marks, UTF-16, repeated keys (compared after escapes are
+  ///   decoded), nesting above `Limits.jsonDepth`, numbers that are not finite, lone surrogates, long numbers and
+  ///   strings.
   /// - Cost: linear in the bytes (a sort by hash for the keys of large objects); 16 to 20 bytes for each value.
   /// - Parameters:
   ///   - what: what the bytes are, for messages: `header`.
@@ -263,8 +264,8 @@ extension JSON {
       throw failure("not UTF-8 at \(what) byte \(at)")
     }
 
-    /// Repeated keys are refused after escapes are decoded. Small objects are compared in pairs; large ones sort hashes and
-    /// compare bytes only when two hashes agree, so that no choice of keys makes this quadratic.
+    /// Repeated keys are refused after escapes are decoded. Small objects are compared in pairs; large ones sort hashes
+    /// and compare bytes only when two hashes agree, so that no choice of keys makes this quadratic.
     func refuseRepeatedKeys(_ source: Source, _ object: Int) throws(Failure) {
       var keys: [Int] = []
       keys.reserveCapacity(Int(nodes[object].length))

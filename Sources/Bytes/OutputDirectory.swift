@@ -2,8 +2,8 @@ import Glibc
 
 /// A directory of files being written that nobody can see until `commit()`: then it is there, whole and on the disk.
 ///
-/// Files go to a locked temporary directory beside the destination, which is renamed at the end. A directory that exists is
-/// never replaced: nobody knows what else is in it.
+/// Files go to a locked temporary directory beside the destination, which is renamed at the end. A directory that
+/// exists is never replaced: nobody knows what else is in it.
 public final class OutputDirectory {
   public let path: String
   private let temporary: String

@@ -3,8 +3,8 @@ import Glibc
 /// A file being written that nobody can see until `commit()`: then it is there, whole and on the disk.
 ///
 /// The bytes go to a locked temporary file in the destination's directory, which is synced, renamed over the
-/// destination, and made durable by syncing the directory. A process killed at any moment leaves the old file or the new
-/// one, and at most a temporary file, which the next writer in that directory removes.
+/// destination, and made durable by syncing the directory. A process killed at any moment leaves the old file or the
+/// new one, and at most a temporary file, which the next writer in that directory removes.
 public final class OutputFile {
   public let path: String
   /// Bytes appended so far.
@@ -20,7 +20,8 @@ public final class OutputFile {
   private var descriptor: Int32
 
   /// Creates the temporary file. Nothing is visible at `path` yet.
-  /// - Throws: `cannotCreate` when the directory is absent or not writable, or `path` exists and `isReplacing` is false.
+  /// - Throws: `cannotCreate` when the directory is absent or not writable, or `path` exists and `isReplacing` is
+  ///   false.
   public init(_ path: String, isReplacing: Bool, system: FileSystem = .real) throws(Failure) {
     func refuse(_ problem: String) -> Failure { Failure(.cannotCreate, problem, file: path) }
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))

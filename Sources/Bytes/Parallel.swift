@@ -5,12 +5,12 @@ import Synchronization
 /// How many threads to use when nobody says: the processors that are switched on.
 public let availableThreads = max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
 
-/// Runs `body` for every task from 0 to `tasks - 1`, on up to `threads` threads at once. The only place that starts threads
-/// for arithmetic.
+/// Runs `body` for every task from 0 to `tasks - 1`, on up to `threads` threads at once. The only place that starts
+/// threads for arithmetic.
 ///
-/// Tasks are claimed in order by whoever is free, so the caller's tasks must not depend on each other, and a result must
-/// depend on the task alone. When several tasks throw, the failure of the lowest numbered one is thrown, so that errors do
-/// not depend on timing either; tasks above a failed one may be left out.
+/// Tasks are claimed in order by whoever is free, so the caller's tasks must not depend on each other, and a result
+/// must depend on the task alone. When several tasks throw, the failure of the lowest numbered one is thrown, so that
+/// errors do not depend on timing either; tasks above a failed one may be left out.
 public func parallel(
   _ tasks: Int, threads: Int, _ body: @Sendable (Int) throws(Failure) -> Void
 ) throws(Failure) {

@@ -4,8 +4,8 @@ enum { KEYS = LLV_ATTENTION_KEYS, QUERIES = LLV_ATTENTION_QUERIES };
 
 typedef struct { float most, factor; double sum; } running;
 
-// Scores of one row to weights relative to the largest score so far; weights of keys that are not seen are 0. Lanes that are
-// added in one fixed order, so that no instruction set changes a bit.
+// Scores of one row to weights relative to the largest score so far; weights of keys that are not seen are 0. Lanes
+// that are added in one fixed order, so that no instruction set changes a bit.
 LLV_INLINE void llv_weigh_body(float *scores, size_t seen, size_t keys, running *state) {
   enum { LANES = 16 };
   float lane[LANES], most = state->most;

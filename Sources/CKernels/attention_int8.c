@@ -3,10 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-// Attention whose products are of 8-bit integers, after SageAttention (Zhang et al. 2024, arXiv 2410.02367): queries and keys with a
-// scale a row, keys without their mean, which softmax does not see; weights of a block of keys relative to the largest of the
-// block, 0...127, values without their mean with a scale a column. Weights too small for a code are still in the sum that the
-// result is divided by: what they would add is then the values' mean, not nothing.
+// Attention whose products are of 8-bit integers, after SageAttention (Zhang et al. 2024, arXiv 2410.02367): queries
+// and keys with a scale a row, keys without their mean, which softmax does not see; weights of a block of keys relative
+// to the largest of the block, 0...127, values without their mean with a scale a column. Weights too small for a code
+// are still in the sum that the result is divided by: what they would add is then the values' mean, not nothing.
 enum { KEYS = 256, TILE = 12 };
 
 typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
@@ -59,7 +59,8 @@ LLV_INLINE float most_of(v16 x) {
 // Nearest, ties to even, of magnitudes up to 127: the low byte is the code in two's complement.
 LLV_INLINE w16 codes_of(v16 x, v16 inverse) { return (w16)(x * inverse + 12582912.0f) & 255; }
 
-// Mean of each column [width], zeros beyond d: sums in double of 64 rows each, which a GPU can compute side by side, rounded once.
+// Mean of each column [width], zeros beyond d: sums in double of 64 rows each, which a GPU can compute side by side,
+// rounded once.
 LLV_INLINE void column_means(const float *x, size_t stride, size_t count, size_t d, float *mean) {
   for (size_t first = 0; first < d; first += LLV_PANEL) {
     typedef double d16 __attribute__((ext_vector_type(LLV_PANEL)));
@@ -127,11 +128,12 @@ LLV_DISPATCH(llv_pack_attention_int8,
 
 // MARK: Products
 
-// Scores of some queries and `keys` keys, whole panels of 16: the exact integer sum times the key's scale, [rows, KEYS]. q: rows `stride`
-// apart; starts: [rows], -128 times the sum of a query's codes.
+// Scores of some queries and `keys` keys, whole panels of 16: the exact integer sum times the key's scale, [rows,
+// KEYS]. q: rows `stride` apart; starts: [rows], -128 times the sum of a query's codes.
 typedef void (*score_tiles)(size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts, const uint8_t *panels,
                             const float *scales, size_t keys, float *scores);
-// total = total shrink + grow (weights values) for all columns and `fours` times four keys of panels `stride` apart. weights: [rows, KEYS].
+// total = total shrink + grow (weights values) for all columns and `fours` times four keys of panels `stride` apart.
+// weights: [rows, KEYS].
 typedef void (*mix_tiles)(size_t rows, const uint8_t *weights, const int8_t *values, size_t fours, size_t stride,
                           const float *shrink, const float *grow, float *total, size_t width);
 
@@ -204,8 +206,8 @@ LLV_AVX512_VNNI LLV_INLINE void mix_avx512(const size_t rows, const uint8_t *wei
   }
 }
 
-// 8 keys, or 8 columns, a vector. A query's magnitude is the unsigned side and its sign goes to the key, so that vpmaddubsw's sums
-// of two products, 2 · 127² at most, fit 16 bits.
+// 8 keys, or 8 columns, a vector. A query's magnitude is the unsigned side and its sign goes to the key, so that
+// vpmaddubsw's sums of two products, 2 · 127² at most, fit 16 bits.
 #define LLV_256(SET, TARGET, DOT)                                                                                                  \
   TARGET LLV_INLINE void score_##SET(const size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts,                     \
                                      const uint8_t *panels, const float *scales, size_t keys, float *scores) {                     \
@@ -299,7 +301,8 @@ LLV_INLINE w16 below(size_t n) {
   return (w16)(index < (w16)(uint32_t)n);
 }
 
-// Codes of weights 2^(scores factor + offset), of which `is_far` takes `most` off the scores first; gives the sum of weights.
+// Codes of weights 2^(scores factor + offset), of which `is_far` takes `most` off the scores first; gives the sum of
+// weights.
 LLV_INLINE v16 weigh_scores(const float *scores, size_t seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
   const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
   v16 total = 0;
@@ -314,8 +317,8 @@ LLV_INLINE v16 weigh_scores(const float *scores, size_t seen, const int is_far, 
   return total;
 }
 
-// Scores of the first `seen` keys, in units of `scale`, to codes of weights relative to the largest, which is 127; of others 0. Gives
-// that largest score and the sum of weights before they were rounded.
+// Scores of the first `seen` keys, in units of `scale`, to codes of weights relative to the largest, which is 127; of
+// others 0. Gives that largest score and the sum of weights before they were rounded.
 LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
   size_t whole = seen / LLV_PANEL * LLV_PANEL;
   v16 best = -INFINITY;
@@ -331,7 +334,8 @@ LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float s
   }
   *most = most_of(best);
   const float log2_127 = 6.98868468677f, offset = fmaf(-*most, scale, log2_127);
-  // Where the offset is so large that its rounding could take the largest weight to another code, differences come first.
+  // Where the offset is so large that its rounding could take the largest weight to another code, differences come
+  // first.
   v16 total = fabsf(offset) > 16384 ? weigh_scores(scores, seen, 1, *most, scale, log2_127, weights)
                                     : weigh_scores(scores, seen, 0, 0, scale, offset, weights);
   size_t end = up(seen, LLV_PANEL);
@@ -339,12 +343,12 @@ LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float s
   *sum = sum_of(total);
 }
 
-// What a row of attention is so far: the largest score; of this stretch of keys what its total has been shrunk by, and the sum of
-// weights; that sum of the stretches before.
+// What a row of attention is so far: the largest score; of this stretch of keys what its total has been shrunk by, and
+// the sum of weights; that sum of the stretches before.
 typedef struct { float most, carry; double part, sum; } running;
 
-// Weights of a tile's rows for a block of keys, and how the totals so far and the block's are to be added. means: scores of the
-// keys' mean.
+// Weights of a tile's rows for a block of keys, and how the totals so far and the block's are to be added. means:
+// scores of the keys' mean.
 LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const size_t *seen, size_t keys, const float *scales,
                                      const float *means, uint8_t *weights, running *state, float *shrink, float *grow) {
   float most[LLV_PANEL] = {0}, sum[LLV_PANEL] = {0};

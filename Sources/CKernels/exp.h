@@ -9,8 +9,8 @@
 
 LLV_INLINE float clampf(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
-// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Below -87.3, where the result would
-// not be a normal number, it is 0.
+// e^x by Cephes' scheme: x = n ln 2 + r, a polynomial in r, and n into the exponent. Below -87.3, where the result
+// would not be a normal number, it is 0.
 LLV_INLINE float exp_fast(float given) {
   float x = clampf(given, -87.3f, 88.3f);
   float n = rintf(x * 1.44269504088896341f);

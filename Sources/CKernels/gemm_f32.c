@@ -23,8 +23,9 @@ void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *p
   }
 }
 
-// Rows of x against the outputs of a panel, sums in registers: each load of the panel serves all rows. What every instruction
-// set computes: products added in the order of the columns, each with one rounding, to nothing or to what is in y.
+// Rows of x against the outputs of a panel, sums in registers: each load of the panel serves all rows. What every
+// instruction set computes: products added in the order of the columns, each with one rounding, to nothing or to what
+// is in y.
 LLV_INLINE void tile(const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, int adds, float *y,
                      size_t y_stride) {
   v16 sum[12];

@@ -223,9 +223,9 @@ typedef struct {
   const struct levels *levels;  // the panel for AVX2, where groups have two levels
 } product;
 
-// What every instruction set computes for one row and each group, in this order: the exact integer sum, as Float32, times
-// the product of the two scales, added to the total; zero times the scaled sum of the codes of x, added. Both additions are
-// fused with their products.
+// What every instruction set computes for one row and each group, in this order: the exact integer sum, as Float32,
+// times the product of the two scales, added to the total; zero times the scaled sum of the codes of x, added. Both
+// additions are fused with their products.
 static void row_plain(const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
@@ -285,15 +285,15 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
   return _mm256_set1_epi32(four);
 }
 
-// 8-bit weights: vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits and saturates. With activations of at
-// most 255 it is exact as long as the sum of the two weights is within 128: of weights with two signs neither can be too large alone.
-// Where it is not, which is the rarer the more weights share a scale, both are halved, and what is missing comes as one more block.
-// Where that happens too often, codes are widened instead.
+// 8-bit weights: vpmaddubsw adds two products of an unsigned and a signed byte in 16 bits and saturates. With
+// activations of at most 255 it is exact as long as the sum of the two weights is within 128: of weights with two signs
+// neither can be too large alone. Where it is not, which is the rarer the more weights share a scale, both are halved,
+// and what is missing comes as one more block. Where that happens too often, codes are widened instead.
 typedef struct split {
   int8_t *codes;  // blocks [LLV_PANEL, 4] of all places; widened, [2, 2, LLV_PANEL / 2, 2] words: halves; codes 0 and 2, 1 and 3
   int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
-  // For each half of the outputs: what is missing, blocks [LLV_PANEL / 2, 4]; the first place of each; for each group, how many
-  // blocks there are up to its end.
+  // For each half of the outputs: what is missing, blocks [LLV_PANEL / 2, 4]; the first place of each; for each group,
+  // how many blocks there are up to its end.
   struct { int8_t *codes; uint32_t *place, *end; } more[2];
 } split;
 
@@ -317,8 +317,8 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
         __m256i pair = _mm256_maddubs_epi16(ones, w);
         sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(pair, wide));
         __m256i large = _mm256_cmpgt_epi16(_mm256_abs_epi16(pair), most);
-        // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again. Kept only if there is any;
-        // a branch would rarely be foreseen.
+        // Half of each, rounded towards zero: by shifts of words, the sign by subtracting and adding again. Kept only
+        // if there is any; a branch would rarely be foreseen.
         __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), w);
         __m256i size8 = _mm256_and_si256(_mm256_srli_epi16(_mm256_abs_epi8(w), 1), _mm256_set1_epi8(127));
         __m256i part = _mm256_and_si256(_mm256_sub_epi8(_mm256_xor_si256(size8, sign), sign), large);
@@ -428,7 +428,8 @@ LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, co
 }
 LLV_TILES(words_avx2, LLV_AVX2, 4)
 
-// 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16 bits.
+// 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16
+// bits.
 LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
                                         __m256i part[4][2]) {
   __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 32));
@@ -487,8 +488,9 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, 
 }
 LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 
-// Groups in two levels: codes less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits; the step is the other
-// side of the product that adds pairs in 32 bits. Half of the outputs at a time: sums and parts of six rows then stay in registers.
+// Groups in two levels: codes less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits;
+// the step is the other side of the product that adds pairs in 32 bits. Half of the outputs at a time: sums and parts
+// of six rows then stay in registers.
 typedef struct levels {
   int8_t *codes;  // [2][places / 4][LLV_PANEL / 2, 4]
   int16_t *steps;  // [2][groups][LLV_PANEL / 2, 2]
@@ -631,8 +633,8 @@ LLV_TILES(bytes_avx512, LLV_AVX512_VNNI, 12)
 #if defined(LLV_ARM)
 #define LLV_DOT __attribute__((target("dotprod")))
 
-// Signed bytes with the dot-product instruction, 4 outputs a vector: 128 less than the panel's codes, which 128 times the sum of
-// the codes of x makes up for; that sum comes from the same instruction.
+// Signed bytes with the dot-product instruction, 4 outputs a vector: 128 less than the panel's codes, which 128 times
+// the sum of the codes of x makes up for; that sum comes from the same instruction.
 LLV_DOT LLV_INLINE void bytes_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
@@ -677,8 +679,8 @@ LLV_TILES(bytes_neon, LLV_DOT, 4)
 
 #define LLV_I8MM __attribute__((target("i8mm,dotprod")))
 
-// Products of unsigned and signed bytes, two outputs by two rows of eight columns a step: two blocks of a panel, their outputs side
-// by side, are what the instruction takes.
+// Products of unsigned and signed bytes, two outputs by two rows of eight columns a step: two blocks of a panel, their
+// outputs side by side, are what the instruction takes.
 LLV_I8MM LLV_INLINE void pairs_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;

@@ -1,5 +1,5 @@
-// Weights to ggml's block layouts. Steps are searched for, never taken from the range alone; codes are nearest under the
-// *stored* scales.
+// Weights to ggml's block layouts. Steps are searched for, never taken from the range alone; codes are nearest under
+// the *stored* scales.
 #include "search.h"
 
 #include <math.h>
@@ -29,7 +29,8 @@ LLV_INLINE void account(llv_loss *loss, v8 d) {
   loss->largest = most > loss->largest ? most : loss->largest;
 }
 
-// Types with one scale (and minimum) for 32 elements --------------------------------------------------------------------
+// Types with one scale (and minimum) for 32 elements
+// --------------------------------------------------------------------
 
 // Codes of 32 elements, one byte each, to low halves then high halves; the fifth bits to a bit field.
 LLV_INLINE void put_codes(const uint8_t *codes, int offset, int has_fifth, uint8_t *to) {
@@ -60,7 +61,8 @@ void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const
   }
 }
 
-// A code book ------------------------------------------------------------------------------------------------------------
+// A code book
+// ------------------------------------------------------------------------------------------------------------
 
 static const float iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
@@ -117,7 +119,8 @@ LLV_INLINE void pack_iq4_nl(const float *w, v8 *scratch, uint8_t *to, llv_loss *
   loss->squares += lane_sum(p.squares);
 }
 
-// Q4_K and Q5_K: eight steps and minima of six bits each under two half-precision scales ---------------------------------
+// Q4_K and Q5_K: eight steps and minima of six bits each under two half-precision scales
+// ---------------------------------
 
 // refit with a minimum that is not above zero, as these types can store.
 LLV_INLINE fit refit_minimum(const problem *p, v8 inverse, v8 zero, v8 *qq, v8 *q1, v8 *qw) {
@@ -216,7 +219,8 @@ LLV_INLINE void pack_k_affine(const float *w, int bits, v8 *scratch, uint8_t *to
   loss->squares += lane_sum(p.squares);
 }
 
-// Q6_K: sixteen steps of eight signed bits under one half-precision scale ------------------------------------------------
+// Q6_K: sixteen steps of eight signed bits under one half-precision scale
+// ------------------------------------------------
 
 typedef struct { v8 scale, qq, qw; float error; } q6_choice;
 

@@ -1,7 +1,7 @@
 #include "internal.h"
 
-// Twelve independent sums, enough to hide the latency of any of these instructions. The empty statements keep the compiler
-// from computing anything ahead.
+// Twelve independent sums, enough to hide the latency of any of these instructions. The empty statements keep the
+// compiler from computing anything ahead.
 enum { SUMS = 12 };
 
 #if defined(LLV_X86) && !defined(LLV_EMULATED)

@@ -8,9 +8,9 @@
 
 enum { LLV_SEARCH_STEPS = 10 };
 
-// Eight groups side by side: lane j of every vector belongs to group j, so that no sum crosses lanes and every instruction
-// set computes the same bits.
-// Every function that takes or returns these is inlined, so their calling convention does not matter.
+// Eight groups side by side: lane j of every vector belongs to group j, so that no sum crosses lanes and every
+// instruction set computes the same bits. Every function that takes or returns these is inlined, so their calling
+// convention does not matter.
 #pragma clang diagnostic ignored "-Wpsabi"
 typedef float v8 __attribute__((ext_vector_type(8), aligned(4)));
 typedef int32_t i8x __attribute__((ext_vector_type(8), aligned(4)));
@@ -35,8 +35,8 @@ typedef struct {
   int affine;
 } problem;
 
-// Puts `lanes` groups, `stride` elements apart, side by side into `target` [n], with their sums and range; lanes without a group
-// repeat the last one.
+// Puts `lanes` groups, `stride` elements apart, side by side into `target` [n], with their sums and range; lanes
+// without a group repeat the last one.
 LLV_INLINE void gather_groups(problem *p, const float *w, size_t stride, size_t lanes, v8 *target, v8 *least, v8 *most, const int weighted) {
   const float *row[8];
   for (size_t j = 0; j < 8; j++) row[j] = w + (j < lanes ? j : lanes - 1) * stride;

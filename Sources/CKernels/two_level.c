@@ -2,9 +2,10 @@
 
 #include <string.h>
 
-// Groups whose step is a small whole multiple of their row's scale, and whose zero is one of the codes: a byte for each group, the multiple
-// less one in its low half and the zero in its high half. step · (code - zero) then fits eight signed bits, so that the product of
-// a whole row is one sum of integers (QServe, Lin et al. 2024, arXiv 2405.04532, has the idea).
+// Groups whose step is a small whole multiple of their row's scale, and whose zero is one of the codes: a byte for each
+// group, the multiple less one in its low half and the zero in its high half. step · (code - zero) then fits eight
+// signed bits, so that the product of a whole row is one sum of integers (QServe, Lin et al. 2024, arXiv 2405.04532,
+// has the idea).
 enum { LARGEST_STEP = 16, LARGEST_CODE = 15 };
 
 // Zeros that a step can have: step · (0 - zero) >= -128 and step · (15 - zero) <= 127.
@@ -70,7 +71,8 @@ float llv_row_scale(const float *scales, size_t groups, const float *w, size_t c
   for (size_t g = 0; g < groups; g++) step = scales[g] > step && isfinite(scales[g]) ? scales[g] : step;
   for (size_t i = 0; i < columns; i++) reach = fabsf(w[i]) > reach ? fabsf(w[i]) : reach;
   float least = step / LARGEST_STEP > reach / 127 ? step / LARGEST_STEP : reach / 127;
-  // Up to seven significant bits: multiples by whole steps are then exact in half precision too, for those who write them as such.
+  // Up to seven significant bits: multiples by whole steps are then exact in half precision too, for those who write
+  // them as such.
   uint32_t bits;
   memcpy(&bits, &least, 4);
   bits = (bits + 0x1FFFF) & ~(uint32_t)0x1FFFF;

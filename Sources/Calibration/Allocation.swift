@@ -1,5 +1,5 @@
-/// Which of several options each of many things gets, so that all fit into a budget and cost least together: the multiple-choice
-/// knapsack problem, by dynamic programming over sizes.
+/// Which of several options each of many things gets, so that all fit into a budget and cost least together: the
+/// multiple-choice knapsack problem, by dynamic programming over sizes.
 public enum Allocation {
   public struct Option: Sendable {
     public var bytes: Int
@@ -11,8 +11,8 @@ public enum Allocation {
   private static let cells = 1 << 16
 
   /// - Returns: an option's place for each thing; nil when the smallest options do not fit.
-  /// - Rounding: what an option takes more than the smallest is rounded up to 1/65,536 of what they leave, so the result is within
-  ///   `things / 65,536` of the budget of the best.
+  /// - Rounding: what an option takes more than the smallest is rounded up to 1/65,536 of what they leave, so the
+  ///   result is within `things / 65,536` of the budget of the best.
   /// - Cost: `65,536 · options` steps, a byte of memory for each thing and cell.
   public static func best(_ options: [[Option]], budget: Int) -> [Int]? {
     let least = options.map { $0.map(\.bytes).min() ?? 0 }

@@ -4,8 +4,8 @@ import Passes
 import Synchronization
 import Tensors
 
-/// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's name after
-/// the exact fusions.
+/// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's
+/// name after the exact fusions.
 public struct Calibration: Sendable {
   private var moments: [TensorName: Tensor]
 
@@ -136,7 +136,8 @@ public struct Calibration: Sendable {
     }
   }
 
-  /// What rounding each of these weights costs, alone and with its input rounded too; nil where sensitivities were not measured.
+  /// What rounding each of these weights costs, alone and with its input rounded too; nil where sensitivities were not
+  /// measured.
   ///
   /// - Throws: `malformed` for tensors that `measure` does not write.
   func losses(

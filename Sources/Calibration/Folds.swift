@@ -5,12 +5,13 @@ import Synchronization
 import Tensors
 
 extension Calibration {
-  /// Scales for the sites of a model whose weights are quantized with `recipe`: for each site the ones of a family that lose least
-  /// together in the weights and, where inputs are rounded to 8 bits, in the inputs. Large input channels are then quantized more finely,
-  /// small ones less (AWQ: Lin et al. 2023, arXiv 2306.00978; SmoothQuant: Xiao et al. 2022, arXiv 2211.10438).
+  /// Scales for the sites of a model whose weights are quantized with `recipe`: for each site the ones of a family that
+  /// lose least together in the weights and, where inputs are rounded to 8 bits, in the inputs. Large input channels
+  /// are then quantized more finely, small ones less (AWQ: Lin et al. 2023, arXiv 2306.00978; SmoothQuant: Xiao et al.
+  /// 2022, arXiv 2211.10438).
   ///
-  /// With input channels of root mean square `x` and largest magnitude `m`, and largest weights `w`, the families are `xᵅ` and
-  /// `mᵅ / w¹⁻ᵅ`, rounded to powers of two.
+  /// With input channels of root mean square `x` and largest magnitude `m`, and largest weights `w`, the families are
+  /// `xᵅ` and `mᵅ / w¹⁻ᵅ`, rounded to powers of two.
   ///
   /// - Cost: each weight is quantized some twenty times, at most 512 of its rows.
   func scales(_ model: Model, _ recipe: QuantizeRecipe, threads: Int = availableThreads) throws(Failure) -> [TensorName:
@@ -143,7 +144,8 @@ private struct ScaledWeight {
     }
     var cost = zip(errors, inputs).reduce(0) { $0 + $1.0 * $1.1 }
     guard isInputRounded else { return cost }
-    // A step is 1/127 of the largest input of the group: the largest channel's size, or that of so many bell-shaped ones.
+    // A step is 1/127 of the largest input of the group: the largest channel's size, or that of so many bell-shaped
+    // ones.
     for first in stride(from: 0, to: columns, by: integers.groupSize) {
       let group = first..<min(columns, first + integers.groupSize)
       let (sum, most) = group.reduce((0.0, 0.0)) { ($0.0 + inputs[$1], max($0.1, inputs[$1])) }

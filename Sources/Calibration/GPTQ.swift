@@ -4,11 +4,13 @@ import COpenBLAS
 import Synchronization
 import Tensors
 
-/// GPTQ (Frantar et al. 2023, arXiv 2210.17323): a weight's columns become integers one after the other, and what rounding one of
-/// them loses is made up for in those that follow, by the second moments of the input. Groups stay in their natural order; a group's
-/// step is searched when its turn comes, each squared error weighted by what it will cost then (`1 / U[j, j]²`).
+/// GPTQ (Frantar et al. 2023, arXiv 2210.17323): a weight's columns become integers one after the other, and what
+/// rounding one of them loses is made up for in those that follow, by the second moments of the input. Groups stay in
+/// their natural order; a group's step is searched when its turn comes, each squared error weighted by what it will
+/// cost then (`1 / U[j, j]²`).
 ///
-/// What the mean input loses, `(W - Ŵ) μ`, is the same for every token and goes into the bias; moments are those around the mean.
+/// What the mean input loses, `(W - Ŵ) μ`, is the same for every token and goes into the bias; moments are those around
+/// the mean.
 public final class GPTQ: Sendable {
   /// What is added to the diagonal, relative to its mean.
   static let damping = 0.01
@@ -24,7 +26,8 @@ public final class GPTQ: Sendable {
   /// - Parameters:
   ///   - moments: `[columns, block]`, as `SecondMoments` makes them.
   ///   - mean: `[columns]`.
-  ///   - propagates: whether later columns make up for earlier ones; without, errors are weighted by the diagonal alone.
+  ///   - propagates: whether later columns make up for earlier ones; without, errors are weighted by the diagonal
+  ///     alone.
   /// - Throws: `malformed` when they are not of this weight's inputs.
   public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor, mean: Tensor, propagates: Bool = true)
     throws(Failure)
@@ -89,7 +92,8 @@ public final class GPTQ: Sendable {
     return (writer.result, try TensorLoss(ordered))
   }
 
-  /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns, block]`.
+  /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns,
+  /// block]`.
   private func factors(threads: Int) throws(Failure) -> Buffer {
     let (source, means) = (try moments.load(threads: threads), try mean.load(threads: threads))
     let (columns, block) = (moments.rows, moments.columns)

@@ -5,8 +5,8 @@ import Inference
 import Synchronization
 import Tensors
 
-/// Some rows of what enters each linear operation as a model runs: to be kept of one model, and to be compared with as another one
-/// runs on the same samples.
+/// Some rows of what enters each linear operation as a model runs: to be kept of one model, and to be compared with as
+/// another one runs on the same samples.
 public final class LayerInputs: LinearObserver {
   fileprivate struct Layer: Sendable {
     var seen = 0  // rows so far
@@ -59,8 +59,8 @@ public final class LayerInputs: LinearObserver {
     }
   }
 
-  /// How far each layer of a run that compares was from the reference's, in the order in which they ran, `part` being the graph that a
-  /// weight belongs to; empty where the two did not see the same number of rows: their inputs differ.
+  /// How far each layer of a run that compares was from the reference's, in the order in which they ran, `part` being
+  /// the graph that a weight belongs to; empty where the two did not see the same number of rows: their inputs differ.
   public func divergence(part: (TensorName) -> String?) -> [Divergence.Layer] {
     guard let reference else { return [] }
     let (own, old) = (layers.withLock { $0 }, reference.layers.withLock { $0 })

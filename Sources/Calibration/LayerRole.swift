@@ -25,7 +25,8 @@ extension Sensitivity {
       })
   }
 
-  /// A number for a weight that was not measured, between those of its like in the nearest layers that were; nil without any.
+  /// A number for a weight that was not measured, between those of its like in the nearest layers that were; nil
+  /// without any.
   static func interpolated(_ name: TensorName, _ measured: [TensorName: Double]) -> Double? {
     guard let own = LayerRole(name) else { return nil }
     let like = measured.compactMap { name, value in LayerRole(name).map { ($0, value) } }

@@ -3,8 +3,8 @@ import Fidelity
 import Passes
 import Tensors
 
-/// Finds what each weight should become so that a model of a given size loses least: what rounding each of them costs, by
-/// measured sensitivity, and the best of all combinations.
+/// Finds what each weight should become so that a model of a given size loses least: what rounding each of them costs,
+/// by measured sensitivity, and the best of all combinations.
 public struct Planner: Sendable {
   /// From small to large.
   static let choices = [
@@ -76,7 +76,8 @@ public struct Planner: Sendable {
     if let losses { try weigh(losses) }
   }
 
-  /// Makes squared relative errors costs: by what each weight cost when it was measured, and in between by its like in other layers.
+  /// Makes squared relative errors costs: by what each weight cost when it was measured, and in between by its like in
+  /// other layers.
   private mutating func weigh(_ losses: [TensorName: (rounded: Double, withInput: Double?)]) throws(Failure) {
     var (units, inputs) = ([TensorName: Double](), [TensorName: Double]())
     for weight in weights {

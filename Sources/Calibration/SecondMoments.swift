@@ -4,10 +4,11 @@ import Inference
 import Synchronization
 import Tensors
 
-/// First and second moments of the inputs of linear operations, `Σ x` and `Σ x xᵀ` over tokens: how much an error in one weight costs, alone and
-/// together with errors in others.
+/// First and second moments of the inputs of linear operations, `Σ x` and `Σ x xᵀ` over tokens: how much an error in
+/// one weight costs, alone and together with errors in others.
 ///
-/// Of wide inputs only square blocks on the diagonal are kept, of at most `widest` columns: memory and time grow with the square.
+/// Of wide inputs only square blocks on the diagonal are kept, of at most `widest` columns: memory and time grow with
+/// the square.
 ///
 /// - Note: sums run in Float32 in the order of the batches, so they do not depend on the number of threads.
 public final class SecondMoments: LinearObserver {
@@ -128,9 +129,9 @@ public final class SecondMoments: LinearObserver {
     return result
   }
 
-  /// Means over all tokens seen, in order of names: for each weight a tensor `[columns, block]` of its name, one `[columns]` of the
-  /// name with `+mean`, and one `[4, columns]` with `+channels`: mean squares and largest magnitudes, of tokens, and of those that stand
-  /// for parts of pictures.
+  /// Means over all tokens seen, in order of names: for each weight a tensor `[columns, block]` of its name, one
+  /// `[columns]` of the name with `+mean`, and one `[4, columns]` with `+channels`: mean squares and largest
+  /// magnitudes, of tokens, and of those that stand for parts of pictures.
   public func tensors() throws(Failure) -> [Tensor] {
     var result: [Tensor] = []
     for (name, sum) in sums.withLock({ $0 }).sorted(by: { $0.key.text < $1.key.text }) {

@@ -4,8 +4,8 @@ import Inference
 import Passes
 import Tensors
 
-/// Where some samples' embeddings go when one weight alone is rounded: how much each weight matters to what the model is for
-/// (the linearity theorem: HIGGS, Malinovskii et al. 2024, arXiv 2411.17525; losses of single weights add up).
+/// Where some samples' embeddings go when one weight alone is rounded: how much each weight matters to what the model
+/// is for (the linearity theorem: HIGGS, Malinovskii et al. 2024, arXiv 2411.17525; losses of single weights add up).
 public struct Sensitivity: Sendable {
   /// What weights are rounded to while they are measured: coarse enough to stand out of Float32, fine enough to add up.
   public static let weightChoice = WeightChoice.integers(bits: 4, group: 32, form: .affine)

@@ -5,7 +5,8 @@ public struct BenchmarkScore: Sendable {
   public let name: String
   public let task: String?
   public let queries: Int
-  /// Share of queries whose most similar candidate is the right one; a tie with it counts as right (MMEB's precision@1).
+  /// Share of queries whose most similar candidate is the right one; a tie with it counts as right (MMEB's
+  /// precision@1).
   public let accuracy: Double?
   /// For searches: queries in targets, and targets in queries.
   public let forward, backward: Ranks?

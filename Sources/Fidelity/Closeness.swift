@@ -7,13 +7,14 @@ public struct Closeness: Sendable {
   public let cosines: [Double?]
   /// `‖candidate - reference‖ / ‖reference‖` of each item; nil where the reference is zero.
   public let relativeErrors: [Double?]
-  /// `‖candidate‖ / ‖reference‖` of each item; nil where the reference is zero. Vectors of an encoder have length 1 unless it is broken.
+  /// `‖candidate‖ / ‖reference‖` of each item; nil where the reference is zero. Vectors of an encoder have length 1
+  /// unless it is broken.
   public let lengths: [Double?]
 
   private static let rowsAtATime = 4_096
 
-  /// - Parameter sets: the same items as the reference and as the candidate have them. Sums in double; some thousand rows are in memory at
-  ///   a time.
+  /// - Parameter sets: the same items as the reference and as the candidate have them. Sums in double; some thousand
+  ///   rows are in memory at a time.
   public init(_ sets: [(reference: Embeddings, candidate: Embeddings)]) throws(Failure) {
     var cosines: [Double?] = []
     var errors: [Double?] = []

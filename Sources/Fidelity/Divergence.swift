@@ -1,7 +1,8 @@
 import Bytes
 import Glibc
 
-/// Where inside the model a candidate leaves its reference: in its settings, in its weights, and as values pass through the layers.
+/// Where inside the model a candidate leaves its reference: in its settings, in its weights, and as values pass through
+/// the layers.
 public struct Divergence: Sendable {
   /// Something that both models say, and say differently.
   public struct Setting: Sendable {
@@ -30,7 +31,8 @@ public struct Divergence: Sendable {
     public let relativeError, cosine: Double
     /// The relative error that rounding to this encoding explains.
     public let explained: Double
-    /// Rows whose error stands out from what the encoding explains, worst first; none where that is more than a twentieth.
+    /// Rows whose error stands out from what the encoding explains, worst first; none where that is more than a
+    /// twentieth.
     public let rows: [Row]
     /// The relative error of all other rows.
     public let rest: Double
@@ -79,8 +81,8 @@ public struct Divergence: Sendable {
 
   public init() {}
 
-  /// The first layer whose input is more than three times as wrong as the one before it in its part, and wrong by more than a fifth:
-  /// what stands between the two is where to look.
+  /// The first layer whose input is more than three times as wrong as the one before it in its part, and wrong by more
+  /// than a fifth: what stands between the two is where to look.
   public var jump: (before: Layer?, at: Layer)? {
     var before: Layer?
     for layer in layers {
@@ -128,7 +130,8 @@ public struct Divergence: Sendable {
 
   /// Relative errors that the order of operations in Float32 explains, in folded weights.
   static let noise = 1e-5
-  /// GPTQ gives some of a weight's rounding back in errors of other elements, and clipping trades some errors for others.
+  /// GPTQ gives some of a weight's rounding back in errors of other elements, and clipping trades some errors for
+  /// others.
   static let tolerance = 3.0
   static let rowTolerance = 10.0
 
@@ -141,7 +144,8 @@ public struct Divergence: Sendable {
   ///
   /// - Parameters:
   ///   - explained: of each row the sum of squared errors that its encoding explains; nil for none.
-  ///   - rows: a row is held to its own encoding, and to a twentieth of its own length or of a tenth of the usual row's.
+  ///   - rows: a row is held to its own encoding, and to a twentieth of its own length or of a tenth of the usual
+  ///     row's.
   public static func judged(
     _ rows: [TensorDifference.Row], explained: [Double]?
   ) -> Judged {

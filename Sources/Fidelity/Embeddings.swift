@@ -151,7 +151,8 @@ struct PackedRows: Sendable {
     self.panels = panels
   }
 
-  /// Calls `body` with the products of some rows `[rows, width]` and each panel: `[rows, columns]`, rows `stride` apart.
+  /// Calls `body` with the products of some rows `[rows, width]` and each panel: `[rows, columns]`, rows `stride`
+  /// apart.
   func products(
     with x: UnsafePointer<Float>, rows: Int,
     _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void

@@ -10,8 +10,8 @@ public struct Estimate: Sendable {
   /// From this many values on the bootstrap's interval is that of the normal distribution.
   private static let many = 20_000
 
-  /// The percentile bootstrap over the values (Efron 1979): 1,000 samples of as many, drawn with replacement by a generator that always
-  /// starts alike. NaN when there are no values.
+  /// The percentile bootstrap over the values (Efron 1979): 1,000 samples of as many, drawn with replacement by a
+  /// generator that always starts alike. NaN when there are no values.
   public init(mean values: [Double]) {
     count = values.count
     let n = Double(values.count)

@@ -111,8 +111,8 @@ extension FidelityReport {
   }
 }
 
-/// A logarithmic axis over most of the values: at most a tenth of them, and what lies four decades below the highest, is
-/// drawn on its lower end, so that a few values near zero do not squash the others.
+/// A logarithmic axis over most of the values: at most a tenth of them, and what lies four decades below the highest,
+/// is drawn on its lower end, so that a few values near zero do not squash the others.
 struct LogScale {
   /// Powers of ten.
   let low, high: Double

@@ -21,8 +21,8 @@ public struct FidelityReport: Sendable {
     public init() {}
 
     /// Any candidate is held to these, and one that rounds little to more: by `1 - cosine ≤ 10 ε² + a`, where ε is the
-    /// relative error of its linear weights that their encodings explain, and a is .001, or .006 where inputs are rounded
-    /// too. Measured candidates lose 3 to 4 ε² (Docs/FIDELITY.md).
+    /// relative error of its linear weights that their encodings explain, and a is .001, or .006 where inputs are
+    /// rounded too. Measured candidates lose 3 to 4 ε² (Docs/FIDELITY.md).
     func resolved(_ divergence: Divergence?) -> (cosine: Double, overlap: Double) {
       var (loosest, overlapLoss) = (0.03, 0.25)
       if let divergence, let error = divergence.rounding?.candidate, !divergence.hasFewerTokens {
@@ -65,8 +65,8 @@ public struct FidelityReport: Sendable {
       return worst >= asked ? .pass : best < asked ? .fail : .inconclusive
     }
 
-    /// How many times as much data would decide, were its mean this one's: intervals shrink with the root of it. nil where
-    /// the check is decided, or a thousand times as much would not do.
+    /// How many times as much data would decide, were its mean this one's: intervals shrink with the root of it. nil
+    /// where the check is decided, or a thousand times as much would not do.
     public var neededFactor: Double? {
       let distance = abs(value - threshold)
       guard outcome == .inconclusive, distance > 0 else { return nil }
@@ -281,7 +281,8 @@ public struct FidelityReport: Sendable {
         Check(
           name: "overlap of the first 10" + suffix, estimate: Estimate(mean: run.overlaps(with: baseline, at: 10)),
           threshold: least.overlap, isLowerBound: true))
-      // Without labels the reference's first document is the right one by definition, and overlap counts how often it moves.
+      // Without labels the reference's first document is the right one by definition, and overlap counts how often it
+      // moves.
       let depths = [("drop of P@1", 1), ("drop of recall@10", 10)].filter { scope.isLabelled || $0.1 > 1 }
       for (name, k) in depths {
         let drops = zip(baseline.hits(at: k), run.hits(at: k)).map { $0 - $1 }

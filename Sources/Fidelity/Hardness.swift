@@ -1,8 +1,8 @@
 import Bytes
 import Glibc
 
-/// Hardness-weighted contrastive learning (LLaVE: Lan et al. 2025, arXiv 2503.04812): a negative counts `exp(α · similarity)` times,
-/// so that those which nearly win decide. With α = 0 it is InfoNCE.
+/// Hardness-weighted contrastive learning (LLaVE: Lan et al. 2025, arXiv 2503.04812): a negative counts `exp(α ·
+/// similarity)` times, so that those which nearly win decide. With α = 0 it is InfoNCE.
 public struct Hardness: Sendable {
   /// `1 / τ`; LLaVE uses 50.
   public var scale: Double
@@ -20,13 +20,13 @@ public struct Hardness: Sendable {
     public let queries, targets: [Double]
   }
 
-  /// `-log softmax` of each positive among all targets, and of each among all queries, averaged: with `s = q · t`, logits
-  /// `scale · s + α · s` for negatives, whose second term has no gradient, and `scale · s` for the positive.
+  /// `-log softmax` of each positive among all targets, and of each among all queries, averaged: with `s = q · t`,
+  /// logits `scale · s + α · s` for negatives, whose second term has no gradient, and `scale · s` for the positive.
   ///
   /// - Parameters:
   ///   - queries, targets: `[count, width]`, unit vectors; target i is query i's. Those of all devices, gathered.
-  ///   - rows: the pairs that are scored (against everything gathered), as each device scores its own; all when nil. Gradients of
-  ///     several devices add up, over their number, to that of all.
+  ///   - rows: the pairs that are scored (against everything gathered), as each device scores its own; all when nil.
+  ///     Gradients of several devices add up, over their number, to that of all.
   /// - Rounding: double throughout. Cost: `rows · count · width` products, three times; memory `rows · count`.
   public func loss(queries: Embeddings, targets: Embeddings, rows: Range<Int>? = nil) throws(Failure) -> Loss {
     precondition(queries.count == targets.count && queries.width == targets.width, "a target for each query")

@@ -1,8 +1,8 @@
 import Bytes
 
 extension Embeddings {
-  /// Opens a NumPy `.npy` file (format versions 1 to 3) of Float32 or Float16 `(rows, columns)` in C order; its rows are read when they are asked
-  /// for.
+  /// Opens a NumPy `.npy` file (format versions 1 to 3) of Float32 or Float16 `(rows, columns)` in C order; its rows
+  /// are read when they are asked for.
   ///
   /// - Throws: `malformed` for what is no such file or is cut, `unsupported` for other element types and orders.
   public init(numPy path: String) throws(Failure) {

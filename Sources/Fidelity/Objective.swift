@@ -7,8 +7,8 @@ public enum Objective: Sendable, Hashable {
   case mse
   /// Mean square of the change of a query's contrastive loss (InfoNCE), the positive among all documents.
   case infonce
-  /// Mean over queries of the weighted mean square of what a margin, the positive's similarity less another document's, changes by.
-  /// A document weighs by its hardness: the softmax of `(scale + α) · similarity`, from the reference.
+  /// Mean over queries of the weighted mean square of what a margin, the positive's similarity less another document's,
+  /// changes by. A document weighs by its hardness: the softmax of `(scale + α) · similarity`, from the reference.
   case margin(alpha: Double)
 
   public var text: String {

@@ -2,13 +2,13 @@ import Bytes
 import Glibc
 import Synchronization
 
-/// What becomes of the order of the documents that matter to a query: the reference's first 20, its positive, and its own negatives.
-/// Negatives count by their hardness, from the reference's similarities.
+/// What becomes of the order of the documents that matter to a query: the reference's first 20, its positive, and its
+/// own negatives. Negatives count by their hardness, from the reference's similarities.
 public struct Ordering: Sendable {
   /// For each query Kendall's τ-b between the two orders of the reference's first 20; nil where one is constant.
   public let kendall: [Double?]
-  /// For each query the share of pairs of those 20 whose order is reversed, each pair weighted by the product of its documents'
-  /// weights.
+  /// For each query the share of pairs of those 20 whose order is reversed, each pair weighted by the product of its
+  /// documents' weights.
   public let flips: [Double]
   /// For each query the weighted mean square of what a margin, the positive's similarity less a negative's, changes by.
   public let distortion: [Double]

@@ -141,8 +141,9 @@ public struct Retrieval: Sendable {
 
   // MARK: Whole lists
 
-  /// Mean over queries of Spearman's ρ between the two similarity lists of a query over all documents: whether the whole
-  /// order of the index survives, not only its head. Over at most `sample` queries and twice as many documents, evenly spread.
+  /// Mean over queries of Spearman's ρ between the two similarity lists of a query over all documents: whether the
+  /// whole order of the index survives, not only its head. Over at most `sample` queries and twice as many documents,
+  /// evenly spread.
   public static func rankCorrelation(
     reference: (queries: Embeddings, documents: Embeddings), candidate: (queries: Embeddings, documents: Embeddings),
     threads: Int, sample: Int = 1_000

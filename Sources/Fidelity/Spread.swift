@@ -5,14 +5,14 @@ import Synchronization
 public struct Spread: Sendable {
   /// Mean cosine of two different items.
   public let meanCosine: Double
-  /// Effective number of dimensions: `(Σλ)² / Σλ²` over the eigenvalues of the covariance of the unit vectors (participation ratio). 1 for
-  /// vectors on a line, the width for a ball; 0 when all are equal.
+  /// Effective number of dimensions: `(Σλ)² / Σλ²` over the eigenvalues of the covariance of the unit vectors
+  /// (participation ratio). 1 for vectors on a line, the width for a ball; 0 when all are equal.
   public let dimensions: Double
 
   private static let most = 2_048
 
-  /// Over at most 2,048 items, evenly spread; NaN with fewer than two. By the items' inner products, whose square sum is that of the
-  /// eigenvalues.
+  /// Over at most 2,048 items, evenly spread; NaN with fewer than two. By the items' inner products, whose square sum
+  /// is that of the eigenvalues.
   public init(_ items: Embeddings, threads: Int) throws(Failure) {
     let sample = try items.sample(Spread.most)
     let (count, width) = (sample.count, sample.width)

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// A model as a checkpoint directory: in the layout it was imported from, as transformers writes the family, or with quantized
-/// weights as other programs store them.
+/// A model as a checkpoint directory: in the layout it was imported from, as transformers writes the family, or with
+/// quantized weights as other programs store them.
 public struct CheckpointExport: Sendable {
   /// Which names and configuration.
   public enum Layout: Sendable, Equatable {
@@ -49,7 +49,8 @@ public struct CheckpointExport: Sendable {
     self.files = files.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 
-  /// Grouped tensors as `kind` has them, and the configuration that says so. `names` are the model's for those of `tensors`.
+  /// Grouped tensors as `kind` has them, and the configuration that says so. `names` are the model's for those of
+  /// `tensors`.
   private static func quantized(
     _ tensors: [Tensor], _ names: [TensorName: TensorName], _ model: Model, _ kind: QuantizedLayout, _ config: [UInt8]
   ) throws(Failure) -> ([Tensor], [UInt8]) {
@@ -189,7 +190,8 @@ private struct HuggingFaceLlave {
     return (ids["<image>"] ?? 0, ids["<video>"] ?? 0, .object(members))
   }
 
-  /// The table with rows of zeros for tokens that it has none for. They are replaced by features before anything reads them.
+  /// The table with rows of zeros for tokens that it has none for. They are replaced by features before anything reads
+  /// them.
   private mutating func growTable(to rows: Int) {
     let name = TensorName(names.text + "embed_tokens.weight")
     guard let index = tensors.firstIndex(where: { $0.name == name }), tensors[index].encoding.isPlain else { return }

@@ -2,8 +2,9 @@ import Bytes
 import Tensors
 
 extension Model {
-  /// All that an embedding depends on but the weights, as names and values: configuration, parameters of operations, hashes of the
-  /// files. For comparing two models; operations are numbered among those of their kind, so that fusions move little.
+  /// All that an embedding depends on but the weights, as names and values: configuration, parameters of operations,
+  /// hashes of the files. For comparing two models; operations are numbered among those of their kind, so that fusions
+  /// move little.
   ///
   /// - Throws: what reading the files throws.
   public func facts() throws(Failure) -> [(name: String, value: String)] {

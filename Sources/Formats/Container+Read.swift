@@ -13,8 +13,8 @@ extension Container {
 
   /// Reads header and manifest; tensor data stays where it is until somebody asks for it.
   ///
-  /// - Checks: header and manifest checksums; every byte of the file belongs to the header, one section, padding of less than
-  ///   64 bytes, or the manifest; sizes match shapes; the model's invariants.
+  /// - Checks: header and manifest checksums; every byte of the file belongs to the header, one section, padding of
+  ///   less than 64 bytes, or the manifest; sizes match shapes; the model's invariants.
   /// - Cost: linear in the manifest, whatever the size of the file.
   public static func open(_ path: String) throws(Failure) -> Contents {
     if let failure = FileKind.insteadOfContainer(path) { throw failure }
@@ -134,7 +134,8 @@ extension Container {
     } catch { throw error.about("tensor \(name.quoted)") }
   }
 
-  /// Hands out the data sections in order and holds them to each other: each starts where the one before ends, rounded up.
+  /// Hands out the data sections in order and holds them to each other: each starts where the one before ends, rounded
+  /// up.
   private struct Sections {
     let file: InputFile
     /// Where the manifest starts.

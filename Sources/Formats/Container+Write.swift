@@ -13,7 +13,8 @@ public final class ContainerWriter {
   public private(set) var rawBytes = 0
   public private(set) var losses: [(name: TensorName, encoding: Encoding, loss: TensorLoss)] = []
 
-  /// - Parameter usesPanels: whether weights of linear operations are written in the order in which the processor uses them.
+  /// - Parameter usesPanels: whether weights of linear operations are written in the order in which the processor uses
+  ///   them.
   public init(_ output: OutputFile, usesPanels: Bool = false, threads: Int) throws(Failure) {
     self.output = output
     self.threads = threads
@@ -182,8 +183,8 @@ public final class ContainerWriter {
 }
 
 extension Container {
-  /// A codec is used only where it saves a quarter. (BF16 weights would save a sixth, at a tenth of the speed of copying
-  /// them, and every start would have to decode them.)
+  /// A codec is used only where it saves a quarter. (BF16 weights would save a sixth, at a tenth of the speed of
+  /// copying them, and every start would have to decode them.)
   static func pays(_ stored: Int, for count: Int) -> Bool { stored < count - count / 4 }
 
   /// Codecs that may help with this encoding.
@@ -198,7 +199,8 @@ extension Container {
     }
   }
 
-  /// Tries the codecs on up to 16 pieces of 4 KiB, spread evenly: one hundredth of the cost for the tensors of a large model.
+  /// Tries the codecs on up to 16 pieces of 4 KiB, spread evenly: one hundredth of the cost for the tensors of a large
+  /// model.
   static func isWorthTrying(_ codecs: [Codec], sampleOf view: ByteView) throws(Failure) -> Bool {
     let piece = 4_096
     guard view.count >= 64 else { return false }

@@ -8,7 +8,8 @@ public enum Import {
     "added_tokens.json", "vocab.json", "merges.txt", "preprocessor_config.json", "generation_config.json",
   ]
 
-  /// - Parameter tokenizer: a `tokenizer.json`, or a GGUF file with tokenizer keys, in the place of the checkpoint's own.
+  /// - Parameter tokenizer: a `tokenizer.json`, or a GGUF file with tokenizer keys, in the place of the checkpoint's
+  ///   own.
   /// - Throws: what is wrong with any file of the checkpoint; nothing has been written then.
   public static func model(
     _ source: Checkpoint, tokenizer: String? = nil, notes: inout [String]

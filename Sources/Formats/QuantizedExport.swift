@@ -2,8 +2,8 @@ import Bytes
 import CKernels
 import Tensors
 
-/// Grouped integers as other programs store them beside safetensors: compressed-tensors (llm-compressor, vLLM, transformers)
-/// and MLX. Codes and scales are taken over exactly; nothing is rounded.
+/// Grouped integers as other programs store them beside safetensors: compressed-tensors (llm-compressor, vLLM,
+/// transformers) and MLX. Codes and scales are taken over exactly; nothing is rounded.
 public enum QuantizedLayout: Sendable {
   case compressedTensors, mlx
 
@@ -72,7 +72,8 @@ public enum QuantizedLayout: Sendable {
       return Tensor(named(suffix), shape: shape, encoding: .plain(type), content: .computed(computation))
     }
 
-    /// Codes as they lie, earlier ones in lower bits, with the bits of `flip` turned: two's complement to offset binary.
+    /// Codes as they lie, earlier ones in lower bits, with the bits of `flip` turned: two's complement to offset
+    /// binary.
     func codes(_ suffix: String, _ type: DType, flip: UInt8) -> Tensor {
       let count = layout.rows * layout.rowBytes
       return made(suffix, type, [layout.rows, layout.rowBytes * 8 / type.bits]) { (all) throws(Failure) in

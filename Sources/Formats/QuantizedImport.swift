@@ -1,8 +1,9 @@
 import Bytes
 import Tensors
 
-/// Checkpoints whose linear weights others have quantized: compressed-tensors, GPTQ, AWQ and MLX. Weights become grouped integers
-/// of exactly the same values; what is packed otherwise (act-order, bits that are not four or eight) is refused by name.
+/// Checkpoints whose linear weights others have quantized: compressed-tensors, GPTQ, AWQ and MLX. Weights become
+/// grouped integers of exactly the same values; what is packed otherwise (act-order, bits that are not four or eight)
+/// is refused by name.
 public struct QuantizedImport {
   private enum Method { case compressedTensors, gptq(zeroOffset: Int), awq, mlx }
 
@@ -315,7 +316,8 @@ private struct Form: Sendable {
   typealias Fill = @Sendable (_ rows: Range<Int>, _ part: GroupedWriter.Part) -> Void
 
   /// - Parameters:
-  ///   - isScaleExact: whether scales and zeros are in the stored type; Float32 otherwise, which holds code times scale.
+  ///   - isScaleExact: whether scales and zeros are in the stored type; Float32 otherwise, which holds code times
+  ///     scale.
   ///   - open: loads what `Fill` reads.
   func tensor(
     isScaleExact: Bool, _ open: @escaping @Sendable (_ threads: Int) throws(Failure) -> Fill

@@ -14,8 +14,8 @@ public enum Safetensors {
 
   /// Reads and judges the header; no tensor byte is touched.
   ///
-  /// - Order of checks: length present, under the limit, inside the file; UTF-8; JSON; entries; offsets without holes or
-  ///   overlaps up to the end of the file. Nothing is allocated from a number before it was compared with the file.
+  /// - Order of checks: length present, under the limit, inside the file; UTF-8; JSON; entries; offsets without holes
+  ///   or overlaps up to the end of the file. Nothing is allocated from a number before it was compared with the file.
   /// - Throws: `malformed`, `limit` or `unsupported`; with several bad entries, all of them.
   /// - Cost: linear in the header, plus a sort of the tensors by offset.
   public static func read(_ file: InputFile) throws(Failure) -> Contents {
@@ -167,7 +167,8 @@ public enum Safetensors {
 
   /// Sorts the entries by place and returns what is wrong with how they lie: every byte belongs to exactly one tensor.
   private static func gaps(_ entries: inout [Entry], _ dataCount: Int, _ dataStart: Int) throws(Failure) -> [Failure] {
-    // Empty tensors share their offset with the next; names break ties, so that the order of the header does not matter.
+    // Empty tensors share their offset with the next; names break ties, so that the order of the header does not
+    // matter.
     entries.sort {
       ($0.start, $0.end) == ($1.start, $1.end) ? $0.name < $1.name : ($0.start, $0.end) < ($1.start, $1.end)
     }

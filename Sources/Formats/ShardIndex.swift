@@ -9,8 +9,8 @@ enum ShardIndex {
     var notes: [String] = []
   }
 
-  /// Opens every shard the index names and holds index and shards to each other: each tensor in exactly the shard that the
-  /// index says, none besides.
+  /// Opens every shard the index names and holds index and shards to each other: each tensor in exactly the shard that
+  /// the index says, none besides.
   static func read(_ path: String) throws(Failure) -> Contents {
     let file = try InputFile(path)
     do throws(Failure) {

@@ -94,8 +94,8 @@ public final class Driver: @unchecked Sendable {
       capability: (major, minor), memory: memory, multiprocessors: try attribute(16, device), problem: problem)
   }
 
-  /// - Parameter which: CUdevice_attribute: 16 multiprocessors, 75 and 76 compute capability, 97 shared memory of a block at most,
-  ///   115 memory pools.
+  /// - Parameter which: CUdevice_attribute: 16 multiprocessors, 75 and 76 compute capability, 97 shared memory of a
+  ///   block at most, 115 memory pools.
   func attribute(_ which: Int32, _ device: Int32) throws(Failure) -> Int {
     var value: Int32 = 0
     try check(calls.cuDeviceGetAttribute(&value, which, device), "asking a GPU for attribute \(which)")

@@ -4,8 +4,9 @@ import Synchronization
 
 /// One GPU at work: memory, copies and launches, all in the order of one stream.
 ///
-/// Weights and inputs go up on a stream of their own, through pinned memory, while kernels run; what is launched after a copy waits for it. Memory
-/// comes from the driver's pool and goes back to it in the stream's order, so that nothing waits for the GPU but a download.
+/// Weights and inputs go up on a stream of their own, through pinned memory, while kernels run; what is launched after
+/// a copy waits for it. Memory comes from the driver's pool and goes back to it in the stream's order, so that nothing
+/// waits for the GPU but a download.
 final class Engine: @unchecked Sendable {
   let driver: Driver
   let card: Driver.Card

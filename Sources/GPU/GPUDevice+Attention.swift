@@ -53,9 +53,9 @@ extension GPUDevice {
     return value(rows, columns, Floats(memory: result, stride: columns))
   }
 
-  /// Keys `[places, heads, width up to 32s]` and values `[heads, width, places]` as codes, scales of keys
-  /// `[heads, places]`, and of every stretch four rows of `[heads · width]`: means of keys and of values, scales of values
-  /// and their inverses.
+  /// Keys `[places, heads, width up to 32s]` and values `[heads, width, places]` as codes, scales of keys `[heads,
+  /// places]`, and of every stretch four rows of `[heads · width]`: means of keys and of values, scales of values and
+  /// their inverses.
   private struct AttentionCodes {
     let keys, scales, values, means: Memory
     let places: Int

@@ -48,8 +48,8 @@ struct Spans: Sendable {
   }
 }
 
-/// Keys and values that share means and scales when they are coded, the prefix and each sequence: `Stretch` and `Chunk` of
-/// attention_int8.cu.
+/// Keys and values that share means and scales when they are coded, the prefix and each sequence: `Stretch` and `Chunk`
+/// of attention_int8.cu.
 struct Stretches: Sendable {
   /// Rows of a chunk, CHUNK of attention_int8.cu.
   private static let chunk = 64

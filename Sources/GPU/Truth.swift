@@ -1,7 +1,7 @@
 import Bytes
 
-/// What single instructions make of given registers: recorded once on real hardware, which the emulation is held to ever after
-/// (Tests/Goldens/gpu-truth.json, once there is one).
+/// What single instructions make of given registers: recorded once on real hardware, which the emulation is held to
+/// ever after (Tests/Goldens/gpu-truth.json, once there is one).
 public enum Truth {
   static let operations = 6
   static let words = 10 * 32

@@ -13,8 +13,8 @@ struct Floats: Sendable {
   var argument: Argument { .memory(memory, at: first * 4) }
 }
 
-/// Activations, in the forms that were asked for. What a norm or an activation makes is computed when it is known which form is
-/// wanted: most are wanted as codes alone.
+/// Activations, in the forms that were asked for. What a norm or an activation makes is computed when it is known which
+/// form is wanted: most are wanted as codes alone.
 final class Value: Sendable {
   let rows, columns: Int
   private let engine: Engine

@@ -6,8 +6,8 @@ import Tensors
 
 /// A tensor of a model on the GPU: in its own encoding for lookups, and in the forms that products take.
 ///
-/// Plain weights become BF16. Of integers, those of 8 bits are kept as the products take them; those of 4 are unpacked anew for each product, which
-/// costs a few percent of it and keeps the memory a quarter.
+/// Plain weights become BF16. Of integers, those of 8 bits are kept as the products take them; those of 4 are unpacked
+/// anew for each product, which costs a few percent of it and keeps the memory a quarter.
 final class Weight: EncodedStorage, Sendable {
   /// As it is on the GPU: groups in two levels are 8-bit codes there.
   let tensor: Tensor

@@ -9,8 +9,8 @@ protocol AttentionForm: Sendable {
   func pack(_ keys: Rows, _ values: Rows, _ count: Int, _ target: UnsafeMutableRawPointer)
   /// Bytes of scratch that a thread needs.
   var scratch: Int { get }
-  /// `softmax(scale q keysᵀ) values` for `count` rows over stretches of packed keys, each with how many they are. With `causalFrom`, row i
-  /// sees so many keys of the last stretch and i more.
+  /// `softmax(scale q keysᵀ) values` for `count` rows over stretches of packed keys, each with how many they are. With
+  /// `causalFrom`, row i sees so many keys of the last stretch and i more.
   func attend(
     _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], causalFrom: Int?,
     _ scratch: UnsafeMutableRawPointer, _ result: Rows)

@@ -3,7 +3,8 @@ import CKernels
 import Tensors
 
 extension CPUDevice {
-  /// Rows of one sequence that ask, and what they see: the prefix that all sequences share, then the sequence's own keys.
+  /// Rows of one sequence that ask, and what they see: the prefix that all sequences share, then the sequence's own
+  /// keys.
   private struct Span: Sendable {
     var queries: Range<Int>
     var parts: [Int]
@@ -17,8 +18,8 @@ extension CPUDevice {
     let first, bytes: Int
   }
 
-  /// Keys and values are packed once; then each block of queries of a head is a task of its own, whose sizes depend on its
-  /// sequence and the prefix alone.
+  /// Keys and values are packed once; then each block of queries of a head is a task of its own, whose sizes depend on
+  /// its sequence and the prefix alone.
   func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
     let starts = try indices(inputs[3])
     let (q, k, v) = (try values(inputs[0]), try values(inputs[1]), try values(inputs[2]))

@@ -3,8 +3,8 @@ import CKernels
 import Glibc
 import Tensors
 
-/// A table of operations with made-up inputs, the same for every device, held to the double-precision reference: what tests run, and what
-/// `llvconv devices --check` runs on a machine's own hardware.
+/// A table of operations with made-up inputs, the same for every device, held to the double-precision reference: what
+/// tests run, and what `llvconv devices --check` runs on a machine's own hardware.
 public struct Conformance {
   public struct Row: Sendable {
     public let name: String

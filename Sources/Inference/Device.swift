@@ -5,10 +5,11 @@ import Tensors
 /// Something that can run an `Op`. The one seam to hardware: shapes were checked above it.
 public protocol Device: Sendable {
   var name: String { get }
-  /// Tokens that run through a graph together: large enough to keep the hardware busy, small enough for its caches. No result depends on it.
+  /// Tokens that run through a graph together: large enough to keep the hardware busy, small enough for its caches. No
+  /// result depends on it.
   var tokensPerBatch: Int { get }
-  /// Puts a tensor where the device can use it: as the weight of linear operations in whatever order suits them, otherwise in
-  /// the tensor's own encoding.
+  /// Puts a tensor where the device can use it: as the weight of linear operations in whatever order suits them,
+  /// otherwise in the tensor's own encoding.
   func upload(_ tensor: Tensor, isLinear: Bool) throws(Failure) -> DeviceBuffer
   /// A value of its own, from its elements row by row.
   func upload(floats: [Float], columns: Int) throws(Failure) -> DeviceBuffer
@@ -30,8 +31,8 @@ extension Device {
   public func run(_ op: Op, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer { try run(op, inputs, then: []) }
 }
 
-/// A device that works on some rows at a time where rows do not depend on each other: what lies between two operations is then
-/// small, whatever the batch.
+/// A device that works on some rows at a time where rows do not depend on each other: what lies between two operations
+/// is then small, whatever the batch.
 public protocol RowDevice: Device {
   /// Rows that are worked on at a time.
   var rowsAtATime: Int { get }
@@ -47,7 +48,8 @@ public protocol RowDevice: Device {
   ) throws(Failure) -> DeviceBuffer
 }
 
-/// An operation on a result as it is made: an activation, or a sum or product with `other`, which has as many rows or one.
+/// An operation on a result as it is made: an activation, or a sum or product with `other`, which has as many rows or
+/// one.
 public struct FollowingStep: Sendable {
   public let op: Op
   public let other: DeviceBuffer?
@@ -77,15 +79,16 @@ package protocol EncodedStorage: AnyObject {
 public protocol LinearObserver: Sendable {
   /// - Parameters:
   ///   - values: `[rows, columns]`, what is multiplied with the weight called `weight`.
-  ///   - isPicture: for rows that are a text model's tokens, whether each stands for a part of a picture; otherwise empty.
+  ///   - isPicture: for rows that are a text model's tokens, whether each stands for a part of a picture; otherwise
+  ///     empty.
   func sees(
     _ weight: TensorName, _ values: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>
   ) throws(Failure)
 }
 
 extension GroupedInteger {
-  /// Columns of activations that share a scale in products with such weights of `columns` columns: those of a group, or of a row
-  /// where the weight's groups are steps of a scale of the row.
+  /// Columns of activations that share a scale in products with such weights of `columns` columns: those of a group, or
+  /// of a row where the weight's groups are steps of a scale of the row.
   package func activationGroup(_ columns: Int) -> Int { form == .twoLevel ? columns : groupSize }
 
   /// Bits of the integers that are multiplied.

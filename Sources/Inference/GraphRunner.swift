@@ -2,8 +2,8 @@ import Bytes
 import Synchronization
 import Tensors
 
-/// One graph of a model on a device. Weights stay on the device where they fit, and otherwise come and go segment by segment
-/// while all batches pass through it.
+/// One graph of a model on a device. Weights stay on the device where they fit, and otherwise come and go segment by
+/// segment while all batches pass through it.
 struct GraphRunner: Sendable {
   let graph: Graph
   private let model: Model
@@ -109,8 +109,8 @@ struct GraphRunner: Sendable {
     }
   }
 
-  /// Runs every batch through one segment; between segments a batch carries one result. `tokens` are the ids of each batch, for tables
-  /// that are not held.
+  /// Runs every batch through one segment; between segments a batch carries one result. `tokens` are the ids of each
+  /// batch, for tables that are not held.
   func run(segment number: Int, _ states: inout [State], tokens: [[Int32]]) throws(Failure) {
     let segment = schedule.segments[number]
     let weights = if let resident { resident } else { try load(segment) }

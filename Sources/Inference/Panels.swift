@@ -2,8 +2,8 @@ import Bytes
 import CKernels
 import Tensors
 
-/// A weight matrix in the order in which the kernels read it (`PanelOrder`): as it lies in its file, or made once, when the weight is put
-/// on the device.
+/// A weight matrix in the order in which the kernels read it (`PanelOrder`): as it lies in its file, or made once, when
+/// the weight is put on the device.
 final class Panels: EncodedStorage, Sendable {
   let rows, columns: Int
   let form: Form
@@ -59,7 +59,8 @@ final class Panels: EncodedStorage, Sendable {
 
   // MARK: Panels
 
-  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats, scales of two levels.
+  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats, scales of
+  /// two levels.
   func scratch(asFloats: Bool) -> [Int] {
     switch form {
     case .float32: [0, 0, 0, 0]
@@ -94,7 +95,8 @@ final class Panels: EncodedStorage, Sendable {
   /// A panel of pairs.
   func pairs(_ panel: Int) -> UnsafeRawPointer { UnsafeRawPointer(start(panel)) }
 
-  /// A panel of integers with its scales and zeros as floats, of groups in two levels for products of integers the steps as they are.
+  /// A panel of integers with its scales and zeros as floats, of groups in two levels for products of integers the
+  /// steps as they are.
   func integerPanel(
     _ panel: Int, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch, _ thread: Int
   ) -> llv_int8_panel {

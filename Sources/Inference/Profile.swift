@@ -26,8 +26,9 @@ public final class Profile: Sendable {
     /// 8-bit weights with 8-bit activations, 4-bit weights with 8-bit activations.
     case int8, int4
 
-    /// Multiplications with their additions a second at most, on this many threads at once: of the instructions that this processor
-    /// has for it, their operands in registers. Best of a few short trials; nil where no such loop is written.
+    /// Multiplications with their additions a second at most, on this many threads at once: of the instructions that
+    /// this processor has for it, their operands in registers. Best of a few short trials; nil where no such loop is
+    /// written.
     public func peak(threads: Int) throws(Failure) -> Double? {
       let kind =
         switch self {

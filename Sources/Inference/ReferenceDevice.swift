@@ -4,8 +4,8 @@ import Tensors
 
 /// Slow, obvious, in double precision: what every operation means. The oracle of every operation test.
 ///
-/// It shares no arithmetic with the other devices. Where an operation is defined by a rounding (8-bit activations), that
-/// rounding is done here in the same way, and everything around it exactly.
+/// It shares no arithmetic with the other devices. Where an operation is defined by a rounding (8-bit activations),
+/// that rounding is done here in the same way, and everything around it exactly.
 public struct ReferenceDevice: Device {
   public let name = "reference"
 

@@ -1,7 +1,7 @@
 import Bytes
 
-/// Rows of floats in memory that somebody else keeps, for work that is shared out to threads; no two tasks may write one
-/// element.
+/// Rows of floats in memory that somebody else keeps, for work that is shared out to threads; no two tasks may write
+/// one element.
 ///
 /// - Note: valid while the value it was taken from lives, which the caller of an operation sees to.
 struct Rows: @unchecked Sendable {

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// How a graph is run: nodes as steps, steps as regions whose rows do not depend on each other, regions as segments between
-/// which a batch carries a single value.
+/// How a graph is run: nodes as steps, steps as regions whose rows do not depend on each other, regions as segments
+/// between which a batch carries a single value.
 struct Schedule: Sendable {
   /// A node, and the nodes after it that work on its result element by element as it is made.
   struct Step: Sendable {
@@ -41,8 +41,8 @@ struct Schedule: Sendable {
   let segmentBytes: Int
   static let segmentBytes = 256 << 20
 
-  /// - Parameter splitsLinear: whether a linear operation of which only slices are read becomes one step for each slice, which other
-  ///   operations can then follow.
+  /// - Parameter splitsLinear: whether a linear operation of which only slices are read becomes one step for each
+  ///   slice, which other operations can then follow.
   init(
     _ graph: Graph, of model: Model, splitsLinear: Bool, segmentBytes: Int = Schedule.segmentBytes
   ) throws(Failure) {

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// Samples on their way through a model, stopped between stages: a layer or less where the embedder is fine. A value: a copy can
-/// go on by itself, through other weights.
+/// Samples on their way through a model, stopped between stages: a layer or less where the embedder is fine. A value: a
+/// copy can go on by itself, through other weights.
 public struct Walk: Sendable {
   private var embedder: Embedder
   private let batches: [Batch]
@@ -99,8 +99,8 @@ public struct Walk: Sendable {
 
   // MARK: Stopping
 
-  /// What has to be kept to go on from here another time: for each batch one value, named after its batch and the graph node that made
-  /// it.
+  /// What has to be kept to go on from here another time: for each batch one value, named after its batch and the graph
+  /// node that made it.
   public func carried() throws(Failure) -> [Tensor] {
     var tensors: [Tensor] = []
     for index in batches.indices {

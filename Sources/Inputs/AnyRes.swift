@@ -98,9 +98,9 @@ public struct AnyRes: Sendable {
     }
   }
 
-  /// Features of a picture of this size: the first view's patches, then the map of the tiles' patches with the padding cut
-  /// away, reduced when it is too large, and a newline after each row; of a picture that is one view its patches and a
-  /// newline. Both maps are halved where the model pools pictures.
+  /// Features of a picture of this size: the first view's patches, then the map of the tiles' patches with the padding
+  /// cut away, reduced when it is too large, and a newline after each row; of a picture that is one view its patches
+  /// and a newline. Both maps are halved where the model pools pictures.
   public func features(_ width: Int, _ height: Int) -> Blend {
     var blend = Blend()
     let side = vision.side

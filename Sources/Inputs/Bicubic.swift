@@ -1,5 +1,5 @@
-/// Pillow's bicubic resampling, to the bit (Pillow 10.3, `Resample.c`): Keys' cubic with a = -0.5, widened when shrinking;
-/// weights in 22 bits fixed point; horizontally first, rounded to 8 bits between the passes.
+/// Pillow's bicubic resampling, to the bit (Pillow 10.3, `Resample.c`): Keys' cubic with a = -0.5, widened when
+/// shrinking; weights in 22 bits fixed point; horizontally first, rounded to 8 bits between the passes.
 enum Bicubic {
   private static let precision = 22
 

@@ -1,7 +1,7 @@
 import Bytes
 
-/// Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019): a word starts as its bytes, and the pair with
-/// the lowest rank is merged until no pair has one.
+/// Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019): a word starts as its bytes, and the pair
+/// with the lowest rank is merged until no pair has one.
 struct BytePair: Sendable, Equatable {
   private struct Merge: Equatable {
     let rank: Int32
@@ -125,7 +125,8 @@ private struct Heap<Element: Comparable> {
   }
 }
 
-/// The characters that stand for bytes in a vocabulary of byte-level BPE: printable Latin-1 for itself, others from U+0100 on.
+/// The characters that stand for bytes in a vocabulary of byte-level BPE: printable Latin-1 for itself, others from
+/// U+0100 on.
 enum ByteCharacters {
   private static let codes: [UInt32: UInt8] = {
     var codes: [UInt32: UInt8] = [:]

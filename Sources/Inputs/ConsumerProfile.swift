@@ -2,7 +2,8 @@ import Tensors
 
 /// How another program feeds pictures to a model of this family, where that differs from what it was trained with.
 public enum ConsumerProfile: String, Sendable, CaseIterable {
-  /// llama.cpp's multimodal library with a model's GGUF pair (tools/mtmd: mtmd-image.cpp, mtmd.cpp, models/llava.cpp, July 2026).
+  /// llama.cpp's multimodal library with a model's GGUF pair (tools/mtmd: mtmd-image.cpp, mtmd.cpp, models/llava.cpp,
+  /// July 2026).
   case llamaCpp = "llama.cpp"
 
   /// What a user of the program should know, one line each.

@@ -1,7 +1,7 @@
 import Bytes
 
-/// Which items a file held, in a few numbers: the smallest hashes of its different items (Broder 1997), by which another
-/// file's share of them can be told.
+/// Which items a file held, in a few numbers: the smallest hashes of its different items (Broder 1997), by which
+/// another file's share of them can be told.
 public struct ItemSketch: Sendable, Equatable {
   private static let size = 128
 

@@ -1,7 +1,7 @@
 import Bytes
 
-/// The segments of a JPEG file (ITU-T T.81 annex B), walked before a decoder sees them: what libjpeg would guess at, take
-/// minutes for, or not read.
+/// The segments of a JPEG file (ITU-T T.81 annex B), walked before a decoder sees them: what libjpeg would guess at,
+/// take minutes for, or not read.
 enum JPEGStructure {
   /// - Throws: `malformed`, `unsupported` or `limit`, naming the place.
   /// - Cost: one pass over the bytes.

@@ -15,8 +15,8 @@ public struct Picture: Sendable, Equatable {
   /// Reads a file of a `PictureFormat`, told by content; of an animation the first frame. As models are trained: EXIF
   /// orientation is not applied, alpha is dropped, grey is replicated, colour profiles are ignored.
   ///
-  /// - Throws: `malformed` for what no decoder should patch over, `limit` before memory is taken for it, `unsupported` for
-  ///   kinds of pictures that are not read, `missing` without ffmpeg for GIF, BMP and TIFF.
+  /// - Throws: `malformed` for what no decoder should patch over, `limit` before memory is taken for it, `unsupported`
+  ///   for kinds of pictures that are not read, `missing` without ffmpeg for GIF, BMP and TIFF.
   public init(path: String) throws(Failure) {
     let file = try InputFile(path)
     do throws(Failure) {

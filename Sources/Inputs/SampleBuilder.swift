@@ -65,8 +65,8 @@ public struct SampleBuilder: Sendable {
     return try build(item, Spelling.pieces(of: text, around: SampleBuilder.marker), tokenizer, folder)
   }
 
-  /// What the user says: instruction and text as they are; for an item without text a marker for each picture and MMEB's
-  /// words for one.
+  /// What the user says: instruction and text as they are; for an item without text a marker for each picture and
+  /// MMEB's words for one.
   static func spelled(_ item: Item, _ instruction: String) -> String {
     if let text = item.text { return instruction + text }
     let markers = String(repeating: marker + "\n", count: item.images.count + (item.video == nil ? 0 : 1))
@@ -110,8 +110,8 @@ public struct SampleBuilder: Sendable {
 
   // MARK: Pictures
 
-  /// A sample of these tokens, after the prompt's beginning and the pictures; for a model of pictures alone of the pictures. For
-  /// measuring: no text makes it.
+  /// A sample of these tokens, after the prompt's beginning and the pictures; for a model of pictures alone of the
+  /// pictures. For measuring: no text makes it.
   public func sample(tokens: [Int32], pictures: [Picture]) throws(Failure) -> Sample {
     var sample = Sample(ids: prefix)
     var features: Int32 = 0

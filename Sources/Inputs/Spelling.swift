@@ -2,8 +2,8 @@
 public enum Spelling: String, Sendable, CaseIterable {
   /// As it stands, as in the model card's examples.
   case verbatim
-  /// As the authors' MMEB evaluation does: `<|image_1|>` is `<image>`; a single marker that does not stand first is moved to
-  /// the front, on a line of its own.
+  /// As the authors' MMEB evaluation does: `<|image_1|>` is `<image>`; a single marker that does not stand first is
+  /// moved to the front, on a line of its own.
   case mmeb
 
   func apply(_ text: String) -> String {
@@ -15,8 +15,8 @@ public enum Spelling: String, Sendable, CaseIterable {
     return Spelling.stripped(marker + "\n" + Spelling.stripped(pieces.joined()))
   }
 
-  /// The parts of `text` before, between and after each `marker`. Compares bytes: to Swift's strings a marker with an accent
-  /// after it would be another text.
+  /// The parts of `text` before, between and after each `marker`. Compares bytes: to Swift's strings a marker with an
+  /// accent after it would be another text.
   static func pieces(of text: String, around marker: String) -> [String] {
     let (bytes, marker) = (Array(text.utf8), Array(marker.utf8))
     var pieces: [String] = []

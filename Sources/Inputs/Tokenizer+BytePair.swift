@@ -95,7 +95,8 @@ extension Tokenizer {
 
   // MARK: vocab.json and merges.txt
 
-  /// As Qwen2's tokenizer reads them: NFC, its own pattern, special tokens from `tokenizer_config.json` or `added_tokens.json`.
+  /// As Qwen2's tokenizer reads them: NFC, its own pattern, special tokens from `tokenizer_config.json` or
+  /// `added_tokens.json`.
   init(vocabularyJSON json: JSON, _ file: (String) throws(Failure) -> [UInt8]?) throws(Failure) {
     let config = try file("tokenizer_config.json")
     let settings = try config.map { (bytes) throws(Failure) in try JSON.parse(bytes, what: "tokenizer_config.json") }
@@ -156,8 +157,8 @@ extension Tokenizer {
     return tokens
   }
 
-  /// Tokens as the bytes they stand for. Special tokens may stand in a vocabulary as they are; they are found before BPE and
-  /// never merged.
+  /// Tokens as the bytes they stand for. Special tokens may stand in a vocabulary as they are; they are found before
+  /// BPE and never merged.
   private static func bytePieces(_ texts: [[UInt8]: Int32]) -> [[UInt8]: Int32] {
     var pieces: [[UInt8]: Int32] = [:]
     pieces.reserveCapacity(texts.count)

@@ -2,7 +2,8 @@ import Bytes
 import Tensors
 
 /// Frames of a video, sampled as LLaVE's retrieval evaluation does (CLIP4Clip's reader over decord): one every
-/// round(rate / framesPerSecond) frames, ties to even; when that gives too many, as many as allowed, evenly spaced over all.
+/// round(rate / framesPerSecond) frames, ties to even; when that gives too many, as many as allowed, evenly spaced over
+/// all.
 ///
 /// Decoding is ffmpeg's, in a child process. A container's rotation is not applied.
 public enum Video {

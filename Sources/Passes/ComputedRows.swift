@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-// Tensors made from the rows of another when they are written, span by span on all threads: a fold over a large weight costs
-// one pass over it and no memory of its size.
+// Tensors made from the rows of another when they are written, span by span on all threads: a fold over a large weight
+// costs one pass over it and no memory of its size.
 extension Model {
   /// Adds a Float32 tensor of `source`'s shape. Its name must be free.
   ///
@@ -30,8 +30,8 @@ extension Model {
     }
   }
 
-  /// Adds a Float32 vector with an element for each row of `source`: `bias` (0 when nil) plus what `body` makes of the row,
-  /// added in double and rounded once.
+  /// Adds a Float32 vector with an element for each row of `source`: `bias` (0 when nil) plus what `body` makes of the
+  /// row, added in double and rounded once.
   mutating func addSums(
     _ name: TensorName, of source: Tensor, plus bias: Tensor?, with vector: Tensor? = nil,
     _ body: @escaping @Sendable (_ row: UnsafeBufferPointer<Float>, _ vector: UnsafeBufferPointer<Float>) -> Double

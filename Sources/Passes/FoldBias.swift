@@ -2,8 +2,8 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// `linear(x, W, b) + table[ids]` becomes `linear(x, W) + (table + b)[ids]`: a bias goes into the position embeddings that are
-  /// added next.
+  /// `linear(x, W, b) + table[ids]` becomes `linear(x, W) + (table + b)[ids]`: a bias goes into the position embeddings
+  /// that are added next.
   ///
   /// - Rounding: two additions trade places, each rounded once to Float32.
   public static let foldBias = Pass("fold-bias") { (model, notes) throws(Failure) in

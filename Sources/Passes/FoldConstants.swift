@@ -2,8 +2,8 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// `(x + table[ids]) + row` becomes `x + (table + row)[ids]`: a row that is added to every token goes into the table of
-  /// embeddings added before it. Saves one pass over the activations.
+  /// `(x + table[ids]) + row` becomes `x + (table + row)[ids]`: a row that is added to every token goes into the table
+  /// of embeddings added before it. Saves one pass over the activations.
   ///
   /// - Rounding: two additions trade places, each rounded once to Float32.
   public static let foldConstants = Pass("fold-constants") { (model, notes) throws(Failure) in

@@ -2,8 +2,8 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// `linear(norm(x) · g + h)` becomes `linear(norm(x))` with `W' = W diag(g)` and `b' = b + W h`, where everything that reads
-  /// the norm is a linear operation. (Where a residual reads it too, as in post-norm encoders, it stays.)
+  /// `linear(norm(x) · g + h)` becomes `linear(norm(x))` with `W' = W diag(g)` and `b' = b + W h`, where everything
+  /// that reads the norm is a linear operation. (Where a residual reads it too, as in post-norm encoders, it stays.)
   ///
   /// - Rounding: products and sums in double, rounded once to Float32.
   public static let foldNorms = Pass("fold-norms") { (model, notes) throws(Failure) in

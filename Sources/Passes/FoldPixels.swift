@@ -2,9 +2,9 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// `linear(rescale(pixels))` becomes `linear(pixels)`: factor, mean and deviation of the pixels go into the weights of the
-  /// patches, so that raw bytes go in. With channel c of a column: `W' = W · factor / deviation[c]` and
-  /// `b' = b - Σ W · mean[c] / deviation[c]`.
+  /// `linear(rescale(pixels))` becomes `linear(pixels)`: factor, mean and deviation of the pixels go into the weights
+  /// of the patches, so that raw bytes go in. With channel c of a column: `W' = W · factor / deviation[c]` and `b' = b
+  /// - Σ W · mean[c] / deviation[c]`.
   ///
   /// - Rounding: products and sums in double, rounded once to Float32.
   public static let foldPixels = Pass("fold-pixels") { (model, notes) throws(Failure) in

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// A place where the columns of some weights can be multiplied, and what feeds them divided, without a change of what the model
-/// computes: `W x = (W diag(t)) (diag(1/t) x)`. Scales are powers of two, so that not a bit of it changes.
+/// A place where the columns of some weights can be multiplied, and what feeds them divided, without a change of what
+/// the model computes: `W x = (W diag(t)) (diag(1/t) x)`. Scales are powers of two, so that not a bit of it changes.
 public struct ScaleSite: Sendable {
   /// Linear weights that read one value, and nothing else reads it.
   public let weights: [TensorName]
@@ -31,8 +31,8 @@ public struct ScaleSite: Sendable {
 }
 
 extension Model {
-  /// All sites: norm → linear where nothing else reads the norm, values → what follows attention, and the linear factor of a
-  /// gated product → what follows it.
+  /// All sites: norm → linear where nothing else reads the norm, values → what follows attention, and the linear factor
+  /// of a gated product → what follows it.
   public var scaleSites: [ScaleSite] {
     graphs.indices.flatMap { place in
       let graph = graphs[place].graph

@@ -2,8 +2,8 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// Linear operations that read one value (query, key and value) become one with their rows one after the other, and slices
-  /// of its result. Exact: every output is the same sum as before.
+  /// Linear operations that read one value (query, key and value) become one with their rows one after the other, and
+  /// slices of its result. Exact: every output is the same sum as before.
   public static let fuseProjections = Pass("fuse-projections") { (model, notes) throws(Failure) in
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       // Each round removes at least one linear node, so this ends.
@@ -64,7 +64,8 @@ extension Graph.Node {
 }
 
 extension Model {
-  /// Adds a tensor that holds the given ones' rows one after the other: in their own type when they share it, else Float32.
+  /// Adds a tensor that holds the given ones' rows one after the other: in their own type when they share it, else
+  /// Float32.
   fileprivate mutating func joinRows(_ tensors: [Tensor]) -> TensorName {
     let name = TensorName.joined(tensors.map(\.name))
     let isMatrix = tensors[0].shape.count == 2

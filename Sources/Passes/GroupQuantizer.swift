@@ -121,7 +121,8 @@ struct GroupQuantizer: Sendable {
     return loss
   }
 
-  /// Groups that follow each other go to the search together; the short last groups of all rows make a call of their own.
+  /// Groups that follow each other go to the search together; the short last groups of all rows make a call of their
+  /// own.
   private func search(
     _ w: UnsafePointer<Float>, rows: Int, _ layout: GroupedInteger.Layout, _ scratch: UnsafeMutablePointer<Float>,
     _ codes: UnsafeMutablePointer<UInt8>, _ scales: UnsafeMutablePointer<UInt16>, _ zeros: UnsafeMutablePointer<UInt16>,

@@ -2,9 +2,9 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// Inner widths of an MLP that are no multiple of 32 (SigLIP's 4304) are filled up with zero rows of the first weights and
-  /// zero columns of the last, so that groups and vector registers come out even. Exact: each activation maps 0 to 0, and
-  /// what is multiplied by the zero columns adds nothing.
+  /// Inner widths of an MLP that are no multiple of 32 (SigLIP's 4304) are filled up with zero rows of the first
+  /// weights and zero columns of the last, so that groups and vector registers come out even. Exact: each activation
+  /// maps 0 to 0, and what is multiplied by the zero columns adds nothing.
   public static let padWidths = Pass("pad-widths") { (model, notes) throws(Failure) in
     let multiple = 32
     try model.rewriteGraphs { (graph, model) throws(Failure) in
@@ -32,8 +32,8 @@ extension Pass {
     }
   }
 
-  /// The linear operations whose results reach `index` through activations and products alone, and nothing else; nil when
-  /// there is anything else on the way.
+  /// The linear operations whose results reach `index` through activations and products alone, and nothing else; nil
+  /// when there is anything else on the way.
   private static func firstLinears(below index: Int, _ graph: Graph, _ model: Model) -> [Int]? {
     guard case .node(let start) = graph.nodes[index].inputs[0], graph.readers(of: start) == [index] else { return nil }
     var open = [start]

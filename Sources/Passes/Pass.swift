@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// A function from one valid model to another. Passes rewrite graphs and replace tensors by computations; the arithmetic is
-/// done tensor by tensor when the result is written.
+/// A function from one valid model to another. Passes rewrite graphs and replace tensors by computations; the
+/// arithmetic is done tensor by tensor when the result is written.
 public struct Pass: Sendable {
   public let name: String
   /// Notes are for people: what was done, and what could not be and why.
@@ -66,7 +66,8 @@ extension Model {
 }
 
 extension TensorName {
-  /// `a.{query,key,value}.weight` for `a.query.weight`, `a.key.weight`, `a.value.weight`: parts between dots that differ.
+  /// `a.{query,key,value}.weight` for `a.query.weight`, `a.key.weight`, `a.value.weight`: parts between dots that
+  /// differ.
   static func joined(_ names: [TensorName]) -> TensorName {
     let parts = names.map { $0.text.split(separator: ".", omittingEmptySubsequences: false).map(String.init) }
     guard let first = parts.first, parts.allSatisfy({ $0.count == first.count }) else {

@@ -2,9 +2,9 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// Takes the one row that is pooled as early as it can be: `pool(f(x))` becomes `f(pool(x))` for every operation that works
-  /// row by row, and the last attention is asked for one row of each sequence. Of the last layer only keys and values are
-  /// then computed for all tokens. Exact; only for pooling that picks a row.
+  /// Takes the one row that is pooled as early as it can be: `pool(f(x))` becomes `f(pool(x))` for every operation that
+  /// works row by row, and the last attention is asked for one row of each sequence. Of the last layer only keys and
+  /// values are then computed for all tokens. Exact; only for pooling that picks a row.
   public static let poolEarly = Pass("pool-early") { (model, notes) throws(Failure) in
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       // Each round moves a pool nearer to the inputs, of which there are finitely many.

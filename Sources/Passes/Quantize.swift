@@ -10,8 +10,9 @@ public enum WeightChoice: Sendable, Equatable {
   /// `group` elements share a scale; nil for a whole row (a channel).
   case integers(bits: Int, group: Int?, form: GroupedInteger.Form)
 
-  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`, `:two-level`: `8`, `4:g64`, `8:channel`,
-  /// `4:g32:symmetric`. Four bits are in two levels where nothing is said and groups allow it; groups have 32 weights, 16 in two levels.
+  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`, `:two-level`: `8`,
+  /// `4:g64`, `8:channel`, `4:g32:symmetric`. Four bits are in two levels where nothing is said and groups allow it;
+  /// groups have 32 weights, 16 in two levels.
   public init?(_ text: String) {
     if text == "keep" {
       self = .keep

@@ -36,13 +36,15 @@ public enum Encoding: Sendable, Hashable {
 
 /// Integers of 8 or 4 bits in groups along the rows (the last dimension) of a tensor.
 ///
-/// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32; or, with two levels,
-///   `scale · (step · (q - zero))`, where the scale is the row's and step and zero are the group's and whole: exact in Float32.
+/// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32; or, with two
+///   levels, `scale · (step · (q - zero))`, where the scale is the row's and step and zero are the group's and whole:
+///   exact in Float32.
 /// - Codes: symmetric -128…127 (of which we choose -127…127) or -8…7, two's complement; otherwise 0…255 or 0…15.
 /// - Groups: `groupSize` elements from the start of each row; the last group of a row may be short.
 /// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, of two 4-bit codes the earlier in the low half of the byte; then
-///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte for each
-///   group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a multiple of 64 bytes.
+///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte
+///   for each group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a
+///   multiple of 64 bytes.
 public struct GroupedInteger: Sendable, Hashable {
   public enum Form: String, Sendable {
     case symmetric, affine

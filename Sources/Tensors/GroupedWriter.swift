@@ -30,8 +30,8 @@ public final class GroupedWriter: Sendable {
     }
   }
 
-  /// Calls `fill` for spans of rows on all threads. Scales and zeros must be exact in the encoding's type; they are rounded
-  /// to it otherwise.
+  /// Calls `fill` for spans of rows on all threads. Scales and zeros must be exact in the encoding's type; they are
+  /// rounded to it otherwise.
   public func forEachSpan(
     threads: Int, _ fill: @Sendable (_ rows: Range<Int>, _ part: Part) throws(Failure) -> Void
   ) throws(Failure) {

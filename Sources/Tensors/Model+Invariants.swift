@@ -1,8 +1,8 @@
 import Bytes
 
 extension Model {
-  /// Holds the model to what every later step relies on: names are names and unique, sizes follow from shapes, each graph
-  /// reads only what exists, and every operation gets shapes it takes. Runs after each pass and each load.
+  /// Holds the model to what every later step relies on: names are names and unique, sizes follow from shapes, each
+  /// graph reads only what exists, and every operation gets shapes it takes. Runs after each pass and each load.
   ///
   /// - Throws: `malformed` with every fault found, not only the first.
   /// - Cost: linear in tensors and nodes; reads no tensor data.

@@ -7,8 +7,9 @@ public struct Model: Sendable {
   /// In the order of the checkpoint.
   public private(set) var tensors: [Tensor] = []
   private var indices: [TensorName: Int] = [:]
-  /// Named parts that run one after the other: `vision` (pixels to hidden), `projector` (hidden to features), `text` (tokens and
-  /// features to the embedding). A text encoder has `text` alone, a plain vision tower `vision`, which then ends in the embedding.
+  /// Named parts that run one after the other: `vision` (pixels to hidden), `projector` (hidden to features), `text`
+  /// (tokens and features to the embedding). A text encoder has `text` alone, a plain vision tower `vision`, which then
+  /// ends in the embedding.
   public var graphs: [(name: String, graph: Graph)] = []
   /// Tokenizer and processor files, by the name they had beside the checkpoint.
   public var files: [(name: String, content: Tensor.Content, count: Int)] = []

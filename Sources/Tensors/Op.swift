@@ -5,8 +5,8 @@
 /// share. A tensor of more than two dimensions is seen as a matrix of its outermost. Inputs are listed after each case,
 /// optional ones in brackets.
 public enum Op: Sendable, Hashable {
-  /// Row `ids[i]` of the table; where an id is negative, row `-1 - ids[i]` of the features. Inputs: table `[n, width]`, ids
-  /// `[tokens]`, (features `[features, width]`). Result `[tokens, width]`.
+  /// Row `ids[i]` of the table; where an id is negative, row `-1 - ids[i]` of the features. Inputs: table `[n, width]`,
+  /// ids `[tokens]`, (features `[features, width]`). Result `[tokens, width]`.
   case embedding
   /// One row of a table, to be added to every token. Inputs: table `[n, width]`. Result `[1, width]`.
   case row(Int)
@@ -16,24 +16,24 @@ public enum Op: Sendable, Hashable {
   case add
   /// Element-wise product. Inputs: a `[m, n]`, b `[m, n]`. Result `[m, n]`.
   case multiply
-  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Inputs: x `[m, n]`, (gain `[1, n]`),
-  /// (bias `[1, n]`). Variance over n, not n - 1.
+  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Inputs: x `[m, n]`, (gain `[1,
+  /// n]`), (bias `[1, n]`). Variance over n, not n - 1.
   case norm(Norm, epsilon: Double)
   /// Element-wise. Inputs: x.
   case activation(Activation)
-  /// `(x · factor - mean[c]) / deviation[c]`, rounded to Float32 after the first and the second step; channel c of column i
-  /// is `i / (n / channels)`. Inputs: pixels `[m, n]`.
+  /// `(x · factor - mean[c]) / deviation[c]`, rounded to Float32 after the first and the second step; channel c of
+  /// column i is `i / (n / channels)`. Inputs: pixels `[m, n]`.
   case rescale(Rescale)
-  /// Rotary position embedding (Su et al. 2021) of each head: with angles `position · theta^(-2i / width)` for i < width/2,
-  /// column i and column i + width/2 are turned as a pair. Inputs: x `[m, heads · width]`, positions `[m]`.
+  /// Rotary position embedding (Su et al. 2021) of each head: with angles `position · theta^(-2i / width)` for i <
+  /// width/2, column i and column i + width/2 are turned as a pair. Inputs: x `[m, heads · width]`, positions `[m]`.
   case rope(theta: Double, headWidth: Int)
-  /// `Σ weights[i, j] · x[indices[i, j]]`; index -1 stands for the row given apart. Inputs: x `[m, n]`, row `[1, n]`, indices
-  /// `[features, taps]`, weights `[features, taps]`. Result `[features, n]`.
+  /// `Σ weights[i, j] · x[indices[i, j]]`; index -1 stands for the row given apart. Inputs: x `[m, n]`, row `[1, n]`,
+  /// indices `[features, taps]`, weights `[features, taps]`. Result `[features, n]`.
   case interpolate
   /// Columns `offset ..< offset + count`. Inputs: x `[m, n]`. Result `[m, count]`.
   case slice(offset: Int, count: Int)
-  /// `softmax(scale · q kᵀ) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v
-  /// `[tokens, keyValueHeads · width]`, sequence starts `[sequences + 1]`. Result like q. q may also have one row for each
+  /// `softmax(scale · q kᵀ) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v `[tokens,
+  /// keyValueHeads · width]`, sequence starts `[sequences + 1]`. Result like q. q may also have one row for each
   /// sequence, or one row for all, that sees its whole sequence; the result is then `[sequences, heads · width]`.
   case attention(Attention)
   /// One row for each sequence, or one index. Inputs: x `[tokens, n]`, sequence starts. Result `[sequences, n]`.
@@ -49,7 +49,8 @@ public enum Op: Sendable, Hashable {
     case float
     /// Where W is BF16, rounded to BF16 too (magnitudes below 2^-126 to zero); products are added in Float32.
     case bfloat16
-    /// Rounded to 8-bit integers, one scale for each token and each group of the weight's columns; products are integers.
+    /// Rounded to 8-bit integers, one scale for each token and each group of the weight's columns; products are
+    /// integers.
     case int8
   }
 

@@ -1,12 +1,13 @@
 import Bytes
 import CKernels
 
-/// A matrix in the order in which the processor's kernels read it: panels of sixteen rows, one after the other, the last one filled up
-/// with zeros. Containers hold the weights of linear operations like this, so that they can be used where they lie in the file.
+/// A matrix in the order in which the processor's kernels read it: panels of sixteen rows, one after the other, the
+/// last one filled up with zeros. Containers hold the weights of linear operations like this, so that they can be used
+/// where they lie in the file.
 ///
-/// - Bytes: codes or elements `[panels][bytesPerPanel]` as `llv_pack_panel` and its like make them; of integers then the scales
-///   `[panels][groups, 16]`, `[panels][16]` with two levels; then zeros likewise, or the bytes of two levels `[panels][groups, 16]`. Each
-///   part starts at a multiple of 64 bytes.
+/// - Bytes: codes or elements `[panels][bytesPerPanel]` as `llv_pack_panel` and its like make them; of integers then
+///   the scales `[panels][groups, 16]`, `[panels][16]` with two levels; then zeros likewise, or the bytes of two levels
+///   `[panels][groups, 16]`. Each part starts at a multiple of 64 bytes.
 public struct PanelOrder: Sendable {
   public let rows, columns, bytesPerPanel: Int
   public let encoding: Encoding
@@ -19,7 +20,8 @@ public struct PanelOrder: Sendable {
 
   /// nil for element types that kernels do not take, for what is no matrix, and where sizes overflow.
   public init?(_ encoding: Encoding, _ shape: [Int]) {
-    // A panel takes less than 1,024 bytes for a column, groups of one column that are filled up to four and have a zero each included.
+    // A panel takes less than 1,024 bytes for a column, groups of one column that are filled up to four and have a zero
+    // each included.
     guard shape.count == 2, encoding.byteCount(shape) != nil, shape[1] > 0, Checked.multiply(shape[1], 1_024) != nil
     else { return nil }
     (rows, columns, self.encoding) = (shape[0], shape[1], encoding)

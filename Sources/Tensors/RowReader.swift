@@ -4,16 +4,16 @@ import Synchronization
 
 /// A tensor's rows as Float32, read or computed span by span, so that a large tensor is never in memory as a whole.
 ///
-/// Every row is asked for exactly once. Several threads may ask at a time, for spans that are handed out in ascending order:
-/// a span may wait for the one before it, whose bytes come first in a checksum.
+/// Every row is asked for exactly once. Several threads may ask at a time, for spans that are handed out in ascending
+/// order: a span may wait for the one before it, whose bytes come first in a checksum.
 public struct RowReader: Sendable {
   private let span: @Sendable (_ rows: Range<Int>, _ target: UnsafeMutablePointer<Float>) throws(Failure) -> Void
   private let end: @Sendable (_ isComplete: Bool) throws(Failure) -> Void
 
   /// - Parameters:
   ///   - span: fills `target`, `[rows.count, columns]`.
-  ///   - end: called after the last row, holds what was read to the tensor's checksum; or called when something failed, to
-  ///     let go of threads that wait for each other.
+  ///   - end: called after the last row, holds what was read to the tensor's checksum; or called when something failed,
+  ///     to let go of threads that wait for each other.
   public init(
     span: @escaping @Sendable (_ rows: Range<Int>, _ target: UnsafeMutablePointer<Float>) throws(Failure) -> Void,
     end: @escaping @Sendable (_ isComplete: Bool) throws(Failure) -> Void
@@ -29,8 +29,8 @@ public struct RowReader: Sendable {
 
   public func finish(isComplete: Bool) throws(Failure) { try end(isComplete) }
 
-  /// Calls `body` for spans of rows on all threads, each with its rows `[span.count, columns]` in memory that it may change,
-  /// then holds them to the checksum.
+  /// Calls `body` for spans of rows on all threads, each with its rows `[span.count, columns]` in memory that it may
+  /// change, then holds them to the checksum.
   ///
   /// - Parameter body: gets the number of its span, from 0; spans are the same whatever the thread count.
   public func forEachSpan(

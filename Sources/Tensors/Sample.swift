@@ -9,7 +9,8 @@ public struct Sample: Sendable, Hashable {
     public var views: Int
     /// Values 0 to 255, `[views · patches, channels · patch²]`, patches row by row, a patch channel by channel.
     public var pixels: [UInt8]
-    /// Patches of this picture to blend, -1 for the newline, `[features, Graph.tapCount]`. Empty where the model has no projector.
+    /// Patches of this picture to blend, -1 for the newline, `[features, Graph.tapCount]`. Empty where the model has no
+    /// projector.
     public var taps: [Int32]
     public var weights: [Float]
 

@@ -2,8 +2,8 @@ import Bytes
 import CKernels
 
 extension Tensor {
-  /// All elements as Float32, decoded from any weight encoding. For small tensors and for passes; a device decodes what it
-  /// needs when it needs it.
+  /// All elements as Float32, decoded from any weight encoding. For small tensors and for passes; a device decodes what
+  /// it needs when it needs it.
   ///
   /// - Rounding: exact for F16, BF16 and F32; F64 to nearest; grouped integers as `GroupedInteger` defines.
   /// - Throws: `unsupported` for element types that no weight has.
@@ -66,7 +66,8 @@ extension Tensor {
 }
 
 extension GroupedInteger {
-  /// Scales and, unless symmetric, zeros of a row's groups, so that an element is `code · scale + zero`, from the tensor's bytes.
+  /// Scales and, unless symmetric, zeros of a row's groups, so that an element is `code · scale + zero`, from the
+  /// tensor's bytes.
   public func decodeSteps(
     of row: Int, _ bytes: UnsafeRawPointer, _ layout: Layout, scales: UnsafeMutableBufferPointer<Float>,
     zeros: UnsafeMutableBufferPointer<Float>

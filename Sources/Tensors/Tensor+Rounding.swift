@@ -4,8 +4,8 @@ extension Tensor {
   /// The mean square error, summed over each row, that rounding to this tensor's own encoding explains: `step² / 12` an
   /// element for integers, whose rounding errors are uniform; nil for F32, which rounds nothing.
   ///
-  /// - Parameter squares: of each row the sum of its squares, which the errors of floats of 16 bits go by: their steps are
-  ///   2⁻⁸ to 2⁻⁷ (BF16) or 2⁻¹¹ to 2⁻¹⁰ (F16) of a value, and `step² / 12` half of the larger's.
+  /// - Parameter squares: of each row the sum of its squares, which the errors of floats of 16 bits go by: their steps
+  ///   are 2⁻⁸ to 2⁻⁷ (BF16) or 2⁻¹¹ to 2⁻¹⁰ (F16) of a value, and `step² / 12` half of the larger's.
   public func roundingErrors(squares: [Double], threads: Int) throws(Failure) -> [Double]? {
     precondition(squares.count == rows, "a sum for each row")
     switch encoding {

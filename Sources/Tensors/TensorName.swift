@@ -1,6 +1,7 @@
 import Bytes
 
-/// A tensor's name: bytes, compared as bytes. (Swift's `String` calls two spellings of "é" equal; a checkpoint does not.)
+/// A tensor's name: bytes, compared as bytes. (Swift's `String` calls two spellings of "é" equal; a checkpoint does
+/// not.)
 public struct TensorName: Hashable, Comparable, Sendable {
   public let bytes: [UInt8]
 

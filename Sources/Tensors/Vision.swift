@@ -8,8 +8,8 @@ public struct Vision: Sendable, Equatable {
   public var patch: Int
   /// Columns of the vision graph's result.
   public var width: Int
-  /// Width and height of the canvases a picture may be laid out on, in tiles' pixels, in the checkpoint's order; empty when
-  /// every picture is one view: the whole.
+  /// Width and height of the canvases a picture may be laid out on, in tiles' pixels, in the checkpoint's order; empty
+  /// when every picture is one view: the whole.
   public var grid: [Size]
   /// Features of the canvas at most, in views; larger maps are reduced. nil for no limit.
   public var maximumViews: Int?

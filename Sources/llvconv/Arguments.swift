@@ -61,8 +61,8 @@ struct Arguments: Sendable {
     return value
   }
 
-  /// The file that an option says to write; nil where it does not. It must be none of those that the command reads: `--force`
-  /// replaces an old output, never an input.
+  /// The file that an option says to write; nil where it does not. It must be none of those that the command reads:
+  /// `--force` replaces an old output, never an input.
   func output(_ name: String) throws(Failure) -> OutputFile? {
     guard let path = self[name] else { return nil }
     try refuseInput(at: path, of: name)

@@ -4,7 +4,8 @@ import Bytes
 struct Command: Sendable {
   let name: String
   let abstract: String
-  /// Names of the positional arguments, all of them needed; the last one may be given several times where it ends in `...`.
+  /// Names of the positional arguments, all of them needed; the last one may be given several times where it ends in
+  /// `...`.
   let positionals: [String]
   let options: [Option]
   let discussion: String

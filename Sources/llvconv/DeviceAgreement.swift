@@ -5,8 +5,9 @@ import Tensors
 
 /// Whether a model is the same on two devices: its integer products bit for bit, its embeddings nearly.
 struct DeviceAgreement {
-  /// What the two vectors of every item must have at least. What a GPU computes in BF16, pixels' projection and attention of
-  /// floats, moves a value that lies between two 8-bit codes to either side (Docs/GPU.md has measured values).
+  /// What the two vectors of every item must have at least. What a GPU computes in BF16, pixels' projection and
+  /// attention of floats, moves a value that lies between two 8-bit codes to either side (Docs/GPU.md has measured
+  /// values).
   static let leastCosine = 0.999
 
   let model: String

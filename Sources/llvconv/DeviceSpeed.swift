@@ -2,8 +2,8 @@ import Bytes
 import Inference
 import Tensors
 
-/// Measures single operations of the sizes that models have: rows are tokens of a short text, of a picture's views, or of one long prompt. Of the
-/// processor, products are held to the peak of its instructions too.
+/// Measures single operations of the sizes that models have: rows are tokens of a short text, of a picture's views, or
+/// of one long prompt. Of the processor, products are held to the peak of its instructions too.
 func measureDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failure) -> Int32 {
   let threads = try arguments.threads()
   let device = try choice.open(threads: threads).device
@@ -92,8 +92,8 @@ private func madeFloats(_ count: Int) -> [Float] {
   return (0..<count).map { _ in random.uniform() - 0.5 }
 }
 
-/// A weight with 8-bit codes of bell-shaped values, each group filling its range (how many steps AVX2 takes depends on them), random
-/// 4-bit codes, or BF16.
+/// A weight with 8-bit codes of bell-shaped values, each group filling its range (how many steps AVX2 takes depends on
+/// them), random 4-bit codes, or BF16.
 private func madeWeight(_ choice: String, _ rows: Int, _ columns: Int) throws(Failure) -> (Tensor, Op.LinearInput) {
   var random = Random(seed: 2)
   let parts: (bits: Int, group: Int)? =

@@ -2,8 +2,8 @@ import Bytes
 import Formats
 import Tensors
 
-/// The tensors of a file of any format, under names that do not depend on the format where that is possible: those of the
-/// family's first layout (Formats/Architectures/Family).
+/// The tensors of a file of any format, under names that do not depend on the format where that is possible: those of
+/// the family's first layout (Formats/Architectures/Family).
 struct NamedTensors {
   let path: String
   var tensors: [Tensor]

@@ -6,7 +6,8 @@ import Glibc
 /// A thread of its own waits for them, so that cleaning up may take locks; a second signal while it does is not needed,
 /// because unlinking does not block.
 ///
-/// SIGBUS is what reading mapped weights gives when their file was cut meanwhile or its disk fails: an error like any other of reading.
+/// SIGBUS is what reading mapped weights gives when their file was cut meanwhile or its disk fails: an error like any
+/// other of reading.
 enum Signals {
   static func install() {
     signal(SIGBUS) { _ in

@@ -200,8 +200,8 @@ struct SpeedTrial {
     return (candidates, Double(items.count) / median(own))
   }
 
-  /// What all items take in each of the models, and their vectors. The models take turns at every few items, so that what
-  /// else the machine does meets all of them.
+  /// What all items take in each of the models, and their vectors. The models take turns at every few items, so that
+  /// what else the machine does meets all of them.
   private func run(_ models: [LoadedModel]) throws(Failure) -> (seconds: [Double], vectors: [[[Float]]]) {
     var seconds = [Double](repeating: 0, count: models.count)
     var vectors = [[[Float]]](repeating: [], count: models.count)

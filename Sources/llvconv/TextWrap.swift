@@ -1,5 +1,6 @@
 extension String {
-  /// The text in lines of at most `width` columns, each after `indent`, parted at spaces. Words that are longer stand alone.
+  /// The text in lines of at most `width` columns, each after `indent`, parted at spaces. Words that are longer stand
+  /// alone.
   func wrapped(_ width: Int, indent: String = "") -> String {
     var lines: [String] = []
     var line = ""

@@ -1,11 +1,12 @@
 import Bytes
 import Glibc
 
-/// Embeddings kept beside their container, in `MODEL.llv.cache/vectors`, by a hash of everything they depend on. What is
-/// there is not computed again: a long job that was stopped goes on where it was.
+/// Embeddings kept beside their container, in `MODEL.llv.cache/vectors`, by a hash of everything they depend on. What
+/// is there is not computed again: a long job that was stopped goes on where it was.
 ///
-/// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record that
-/// is cut or damaged ends what is used. A directory that cannot be written is not an error. Never trimmed: delete it at will.
+/// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record
+/// that is cut or damaged ends what is used. A directory that cannot be written is not an error. Never trimmed: delete
+/// it at will.
 final class VectorCache {
   private static let magic: UInt64 = 0x3256_5643_5643_4C4C
   private let width: Int

@@ -8,7 +8,8 @@ import Tensors
 struct VerifyEvidence {
   /// - Parameters:
   ///   - divergence: nil where nobody looked inside; then only what files say is known.
-  ///   - isFedAlike: whether the candidate runs where and as the reference does; otherwise a model may be held to itself.
+  ///   - isFedAlike: whether the candidate runs where and as the reference does; otherwise a model may be held to
+  ///     itself.
   static func remarks(
     candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?, isFedAlike: Bool
   ) throws(Failure) -> [Remark] {

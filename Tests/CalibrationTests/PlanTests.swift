@@ -43,7 +43,8 @@ struct PlanTests {
     let labels = Objective.Labels(positives: [0, 2])
     let mse = try Objective.mse.cost(reference: before, moved: moved, labels: labels)
     #expect(abs(mse - 2 * (1 - cosine(10)) / 5) < 1e-6)
-    // Of the first query's negatives weigh exp(59 cos 60°) and exp(59 cos 80°), of the second's exp(59 cos 80°) and exp(59 cos 30°).
+    // Of the first query's negatives weigh exp(59 cos 60°) and exp(59 cos 80°), of the second's exp(59 cos 80°) and
+    // exp(59 cos 30°).
     let (a, b) = (exp(59 * cosine(60)), exp(59 * cosine(80)))
     let (c, d) = (exp(59 * cosine(80)), exp(59 * cosine(30)))
     let first = a / (a + b) * square(cosine(60) - cosine(50))

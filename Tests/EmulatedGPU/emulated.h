@@ -1,6 +1,7 @@
-// The dialect's meaning on a processor. Every thread of a block is a fiber; an operation of a warp waits for its 32 lanes, and the last to
-// come does it for all; SYNC waits for the block. Copies and Hopper's products land at once or as late as the program allows, and warps run
-// in turn or in a random order, so that a missing wait or barrier shows as a wrong number. Shared memory starts as garbage.
+// The dialect's meaning on a processor. Every thread of a block is a fiber; an operation of a warp waits for its 32
+// lanes, and the last to come does it for all; SYNC waits for the block. Copies and Hopper's products land at once or
+// as late as the program allows, and warps run in turn or in a random order, so that a missing wait or barrier shows as
+// a wrong number. Shared memory starts as garbage.
 #pragma once
 #include <math.h>
 #include <stdio.h>

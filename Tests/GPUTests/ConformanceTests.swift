@@ -5,7 +5,8 @@ import Tensors
 import TestSupport
 import Testing
 
-/// The kernels' own source and the shipped launch code, on the emulated driver: the table of operations that the processor passes too.
+/// The kernels' own source and the shipped launch code, on the emulated driver: the table of operations that the
+/// processor passes too.
 struct ConformanceTests {
   @Test("every operation agrees with the reference, however copies and warps are timed", arguments: [8, 9])
   func everyOperationAgreesWithTheReference(_ major: Int32) throws {

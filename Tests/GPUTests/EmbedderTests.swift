@@ -32,8 +32,8 @@ struct EmbedderTests {
       for i in samples.indices {
         let range = i * width..<(i + 1) * width
         let cosine = zip(expected[range], found[range]).reduce(0) { $0 + Double($1.0) * Double($1.1) }
-        // What a product or attention of BF16 moves by 2^-9 may fall to the next code: of a picture that is the projection
-        // of its pixels.
+        // What a product or attention of BF16 moves by 2^-9 may fall to the next code: of a picture that is the
+        // projection of its pixels.
         #expect(cosine > (choice == nil ? 0.999 : 0.995), "sample \(i): \(cosine)")
       }
       // The first is text alone: integers from its first layer on.

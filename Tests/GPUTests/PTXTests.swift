@@ -4,7 +4,8 @@ import GPU
 import TestSupport
 import Testing
 
-/// The committed PTX, as far as it can be held without a GPU. Launches check the parameters of each entry against what they pass.
+/// The committed PTX, as far as it can be held without a GPU. Launches check the parameters of each entry against what
+/// they pass.
 struct PTXTests {
   @Test("the PTX was made from the sources beside it")
   func thePTXWasMadeFromTheSources() throws {

@@ -6,8 +6,9 @@ import Testing
 
 /// What the emulation makes of single instructions.
 struct TruthTests {
-  /// PTX ISA 7.0, "Matrix Fragments for mma.m16n8k32": lane l holds, with g = l / 4 and t = l % 4, rows g and g + 8 of a and of the
-  /// result, column g of b, and of each the elements from 4 t (and 16 + 4 t) on, of the result columns 2 t and 2 t + 1.
+  /// PTX ISA 7.0, "Matrix Fragments for mma.m16n8k32": lane l holds, with g = l / 4 and t = l % 4, rows g and g + 8 of
+  /// a and of the result, column g of b, and of each the elements from 4 t (and 16 + 4 t) on, of the result columns 2 t
+  /// and 2 t + 1.
   @Test("a product of bytes is laid out as the manual says")
   func aProductOfBytesIsLaidOutAsTheManualSays() throws {
     let words = Truth.inputs(0)
@@ -38,7 +39,8 @@ struct TruthTests {
 
   static let recorded = Repository.root + "/Tests/Goldens/gpu-truth.json"
 
-  /// Products of BF16 may be added in another order than the emulation's; 2^x is approximate to two units in the last place.
+  /// Products of BF16 may be added in another order than the emulation's; 2^x is approximate to two units in the last
+  /// place.
   @Test(
     "the emulation agrees with what a GPU gave",
     .enabled(if: FileManager.default.fileExists(atPath: recorded), "no GPU has recorded its truth yet: Docs/GPU.md"))

@@ -1,7 +1,7 @@
 import CKernels
 
-/// The sets of instructions that kernels can be held to on this processor. One is switched for the thread of the test, so
-/// what is tested has to run on that one.
+/// The sets of instructions that kernels can be held to on this processor. One is switched for the thread of the test,
+/// so what is tested has to run on that one.
 public enum InstructionSets {
   /// Every set that the kernels tell apart, plain C first.
   public static let all: [UInt32] = {

@@ -1,6 +1,6 @@
-// Every instruction set's kernels against the plain ones, bit for bit, on random problems of awkward sizes. Built and run by
-// Tools/test-kernels, natively and for instruction sets that the machine at hand lacks.
-//   check [SETS]      SETS: what this processor has to be found to have, as in "AVX2 + AVX-512"
+// Every instruction set's kernels against the plain ones, bit for bit, on random problems of awkward sizes. Built and
+// run by Tools/test-kernels, natively and for instruction sets that the machine at hand lacks. check [SETS]      SETS:
+// what this processor has to be found to have, as in "AVX2 + AVX-512"
 #include "CKernels.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
-// How fast the integer product alone is, on one thread: GMAC/s, the best but two of 41 runs, then the peaks for 4 and for 8 bits, and a
-// number that is the same where the results are. Built and run by Tools/bench/kernels.
-//   speed BITS GROUP COLUMNS ROWS PANELS       (GROUP 0: one scale for a row; 4 bits are affine, 8 bits symmetric)
-//   speed 4t GROUP COLUMNS ROWS PANELS         (groups in two levels)
+// How fast the integer product alone is, on one thread: GMAC/s, the best but two of 41 runs, then the peaks for 4 and
+// for 8 bits, and a number that is the same where the results are. Built and run by Tools/bench/kernels. speed BITS
+// GROUP COLUMNS ROWS PANELS       (GROUP 0: one scale for a row; 4 bits are affine, 8 bits symmetric) speed 4t GROUP
+// COLUMNS ROWS PANELS         (groups in two levels)
 #include "CKernels.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-// What the GPU target needs of C: the CUDA driver's entry points as typed pointers, found at run time, and the kernels' PTX as text.
+// What the GPU target needs of C: the CUDA driver's entry points as typed pointers, found at run time, and the kernels'
+// PTX as text.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -10,8 +11,8 @@ typedef struct CUstream_st *llv_stream;
 typedef struct CUevent_st *llv_event;
 typedef struct CUmemPoolHandle_st *llv_pool;
 
-// name, arguments: the entry points that we use, all of which return 0 or an error's number (CUDA driver API reference; cuda.h). The name is the
-// one to look for: where a second version exists, it.
+// name, arguments: the entry points that we use, all of which return 0 or an error's number (CUDA driver API reference;
+// cuda.h). The name is the one to look for: where a second version exists, it.
 #define LLV_ENTRY_POINTS(X)                                                                                                            \
   X(cuInit, (unsigned flags))                                                                                                          \
   X(cuDriverGetVersion, (int *version))                                                                                                \

@@ -9,11 +9,11 @@
 
 enum { LLV_MESSAGE = 256 };
 
-// With rgb null, finds width and height. Else fills RGB rows, 8 bits a channel, [height, width, 3], of the width and height found
-// before. 1 on success; message: [LLV_MESSAGE], filled on failure.
+// With rgb null, finds width and height. Else fills RGB rows, 8 bits a channel, [height, width, 3], of the width and
+// height found before. 1 on success; message: [LLV_MESSAGE], filled on failure.
 //
-// JPEG: the slow integer transform and smooth chroma upsampling. Data that the decoder would patch over (cut, wrong codes, lost
-// restart markers) is a failure.
+// JPEG: the slow integer transform and smooth chroma upsampling. Data that the decoder would patch over (cut, wrong
+// codes, lost restart markers) is a failure.
 int llv_jpeg_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);
 // PNG: palettes looked up, grey replicated, 16 bits cut to the high 8, alpha dropped. Ancillary chunks are skipped.
 int llv_png_read(const uint8_t *data, size_t count, uint8_t *rgb, uint32_t *width, uint32_t *height, char *message);

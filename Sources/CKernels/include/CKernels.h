@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// What the loops may use beyond plain C. A set, not a ladder: AVX-512 with VNNI does not bring AVX-VNNI. AVX2 stands for AVX2, FMA
-// and F16C together; AVX-512 for F, BW and VL, and it and AVX-VNNI count only beside AVX2, VNNI and BF16 only beside AVX-512.
+// What the loops may use beyond plain C. A set, not a ladder: AVX-512 with VNNI does not bring AVX-VNNI. AVX2 stands
+// for AVX2, FMA and F16C together; AVX-512 for F, BW and VL, and it and AVX-VNNI count only beside AVX2, VNNI and BF16
+// only beside AVX-512.
 enum {
   LLV_CPU_AVX2 = 1, LLV_CPU_AVX_VNNI = 2, LLV_CPU_AVX512 = 4, LLV_CPU_AVX512_VNNI = 8, LLV_CPU_AVX512_BF16 = 16, LLV_CPU_SHA = 32,
   LLV_CPU_DOT_PRODUCT = 64, LLV_CPU_I8MM = 128, LLV_CPU_ALL = 255,
@@ -65,11 +66,11 @@ typedef struct {
 } llv_loss;
 
 // Searches step (and zero, where `affine`) of `count` groups of `n` elements, `stride` elements apart in w, and encodes
-// them: codes one byte each, `stride` apart like w; scales and zeros in half precision, `scale_stride` apart. The search
-// tries a grid of steps, solves for the least-squares step and zero of each one's codes (as llama.cpp's make_qx_quants and
-// make_qkx3_quants do), and refits the best twice; codes are then nearest under the *stored* scale and zero. w is finite.
-// scratch: [8 n], aligned to 32 bytes. `loss` is added to. The result does not depend on the instruction set, nor on
-// which groups are passed together.
+// them: codes one byte each, `stride` apart like w; scales and zeros in half precision, `scale_stride` apart. The
+// search tries a grid of steps, solves for the least-squares step and zero of each one's codes (as llama.cpp's
+// make_qx_quants and make_qkx3_quants do), and refits the best twice; codes are then nearest under the *stored* scale
+// and zero. w is finite. scratch: [8 n], aligned to 32 bytes. `loss` is added to. The result does not depend on the
+// instruction set, nor on which groups are passed together.
 void llv_quantize_groups(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, float *scratch,
                          uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss);
 // One byte a code to two codes a byte, the earlier in the low half. target: [ceil(columns / 2)].
@@ -81,14 +82,15 @@ size_t llv_first_nonfinite(const float *x, size_t count);
 
 // gptq.c ------------------------------------------------------------------------------------------------------------
 
-// The step and zero of one group of n columns for `count` rows, as `llv_quantize_groups` searches them, with each squared error
-// weighted by its column's importance (> 0) [n]; values of half precision, `scale_stride` apart. scratch: [8 n], aligned to 32 bytes.
+// The step and zero of one group of n columns for `count` rows, as `llv_quantize_groups` searches them, with each
+// squared error weighted by its column's importance (> 0) [n]; values of half precision, `scale_stride` apart. scratch:
+// [8 n], aligned to 32 bytes.
 void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, const float *importance,
                       float *scratch, float *scales, float *zeros, size_t scale_stride);
-// GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become codes under
-// their row's step and zero; the error over the diagonal of `factor`, the upper Cholesky factor of the inverse Hessian from these
-// columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors` for those beyond. w is changed;
-// elements outside the codes are added to `clamped`.
+// GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become
+// codes under their row's step and zero; the error over the diagonal of `factor`, the upper Cholesky factor of the
+// inverse Hessian from these columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors`
+// for those beyond. w is changed; elements outside the codes are added to `clamped`.
 void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow,
                       int bits, int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
                       size_t code_stride, float *errors, size_t error_stride,
@@ -96,22 +98,25 @@ void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const floa
 
 // two_level.c -------------------------------------------------------------------------------------------------------
 
-// 4-bit groups in two levels: an element is row_scale · step · (code - zero), with a byte for each group, step - 1 (steps are 1...16) in
-// its low half and the zero (0...15) in the high half; step · (0 - zero) >= -128 and step · (15 - zero) <= 127.
+// 4-bit groups in two levels: an element is row_scale · step · (code - zero), with a byte for each group, step - 1
+// (steps are 1...16) in its low half and the zero (0...15) in the high half; step · (0 - zero) >= -128 and step · (15 -
+// zero) <= 127.
 
 // Index of the first byte that breaks these bounds, `count` when there is none.
 size_t llv_first_bad_step(const uint8_t *steps, size_t count);
-// Scales and zeros of [groups, rows] bytes, so that an element is code · scale + zero, exactly where row scales have half precision.
+// Scales and zeros of [groups, rows] bytes, so that an element is code · scale + zero, exactly where row scales have
+// half precision.
 void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros);
 // A row of stored 4-bit codes and its steps to the 8-bit codes that they stand for under the row's scale.
 void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, void *target);
 // The bytes of a row's groups from what `llv_snap_steps` made.
 void llv_join_steps(const float *scales, const float *zeros, float row_scale, size_t groups, uint8_t *steps);
-// The scale of a row, w [columns], whose groups would have these steps at best: rounded up to seven significant bits, so that steps · scale
-// are exact in half precision. 0 for a row of zeros.
+// The scale of a row, w [columns], whose groups would have these steps at best: rounded up to seven significant bits,
+// so that steps · scale are exact in half precision. 0 for a row of zeros.
 float llv_row_scale(const float *scales, size_t groups, const float *w, size_t columns);
-// Steps and zeros of one group of n columns for `count` rows, as `llv_search_steps` left them, to the best near them that two levels
-// hold under row_scales [count], `row_stride` apart (0: one for all). importance: [n], > 0. scratch: [8 n], aligned to 32 bytes. The result does not depend on the instruction set.
+// Steps and zeros of one group of n columns for `count` rows, as `llv_search_steps` left them, to the best near them
+// that two levels hold under row_scales [count], `row_stride` apart (0: one for all). importance: [n], > 0. scratch: [8
+// n], aligned to 32 bytes. The result does not depend on the instruction set.
 void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
                     size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
 // One row to 4-bit codes [columns], a byte each, under the scales and zeros of its groups; `loss` is added to.
@@ -126,19 +131,19 @@ enum {
   LLV_Q4_K = 12, LLV_Q5_K = 13, LLV_Q6_K = 14, LLV_Q8_K = 15, LLV_IQ4_NL = 20, LLV_IQ4_XS = 23, LLV_MXFP4 = 39,
 };
 
-// `count` blocks of `elements` elements to codes, one byte each, and a scale and a zero for each `group` of them, so that
-// `code * scale + zero` is the element, bit for bit as gguf-py computes it (codes are signed, and zeros not written, for types
-// without a minimum). The multi-byte fields of `big` blocks are big-endian.
+// `count` blocks of `elements` elements to codes, one byte each, and a scale and a zero for each `group` of them, so
+// that `code * scale + zero` is the element, bit for bit as gguf-py computes it (codes are signed, and zeros not
+// written, for types without a minimum). The multi-byte fields of `big` blocks are big-endian.
 void llv_ggml_unpack(int type, const void *blocks, size_t count, int big, size_t elements, size_t group, uint8_t *codes,
                      float *scales, float *zeros);
 
-// Codes (one byte each, signed unless the type has a minimum) with half-precision scales and zeros to `count` blocks of Q4_0,
-// Q4_1, Q5_0, Q5_1 or Q8_0.
+// Codes (one byte each, signed unless the type has a minimum) with half-precision scales and zeros to `count` blocks of
+// Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0.
 void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target);
 
-// Weights to `count` blocks of IQ4_NL, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of the
-// groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for with the other held.
-// w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and `vanished`.
+// Weights to `count` blocks of IQ4_NL, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of
+// the groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for with the
+// other held. w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and `vanished`.
 void llv_ggml_pack(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss);
 
 // math.c ------------------------------------------------------------------------------------------------------------
@@ -159,11 +164,11 @@ void llv_dot_rows(const float *x, const float *rows, size_t count, size_t width,
 // Outputs of a product that are computed together: the columns of a panel.
 enum { LLV_PANEL = 16 };
 
-// A step after a product: an activation of the list above, or LLV_ADD or LLV_MULTIPLY with `other`, rows `stride` apart (0: one
-// row for all).
+// A step after a product: an activation of the list above, or LLV_ADD or LLV_MULTIPLY with `other`, rows `stride` apart
+// (0: one row for all).
 typedef struct { int kind; const float *other; size_t stride; } llv_step;
-// Where a product of a panel goes: n <= LLV_PANEL columns of y, rows `stride` apart. The bias (may be null) is added first,
-// then come the steps in order, each rounded to Float32. `other` may be y.
+// Where a product of a panel goes: n <= LLV_PANEL columns of y, rows `stride` apart. The bias (may be null) is added
+// first, then come the steps in order, each rounded to Float32. `other` may be y.
 typedef struct {
   const float *bias;
   const llv_step *steps;
@@ -178,8 +183,8 @@ typedef struct {
 void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
 // The same for dense rows of half-precision elements.
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
-// out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Fused multiply-adds in the order of the columns, so
-// that every instruction set gives the same bits and a row does not depend on the others.
+// out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Fused multiply-adds in the order of the
+// columns, so that every instruction set gives the same bits and a row does not depend on the others.
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out);
 
 // gemm_bf16.c -------------------------------------------------------------------------------------------------------
@@ -190,32 +195,34 @@ size_t llv_bf16_places(size_t columns);
 void llv_pack_panel_bf16(const void *rows, size_t outputs, size_t columns, void *panel);
 // The first `outputs` rows of such a panel.
 void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, void *rows);
-// That panel to columns [columns, LLV_PANEL] of floats; where `swapped`, [places, LLV_PANEL] with the second of each pair first.
+// That panel to columns [columns, LLV_PANEL] of floats; where `swapped`, [places, LLV_PANEL] with the second of each
+// pair first.
 void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
 // One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
 void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
-// out[i, j] = x[i] . panel's column j. x [m, places]. Fused multiply-adds, pair after pair with the second of each first, which is what
-// AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every instruction set gives the same bits but for weights and sums with
-// magnitudes below 2^-126, which that instruction takes for zero. working: [llv_bf16_working] bytes, aligned to 4.
+// out[i, j] = x[i] . panel's column j. x [m, places]. Fused multiply-adds, pair after pair with the second of each
+// first, which is what AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every instruction set gives the same
+// bits but for weights and sums with magnitudes below 2^-126, which that instruction takes for zero. working:
+// [llv_bf16_working] bytes, aligned to 4.
 size_t llv_bf16_working(size_t columns);
 void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
-// What codes of activations that are to be multiplied with weights of `bits` are stored larger by: 128 where the processor
-// wants them unsigned, else 0.
+// What codes of activations that are to be multiplied with weights of `bits` are stored larger by: 128 where the
+// processor wants them unsigned, else 0.
 int llv_code_bias(int bits);
 // Codes of a row: every group of the columns filled up to a multiple of four with zeros.
 size_t llv_places(size_t columns, size_t group);
-// One row of activations to codes -127...127, stored `bias` larger: scale = max |x| / 127 for each group, nearest, ties to even.
-// For each group also what a product with codes that are larger by `offset` starts from, (bias - offset) times the sum of codes,
-// and that sum times the scale. codes: [places]. scales, starts, sums: [ceil(columns / group)].
+// One row of activations to codes -127...127, stored `bias` larger: scale = max |x| / 127 for each group, nearest, ties
+// to even. For each group also what a product with codes that are larger by `offset` starts from, (bias - offset) times
+// the sum of codes, and that sum times the scale. codes: [places]. scales, starts, sums: [ceil(columns / group)].
 void llv_quantize_row(const float *x, size_t columns, size_t group, int bias, int offset, uint8_t *codes, float *scales,
                       int32_t *starts, float *sums);
 
-// Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (128 or 8 more where not affine), in blocks
-// [places / 4][LLV_PANEL, 4]. Blocks of 8-bit codes have a byte each; of 4-bit codes, two successive blocks share their bytes, the
-// first in the low halves. Missing rows are zeros. panel: [llv_panel_bytes].
+// Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (128 or 8 more where not affine), in
+// blocks [places / 4][LLV_PANEL, 4]. Blocks of 8-bit codes have a byte each; of 4-bit codes, two successive blocks
+// share their bytes, the first in the low halves. Missing rows are zeros. panel: [llv_panel_bytes].
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
                     uint8_t *panel);
 size_t llv_panel_bytes(size_t columns, size_t group, int bits);
@@ -228,25 +235,29 @@ typedef struct {
   const float *scales, *zeros;  // [groups, LLV_PANEL]; zeros may be null
   size_t columns, group;
   int bits, offset;  // offset: what codes are larger by
-  // [groups, LLV_PANEL] for groups in two levels, whose scales are then [LLV_PANEL], without zeros; null for others. The product is that
-  // of 8-bit codes with a scale for a row: activations as `llv_quantize_row` makes them for one group of all columns and an offset of 128.
+  // [groups, LLV_PANEL] for groups in two levels, whose scales are then [LLV_PANEL], without zeros; null for others.
+  // The product is that of 8-bit codes with a scale for a row: activations as `llv_quantize_row` makes them for one
+  // group of all columns and an offset of 128.
   const uint8_t *steps;
 } llv_int8_panel;
 // Rows of activations: codes [m, places]; scales, starts (for the panel's offset) and sums [m, groups].
 typedef struct { const void *codes; const float *scales; const int32_t *starts; const float *sums; } llv_codes;
 
-// out[i, j] = sum over groups g of xs[i, g] ws[g, j] (starts[i, g] + sum of x codes times w codes) + zeros[g, j] sums[i, g]. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order with fused multiply-adds, so that
-// every instruction set gives the same bits and a row does not depend on the others. working: [llv_int8_working] bytes,
-// aligned to 4.
+// out[i, j] = sum over groups g of xs[i, g] ws[g, j] (starts[i, g] + sum of x codes times w codes) + zeros[g, j]
+// sums[i, g]. Integer sums are exact (places times 127 * 255 below 2^31); groups are added in order with fused
+// multiply-adds, so that every instruction set gives the same bits and a row does not depend on the others. working:
+// [llv_int8_working] bytes, aligned to 4.
 size_t llv_int8_working(size_t columns, size_t group);
 void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out);
-// A panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working as above.
+// A panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working
+// as above.
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target);
 
 // peak.c ------------------------------------------------------------------------------------------------------------
 
-// The fastest that this processor's instructions for a kind of product can run, operands in registers: does `rounds` of a fixed
-// number of them and returns how many multiplications with their additions that was; 0 where nobody wrote it down.
+// The fastest that this processor's instructions for a kind of product can run, operands in registers: does `rounds` of
+// a fixed number of them and returns how many multiplications with their additions that was; 0 where nobody wrote it
+// down.
 enum { LLV_PEAK_FLOAT, LLV_PEAK_INT8, LLV_PEAK_INT4, LLV_PEAK_BF16 };
 double llv_peak(int kind, size_t rounds);
 
@@ -255,28 +266,29 @@ double llv_peak(int kind, size_t rounds);
 // Rows that are scored together, and keys of a block of scores.
 enum { LLV_ATTENTION_QUERIES = 48, LLV_ATTENTION_KEYS = 128 };
 
-// Keys in panels of LLV_PANEL rows [ceil(count / LLV_PANEL), d, LLV_PANEL], missing rows zeros; values in panels of columns
-// [ceil(d / LLV_PANEL), count, LLV_PANEL], missing columns zeros.
+// Keys in panels of LLV_PANEL rows [ceil(count / LLV_PANEL), d, LLV_PANEL], missing rows zeros; values in panels of
+// columns [ceil(d / LLV_PANEL), count, LLV_PANEL], missing columns zeros.
 typedef struct { const float *keys, *values; size_t count; } llv_attention_keys;
 
 // y = softmax(scale q keys^T) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all parts. Where
-// `causal`, row i sees the first `seen + i` keys of the last part (seen > 0) and the other parts whole. Scores are kept a block of keys at a
-// time, with the largest score and the sum so far (Milakov and Gimelshein 2018); sums in double. Bits depend on the parts' counts
-// and on the row's place, not on m. scratch: [llv_attention_scratch(d)].
+// `causal`, row i sees the first `seen + i` keys of the last part (seen > 0) and the other parts whole. Scores are kept
+// a block of keys at a time, with the largest score and the sum so far (Milakov and Gimelshein 2018); sums in double.
+// Bits depend on the parts' counts and on the row's place, not on m. scratch: [llv_attention_scratch(d)].
 void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
                    float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride);
 size_t llv_attention_scratch(size_t d);
 
 // attention_int8.c --------------------------------------------------------------------------------------------------
 
-// Keys and values of one head as 8-bit codes: keys less their mean, a scale each; values less their mean, a scale for each column.
-// memory: [llv_attention_int8_bytes], aligned to 4.
+// Keys and values of one head as 8-bit codes: keys less their mean, a scale each; values less their mean, a scale for
+// each column. memory: [llv_attention_int8_bytes], aligned to 4.
 size_t llv_attention_int8_bytes(size_t count, size_t d);
 void llv_pack_attention_int8(const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory);
 typedef struct { const void *packed; size_t count; } llv_attention_codes;
 
-// The same as llv_attention by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the largest of 256
-// keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch: [llv_attention_int8_scratch(d)] bytes.
+// The same as llv_attention by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the
+// largest of 256 keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch:
+// [llv_attention_int8_scratch(d)] bytes.
 void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
                         float scale, int causal, size_t seen, void *scratch, float *y, size_t y_stride);
 size_t llv_attention_int8_scratch(size_t d);

@@ -55,8 +55,8 @@ struct Architecture {
 
   /// Holds the checkpoint to all rules.
   ///
-  /// - Throws: `malformed` with every missing tensor, wrong shape and surplus layer at once; a missing tensor comes with the
-  ///   nearest name that the checkpoint has and nobody else claims.
+  /// - Throws: `malformed` with every missing tensor, wrong shape and surplus layer at once; a missing tensor comes
+  ///   with the nearest name that the checkpoint has and nobody else claims.
   func match(_ tensors: [Tensor], notes: inout [String]) throws(Failure) -> Match {
     var byName: [TensorName: Tensor] = [:]
     for tensor in tensors { byName[tensor.name] = tensor }
@@ -145,7 +145,8 @@ struct Architecture {
     return Failure(.malformed, "is missing\(hint)", thing: "tensor \(Failure.quoted(name))")
   }
 
-  /// One more than the highest layer number behind `head`; decides before a number of layers from a file sizes anything.
+  /// One more than the highest layer number behind `head`; decides before a number of layers from a file sizes
+  /// anything.
   static func layersHeld(_ head: String, _ tensors: [Tensor]) -> Int {
     var numbers = Set<Int>()
     for tensor in tensors where tensor.name.bytes.starts(with: head.utf8) {

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// A model taken back to the checkpoint it came from: which family it is of, what the configuration says, and every tensor
-/// under the name it has in the family's first layout. Where export starts.
+/// A model taken back to the checkpoint it came from: which family it is of, what the configuration says, and every
+/// tensor under the name it has in the family's first layout. Where export starts.
 public struct Family {
   enum Kind {
     case bert(Bert.Numbers)
@@ -12,7 +12,8 @@ public struct Family {
   }
 
   private(set) var kind: Kind
-  /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for LLaVE.
+  /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for
+  /// LLaVE.
   public let tensors: [Tensor]
   private(set) var checkpoint: Checkpoint
 

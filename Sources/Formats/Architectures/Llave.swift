@@ -176,7 +176,8 @@ enum Llave {
     }
   }
 
-  /// How many of the tower's layers are used. The authors delete the last of so400m's 27; transformers says which state.
+  /// How many of the tower's layers are used. The authors delete the last of so400m's 27; transformers says which
+  /// state.
   private static func visionDepth(
     _ config: JSON, _ vision: Siglip.Numbers, _ layout: Layout
   ) throws(Failure) -> Int {

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// Qwen2 and Qwen2.5 decoders: pre-norm, rotary positions, grouped key and value heads, gated MLP. Used as text embedders and
-/// as the language model of the LLaVE family.
+/// Qwen2 and Qwen2.5 decoders: pre-norm, rotary positions, grouped key and value heads, gated MLP. Used as text
+/// embedders and as the language model of the LLaVE family.
 enum Qwen2 {
   /// `prefix` stands in front of `embed_tokens`, `layers` and `norm`; `head` is the name of the output projection.
   static func rules(_ prefix: String, head: String) -> [Architecture.Rule] {

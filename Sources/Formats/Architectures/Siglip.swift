@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// SigLIP vision towers (Zhai et al. 2023): patches, learned positions, pre-norm encoder. Alone with its attention-pooling
-/// head, or as the eye of the LLaVE family without it.
+/// SigLIP vision towers (Zhai et al. 2023): patches, learned positions, pre-norm encoder. Alone with its
+/// attention-pooling head, or as the eye of the LLaVE family without it.
 enum Siglip {
   static func rules(_ prefix: String, hasHead: Bool) -> [Architecture.Rule] {
     let layer = prefix + "encoder.layers.{layer}."
@@ -138,7 +138,8 @@ enum Siglip {
     return graph
   }
 
-  /// Appends the pooling head: one learned query that attends to all patches, an MLP, and the unit length that retrieval uses.
+  /// Appends the pooling head: one learned query that attends to all patches, an MLP, and the unit length that
+  /// retrieval uses.
   static func appendHead(_ graph: inout Graph, _ numbers: Numbers, _ prefix: String) {
     let builder = Builder(numbers: numbers, prefix: prefix)
     let width = numbers.width / numbers.heads

@@ -3,8 +3,8 @@ import CKernels
 import Synchronization
 import Tensors
 
-/// A tensor's bytes as one of ggml's types. Grouped integers that a type holds exactly are taken over code by code; anything
-/// else is decoded and encoded again, with the least error that a search finds.
+/// A tensor's bytes as one of ggml's types. Grouped integers that a type holds exactly are taken over code by code;
+/// anything else is decoded and encoded again, with the least error that a search finds.
 struct BlockEncoder: Sendable {
   let tensor: Tensor
   let type: BlockType

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// A GGUF file as the checkpoint it was made from: tensors under the checkpoint's names, and the files that the keys stand
-/// for (`config.json`, `tokenizer.json`, sentence-transformers' modules).
+/// A GGUF file as the checkpoint it was made from: tensors under the checkpoint's names, and the files that the keys
+/// stand for (`config.json`, `tokenizer.json`, sentence-transformers' modules).
 extension GGUF {
   /// - Parameter projector: the file with the vision tower and projector (`mmproj`) that goes with a text model.
   static func checkpoint(_ text: Parts, projector: Parts?) throws(Failure) -> Checkpoint {

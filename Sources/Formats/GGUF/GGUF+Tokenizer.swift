@@ -1,8 +1,8 @@
 import Bytes
 
 extension GGUFKeys {
-  /// The tokenizer that the `tokenizer.ggml.*` keys describe, as the `tokenizer.json` that means the same: byte-level BPE of
-  /// the kinds `qwen2` and `llama-bpe`, and BERT's WordPiece.
+  /// The tokenizer that the `tokenizer.ggml.*` keys describe, as the `tokenizer.json` that means the same: byte-level
+  /// BPE of the kinds `qwen2` and `llama-bpe`, and BERT's WordPiece.
   ///
   /// - Throws: `unsupported` for other kinds, `malformed` for lists that do not fit each other.
   public func tokenizerJSON() throws(Failure) -> JSONText {
@@ -77,7 +77,8 @@ extension GGUFKeys {
 
   // MARK: WordPiece
 
-  /// ggml writes a word's first piece with U+2581 in front and the others bare, where WordPiece has them bare and with `##`.
+  /// ggml writes a word's first piece with U+2581 in front and the others bare, where WordPiece has them bare and with
+  /// `##`.
   static let wordMark = "\u{2581}"
 
   private func wordPiece(_ vocabulary: GGUFVocabulary) throws(Failure) -> JSONText {

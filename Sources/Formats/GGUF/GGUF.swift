@@ -13,8 +13,8 @@ public struct GGUF: Sendable {
 
   /// Reads and judges everything but the tensors' bytes.
   ///
-  /// - Order of checks: magic, version and byte order; counts against the file; keys; tensor infos; offsets without holes or
-  ///   overlaps, inside the file. Nothing is allocated from a number before it was compared with what is left.
+  /// - Order of checks: magic, version and byte order; counts against the file; keys; tensor infos; offsets without
+  ///   holes or overlaps, inside the file. Nothing is allocated from a number before it was compared with what is left.
   /// - Throws: `malformed`, `unsupported` or `limit`, naming the key or tensor and the byte.
   /// - Cost: linear in keys and tensors.
   public static func read(_ path: String) throws(Failure) -> GGUF {

@@ -1,7 +1,8 @@
 import Bytes
 import Tensors
 
-/// A model as GGUF files: one for a text model, two for the LLaVE family (the second, `NAME-mmproj.gguf`, for pictures).
+/// A model as GGUF files: one for a text model, two for the LLaVE family (the second, `NAME-mmproj.gguf`, for
+/// pictures).
 public struct GGUFExport: Sendable {
   private let plans: [GGUFPlan]
   /// What could not be had as asked, for people, before anything is written.

@@ -47,7 +47,8 @@ let hashCommand = Command(
 }
 
 extension Tensor {
-  /// SHA-256 over the shape as text, then the values as little-endian Float32; the bytes themselves for types that no weight has.
+  /// SHA-256 over the shape as text, then the values as little-endian Float32; the bytes themselves for types that no
+  /// weight has.
   fileprivate func contentHash(threads: Int) throws(Failure) -> String {
     var hash = SHA256()
     hash.update(shape.map(String.init).joined(separator: "x") + "\n")

@@ -110,7 +110,8 @@ private struct Trial {
     return meanCosine(reference, try LoadedModel(path, options, passes: passes).vectors(items, folder))
   }
 
-  /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the quality.
+  /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the
+  /// quality.
   func smallest(_ planner: Planner, quality: Double) throws(Failure) -> Plan? {
     func attempt(_ bytes: Int) throws(Failure) -> Plan? {
       var plan = try planner.plan(bytes: bytes)
