@@ -17,8 +17,7 @@ struct ModelDivergence {
     candidate: LoadedModel, path: String, reference: String, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
-    let contents = try Container.open(reference)
-    let unfused = contents.model
+    let unfused = try Container.open(reference).model
     let own = candidate.contents.model
     let names = linearWeights(own)
     let isFused = !names.allSatisfy { unfused[$0] != nil }

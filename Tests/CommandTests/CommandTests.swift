@@ -162,11 +162,34 @@ struct CommandTests {
     #expect(try ProgramRun(["help", "verify"]).output == ProgramRun(["verify", "--help"]).output)
     #expect(try ProgramRun(["-v"]).output == ProgramRun(["version"]).output)
     #expect(try ProgramRun(["help", "veryfy"]).errors.contains("did you mean verify?"))
-    for words in [["help"], ["help", "quantize"], ["help", "verify"], ["help", "measure"], ["help", "plan"]] {
+    let commands = help.output.split(separator: "\n").compactMap { $0.firstMatch(of: #/^  ([a-z]+)  /#)?.output.1 }
+    #expect(commands.count == 15)
+    for words in [["help"]] + commands.map({ ["help", String($0)] }) {
       let long = try ProgramRun(words).output.split(separator: "\n").filter { $0.count > 80 }
       #expect(long.isEmpty, "\(long)")
     }
     #expect(try ProgramRun(["--limits"]).output.contains("safetensors header: 100000000 bytes"))
+  }
+
+  @Test("swapped models, ids of several queries and pairs said twice are no evidence")
+  func whatIsNoEvidenceIsSaid() throws {
+    let directory = try CommandTests.imported()
+    let (m, q) = (directory.path + "/m.llv", directory.path + "/q.llv")
+    #expect(try ProgramRun(["quantize", m, "--bits", "4", "-o", q]).status == 0)
+    let lines = CommandTests.pairs.split(separator: "\n").map(String.init)
+    func verify(_ lines: [String], _ extra: [String] = []) throws -> (status: Int32, output: String, errors: String) {
+      let data = try directory.write("pairs.jsonl", lines.joined(separator: "\n"))
+      let free = ["--min-cosine", "0", "--min-overlap", "0", "--max-recall-drop", "1", "--allow", "few"]
+      let run = try ProgramRun(["verify", q, "--reference", m, "--data", data] + free + extra)
+      return (run.status, run.output.replacing("\n", with: " "), run.errors)
+    }
+    #expect(try verify(lines).status == 0)
+    let twice = try verify(lines + lines)
+    #expect(twice.output.contains("on 12 queries") && twice.errors.contains("12 of 24 pairs are there more than once"))
+    let same = try verify(lines.map { $0.replacing(#/"id":"p\d+"/#, with: "\"id\":\"p\"") })
+    #expect(same.status == 2 && same.output.contains("11 pairs have the id of another query, as \"p\""), "\(same.output)")
+    let swapped = try ProgramRun(["verify", m, "--reference", q, "--data", directory.path + "/pairs.jsonl"])
+    #expect(swapped.status == 1 && swapped.output.contains("were the two swapped?"), "\(swapped.output)")
   }
 
   @Test("integers are not rounded again, sizes that are too small say the smallest, and --quiet says nothing")

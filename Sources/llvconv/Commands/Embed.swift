@@ -53,6 +53,9 @@ let embedCommand = Command(
   Progress.clear()
   model.complain(ofCuts: job.cut, of: job.items)
   job.keys.complain(of: arguments["--input"] ?? "standard input")
+  if sink.isNumPy, let path = arguments["--output"] {
+    Output.next("for another encoder: llvconv compare --index \(path) --queries NEW.npy --reference-queries OLD.npy")
+  }
   guard let first = job.bad.first else { return 0 }
   if sink.isNumPy {
     Output.note("note: \(job.bad.count) of \(job.items) items were bad and have no row:")

@@ -77,6 +77,7 @@ let exportCommand = Command(
     throw Failure(
       .usage, "--to \(Failure.quoted(format)) is not written; gguf, hf, safetensors, compressed-tensors and mlx are")
   }
+  Output.next("llvconv diff \(arguments.positionals[0]) \(path); Docs/EXPORT.md says how other programs load it")
   return 0
 }
 

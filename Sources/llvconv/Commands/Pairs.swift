@@ -18,10 +18,14 @@ let pairsCommand = Command(
   ],
   discussion: """
     SOURCE is told by what it is:
-      a table (.csv, .tsv, .jsonl)   a pair for each row; a cell that names a picture beside the file is that picture
-      a folder with corpus.jsonl     BEIR's and mteb's layout: queries.jsonl, qrels/test.tsv or .jsonl
-      a folder with documents.jsonl  a query log with an index: queries.txt or .jsonl, and qrels.tsv or clicks.tsv
-      a folder of pictures           captions in a.txt beside a.jpg, in captions.csv, or in metadata.csv or .jsonl
+      a table (.csv, .tsv, .jsonl)   a pair for each row; a cell that names a
+                                     picture beside the file is that picture
+      a folder with corpus.jsonl     BEIR's and mteb's layout: queries.jsonl,
+                                     qrels/test.tsv or .jsonl
+      a folder with documents.jsonl  a query log with an index: queries.txt or
+                                     .jsonl, and qrels.tsv or clicks.tsv
+      a folder of pictures           captions in a.txt beside a.jpg, in
+                                     captions.csv, or in metadata.csv or .jsonl
                                      (file_name, text)
     A query is paired with the document judged or clicked most; without judgements with the one whose words fit best.
     Every run gives the same pairs. What is left out is counted.
@@ -100,6 +104,6 @@ extension PairSet {
     let documents = Set(pairs.flatMap { [$0.positive] + $0.negatives }).count
     let queries = Set(pairs.map(\.query)).count
     let positives = Set(pairs.map(\.positive)).count
-    return "\(pairs.count) pairs: \(queries) queries, \(positives) positives, \(documents) documents with negatives"
+    return "\(pairs.count) pairs: \(queries) queries, \(positives) positives, \(documents) documents in all"
   }
 }
