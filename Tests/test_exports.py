@@ -158,10 +158,15 @@ class GGUF(Folder):
 class GGUFMeaning(Folder):
     """Keys that say something else than the tensors or each other (cases G86 to G98)."""
 
+    # A token for each byte, as GPT-2 spells bytes: printable ones as they are, others from U+0100 on.
+    PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    BYTES = [chr(b) for b in PRINTABLE] + [chr(0x100 + n) for n in range(256 - len(PRINTABLE))]
+    TOKENS = BYTES + ["ab", "<|endoftext|>"]
     KEYS = {"qwen2.context_length": 64, "qwen2.embedding_length": 32, "qwen2.block_count": 1, "qwen2.feed_forward_length": 64, "qwen2.attention.head_count": 4,
             "qwen2.attention.head_count_kv": 2, "qwen2.attention.layer_norm_rms_epsilon": 1e-6, "qwen2.rope.freq_base": 1e6, "qwen2.pooling_type": 3,
-            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": ["a", "b", "ab", "<|endoftext|>"],
-            "tokenizer.ggml.token_type": [1, 1, 1, 3], "tokenizer.ggml.merges": ["a b"], "tokenizer.ggml.eos_token_id": 3}
+            "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2", "tokenizer.ggml.tokens": TOKENS,
+            "tokenizer.ggml.token_type": [1] * 257 + [3], "tokenizer.ggml.merges": ["a b"],
+            "tokenizer.ggml.eos_token_id": 257}
 
     def write(self, path, keys):
         from gguf import GGUFWriter, GGUFValueType
@@ -180,7 +185,7 @@ class GGUFMeaning(Folder):
             elif value is not None:
                 writer.add_uint32(key, value)
         r = np.random.default_rng(1)
-        shapes = {"token_embd.weight": (4, 32), "output_norm.weight": (32,), "blk.0.attn_norm.weight": (32,), "blk.0.ffn_norm.weight": (32,), "blk.0.attn_q.weight": (32, 32),
+        shapes = {"token_embd.weight": (258, 32), "output_norm.weight": (32,), "blk.0.attn_norm.weight": (32,), "blk.0.ffn_norm.weight": (32,), "blk.0.attn_q.weight": (32, 32),
                   "blk.0.attn_q.bias": (32,), "blk.0.attn_k.weight": (16, 32), "blk.0.attn_k.bias": (16,), "blk.0.attn_v.weight": (16, 32), "blk.0.attn_v.bias": (16,),
                   "blk.0.attn_output.weight": (32, 32), "blk.0.ffn_gate.weight": (64, 32), "blk.0.ffn_up.weight": (64, 32), "blk.0.ffn_down.weight": (32, 64)}
         for name, shape in shapes.items():
@@ -197,9 +202,9 @@ class GGUFMeaning(Folder):
             ("valid", {}, 0, ""),
             ("G86", {"tokenizer.ggml.scores": scores(3, GGUFValueType.FLOAT32)}, 65, "must have equal length"),
             ("G86 types", {"tokenizer.ggml.token_type": [1, 1, 1]}, 65, "must have equal length"),
-            ("G87", {"tokenizer.ggml.scores": scores(4, GGUFValueType.INT8)}, 65, "float32"),
+            ("G87", {"tokenizer.ggml.scores": scores(258, GGUFValueType.INT8)}, 65, "float32"),
             ("G88", {"tokenizer.ggml.eos_token_id": 2 ** 32 - 1, "tokenizer.ggml.add_eos_token": True}, 65, "token id"),
-            ("G90", {"tokenizer.ggml.tokens": ["a", "b", "a", "<|endoftext|>"]}, 65, "the same token twice"),
+            ("G90", {"tokenizer.ggml.tokens": [*self.BYTES, "a", "<|endoftext|>"]}, 65, "the same token twice"),
             ("G91 none", {"qwen2.block_count": 0}, 65, "block_count"),
             ("G91 more", {"qwen2.block_count": 513}, 65, "513 layers"),
             ("G91 absurd", {"qwen2.block_count": 2 ** 32 - 1}, 65, "block_count"),
