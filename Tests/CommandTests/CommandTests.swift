@@ -56,6 +56,9 @@ struct CommandTests {
     #expect(both.output.hasPrefix("Take q.llv") && table.allSatisfy { $0.count <= 80 }, "\(both.output)")
     #expect(table.contains { $0.hasPrefix("m.llv ") && $0.hasSuffix("pass") }, "\(table)")
     #expect(String(decoding: try Repository.read(report), as: UTF8.self).contains("verify \(q) \(m) --reference"))
+    for words in [["inspect", m], ["inspect", directory.path + "/model"], ["bench", q, "--repeat", "1"], ["devices"]] {
+      #expect(try ProgramRun(words).errors.contains("next: llvconv "), "\(words)")
+    }
     let inspect = try ProgramRun(["inspect", q, "--statistics", "--graph"])
     #expect(inspect.status == 0 && inspect.output.contains("int8 g32") && inspect.output.contains("graph text"))
     let inspectJSON = try JSON.parse(Array(try ProgramRun(["inspect", q, "--json"]).output.utf8))

@@ -62,6 +62,7 @@ let devicesCommand = Command(
     }
     if let driver { Output.print("NVIDIA driver for CUDA \(driver)") }
   }
+  Output.next("llvconv embed MODEL.llv --device \(rows.last { $0.problem == nil }?.name ?? "cpu")")
   return 0
 }
 

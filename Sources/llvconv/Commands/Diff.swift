@@ -31,6 +31,9 @@ let diffCommand = Command(
   } else {
     comparison.print(withEqual: arguments.has("--all"))
   }
+  if !comparison.isEqual {
+    Output.next("llvconv verify CANDIDATE.llv --reference REFERENCE.llv --data PAIRS.jsonl says what it costs")
+  }
   return comparison.isEqual ? 0 : 1
 }
 

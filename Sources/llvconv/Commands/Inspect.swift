@@ -34,6 +34,11 @@ let inspectCommand = Command(
   } else {
     subject.print(statistics, withGraph: arguments.has("--graph"))
   }
+  Output.next(
+    FileKind(path) != .container
+      ? "llvconv import \(path) -o m.llv"
+      : subject.tensors.contains { !$0.encoding.isPlain }
+        ? "llvconv verify \(path) --reference FULL.llv --data PAIRS.jsonl" : "llvconv quantize \(path) --bits 4 -o OUT.llv")
   return 0
 }
 
