@@ -237,7 +237,7 @@ struct CommandTests {
     let before = directory.names
     let run = try ProgramRun(["quantize", directory.path + "/m.llv", "--bits", "4", "--group", "64", "--dry-run"])
     #expect(run.status == 0 && directory.names == before)
-    for words in ["bits per weight", "memory", "time", "shorter than groups of 64"] {
+    for words in ["bits per weight", "memory", "time", "shorter than groups of 64", "2 layers: "] {
       #expect(run.output.contains(words))
     }
   }

@@ -108,7 +108,9 @@ struct RealModelTests {
     func run(_ words: [String]) throws { #expect(try ProgramRun(words).status == 0, "\(words)") }
     try run(["measure", m, "--data", others, "-o", path + "/c.llv"])
     try run(["quantize", m, "--bits", "8", "--activations", "8", "-o", path + "/8.llv"])
-    try run(["quantize", m, "--bits", "4", "--calibration", path + "/c.llv", "-o", path + "/4.llv"])
+    let four = try ProgramRun(["quantize", m, "--bits", "4", "--calibration", path + "/c.llv", "-o", path + "/4.llv"])
+    // Why four bits are more: the token table.
+    #expect(four.errors.contains("bits per weight (8.04 in 52 % (int8 g384), 4.53 in 47 % (int4"), "\(four.errors)")
     try run(["export", m, "--to", "gguf", "--type", "Q8_0", "-o", path + "/g.gguf"])
     try run(["import", path + "/g.gguf", "-o", path + "/g.llv"])
     try run(["export", m, "--to", "compressed-tensors", "--weights", "W8A16", "-o", path + "/ct"])
