@@ -150,8 +150,10 @@ public struct Divergence: Sendable {
     _ rows: [TensorDifference.Row], explained: [Double]?
   ) -> Judged {
     let all = rows.reduce(0) { $0 + $1.squares }
-    let whole = (rows.reduce(0) { $0 + $1.difference } / all).squareRoot()
-    guard all > 0 else { return Judged(explained: 0, rest: whole.isNaN ? 0 : whole, rows: []) }
+    let moved = rows.reduce(0) { $0 + $1.difference }
+    // A reference of zeros, or of what is no number, explains no difference.
+    guard all > 0 else { return Judged(explained: 0, rest: moved == 0 ? 0 : .infinity, rows: []) }
+    let whole = (moved / all).squareRoot()
     let usual = all / Double(rows.count)
     var found: [Row] = []
     for (place, row) in rows.enumerated() {

@@ -9,7 +9,7 @@ struct PictureDecoder {
   ) -> Int32
 
   private enum Reader {
-    case library(Library)
+    case linked(Library)
     case child(demuxer: String)
   }
 
@@ -25,14 +25,14 @@ struct PictureDecoder {
     switch format {
     case .jpeg:
       try JPEGStructure.check(bytes)
-      reader = .library(llv_jpeg_read)
+      reader = .linked(llv_jpeg_read)
     case .png:
       guard bytes.starts(with: [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]) else {
         throw Failure(.malformed, "PNG signature is damaged, as by a text-mode transfer")
       }
-      reader = .library(llv_png_read)
-    case .webp: reader = .library(llv_webp_read)
-    case .avif: reader = .library(llv_avif_read)
+      reader = .linked(llv_png_read)
+    case .webp: reader = .linked(llv_webp_read)
+    case .avif: reader = .linked(llv_avif_read)
     case .gif: reader = .child(demuxer: "gif")
     case .bmp: reader = .child(demuxer: "bmp_pipe")
     case .tiff: reader = .child(demuxer: "tiff_pipe")
@@ -44,7 +44,7 @@ struct PictureDecoder {
       let structure = try TIFFStructure(bytes)
       (width, height, bytes) = (structure.width, structure.height, structure.bytes)
     default:
-      guard case .library(let read) = reader else { throw Failure(.internal, "a picture without a reader") }
+      guard case .linked(let read) = reader else { throw Failure(.internal, "a picture without a reader") }
       var size = (width: UInt32(0), height: UInt32(0))
       try PictureDecoder.run(read, format, bytes, nil, &size)
       (width, height) = (Int(size.width), Int(size.height))
@@ -56,7 +56,7 @@ struct PictureDecoder {
   /// RGB rows, `[height, width, 3]`.
   func pixels() throws(Failure) -> [UInt8] {
     switch reader {
-    case .library(let read):
+    case .linked(let read):
       var pixels = [UInt8](repeating: 0, count: width * height * 3)
       var size = (width: UInt32(width), height: UInt32(height))
       try PictureDecoder.run(read, format, bytes, &pixels, &size)

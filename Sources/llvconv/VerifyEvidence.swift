@@ -1,5 +1,6 @@
 import Bytes
 import Fidelity
+import Formats
 import Inputs
 import Passes
 import Tensors
@@ -28,7 +29,7 @@ struct VerifyEvidence {
     }
     for step in b.model.history {
       guard let text = step["sketch"] else { continue }
-      let sketch = try ItemSketch(try JSON.parse(text.bytes(), what: "sketch"))
+      let sketch = try b.sketch(text)
       let items = data.items.map(\.item)
       let common = sketch.common(with: items)
       if common * 20 > items.count {
@@ -40,6 +41,14 @@ struct VerifyEvidence {
       }
     }
     return result
+  }
+}
+
+extension Container.Contents {
+  fileprivate func sketch(_ text: JSONText) throws(Failure) -> ItemSketch {
+    do throws(Failure) {
+      return try ItemSketch(try JSON.parse(text.bytes(), what: "sketch"))
+    } catch { throw error.about("the history's sketch").inFile(file.path) }
   }
 }
 

@@ -116,19 +116,10 @@ struct PictureCommandTests {
   @Test("of a long clip the frames of the rule are taken, and no others")
   func ofALongClipTheFramesOfTheRuleAreTaken() throws {
     let directory = try PictureCommandTests.imported()
-    func ffmpeg(_ arguments: [String]) throws {
-      let process = Process()
-      process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-      process.arguments = ["ffmpeg", "-v", "error", "-y"] + arguments
-      process.standardInput = FileHandle.nullDevice
-      try process.run()
-      process.waitUntilExit()
-      #expect(process.terminationStatus == 0)
-    }
     // Two seconds at 25 frames a second: every eighth frame. The short clip is those, cut out another way.
     let (long, short) = (directory.path + "/long.mkv", directory.path + "/short.mkv")
-    try ffmpeg(["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
-    try ffmpeg([
+    try VideoFileTests.ffmpeg(["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
+    try VideoFileTests.ffmpeg([
       "-i", long, "-vf", "select=not(mod(n\\,8)),setpts=N/3/TB", "-r", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0", short,
     ])
     let input = #"{"video":"\#(long)"}"# + "\n" + #"{"video":"\#(short)"}"# + "\n" + #"{"video":"clip.mkv"}"#

@@ -133,6 +133,9 @@ struct JudgeTests {
       weight({ _ in .nan }, explained: 1e-4), weight({ _ in 1e-12 }, explained: 0),
     ]
     #expect(divergence.outliers.count == 2 && divergence.rowOutliers.isEmpty)
+    for (squares, difference, rest) in [(0, 0, 0), (0, 1, Double.infinity), (.nan, .nan, .infinity)] {
+      #expect(Divergence.judged([.init(squares: squares, difference: difference)], explained: nil).rest == rest)
+    }
     divergence.weights = [weight({ $0 == 7 || $0 == 9 ? 2 : 1e-4 }, explained: 1e-4)]
     #expect(abs(divergence.weights[0].explained - 0.01) < 1e-9 && divergence.outliers.isEmpty)
     #expect(divergence.rowOutliers.map(\.row.row) == [7, 9])

@@ -32,7 +32,7 @@ let evalCommand = Command(
     let file = try BenchmarkFile(path, name: name, isStrict: isStrict)
     file.keys.complain(of: path)
     if file.pairsWithNegatives > 0 {
-      Output.complain("note: \(path): \(file.pairsWithNegatives) pairs have negatives, which eval does not search")
+      Output.note("note: \(path): \(file.pairsWithNegatives) pairs have negatives, which eval does not search")
     }
     files.append(file)
   }

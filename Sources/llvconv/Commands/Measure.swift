@@ -60,7 +60,7 @@ let measureCommand = Command(
   }
   try skipped.check(left: samples.count)
   skipped.complain()
-  for note in skipped.notes { Output.complain("note: \(note)") }
+  Output.notes(skipped.notes)
   model.complain(ofCuts: cut, of: items.count)
   var facts: [(String, JSONText)] = [
     ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(samples.count)),
