@@ -1,11 +1,11 @@
 // Weights to ggml's block layouts. Steps are searched for, never taken from the range alone; codes are nearest under
 // the *stored* scales.
+#include "ggml_blocks.h"
 #include "search.h"
 
 #include <math.h>
 #include <string.h>
 
-LLV_INLINE void put_half(uint8_t *p, uint16_t half) { p[0] = (uint8_t)half, p[1] = (uint8_t)(half >> 8); }
 LLV_INLINE float stored(float x) { return llv_half_to_float(llv_half_from_float(x)); }
 LLV_INLINE float lane_sum(v8 x) { return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7])); }
 LLV_INLINE float lane_most(v8 x) {
@@ -29,49 +29,8 @@ LLV_INLINE void account(llv_loss *loss, v8 d) {
   loss->largest = most > loss->largest ? most : loss->largest;
 }
 
-// Types with one scale (and minimum) for 32 elements
-// --------------------------------------------------------------------
-
-// Codes of 32 elements, one byte each, to low halves then high halves; the fifth bits to a bit field.
-LLV_INLINE void put_codes(const uint8_t *codes, int offset, int has_fifth, uint8_t *to) {
-  uint8_t q[32];
-  for (int i = 0; i < 32; i++) q[i] = (uint8_t)(codes[i] + offset);
-  if (has_fifth) {
-    for (int k = 0; k < 4; k++) {
-      to[k] = 0;
-      for (int i = 0; i < 8; i++) to[k] |= (uint8_t)((q[8 * k + i] >> 4 & 1) << i);
-    }
-    to += 4;
-  }
-  for (int i = 0; i < 16; i++) to[i] = (uint8_t)((q[i] & 15) | q[16 + i] << 4);
-}
-
-void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target) {
-  uint8_t *to = target;
-  for (size_t b = 0; b < count; b++, codes += 32) {
-    put_half(to, scales[b]);
-    switch (type) {
-      case LLV_Q8_0: memcpy(to + 2, codes, 32); to += 34; break;
-      case LLV_Q4_0: put_codes(codes, 8, 0, to + 2); to += 18; break;
-      case LLV_Q4_1: put_half(to + 2, zeros[b]); put_codes(codes, 0, 0, to + 4); to += 20; break;
-      case LLV_Q5_0: put_codes(codes, 16, 1, to + 2); to += 22; break;
-      case LLV_Q5_1: put_half(to + 2, zeros[b]); put_codes(codes, 0, 1, to + 4); to += 24; break;
-      default: return;
-    }
-  }
-}
-
 // A code book
 // ------------------------------------------------------------------------------------------------------------
-
-static const float iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
-// The nearest value of the code book. Ties, which lie between two values, go to the lower.
-LLV_INLINE v8 nearest_iq4(v8 x) {
-  v8 value = splat(iq4[0]);
-  for (int k = 0; k < 15; k++) value = choose(x > (iq4[k] + iq4[k + 1]) / 2, splat(iq4[k + 1]), value);
-  return value;
-}
 
 LLV_INLINE fit refit_iq4(const problem *p, v8 inverse) {
   v8 sqq = splat(0), sqw = splat(0);
@@ -106,10 +65,10 @@ LLV_INLINE void pack_iq4_nl(const float *w, v8 *scratch, uint8_t *to, llv_loss *
   v8 inverse = reciprocal(scale);
   uint8_t codes[8][32];
   for (int i = 0; i < 32; i++) {
-    v8 x = p.w[i] * inverse, index = splat(0), value = splat(iq4[0]);
+    v8 x = p.w[i] * inverse, index = splat(0), value = splat(iq4_book[0]);
     for (int k = 0; k < 15; k++) {
-      i8x above = x > (iq4[k] + iq4[k + 1]) / 2;
-      value = choose(above, splat(iq4[k + 1]), value);
+      i8x above = x > (iq4_book[k] + iq4_book[k + 1]) / 2;
+      value = choose(above, splat(iq4_book[k + 1]), value);
       index = choose(above, splat((float)(k + 1)), index);
     }
     account(loss, p.w[i] - value * scale);
@@ -194,28 +153,15 @@ LLV_INLINE void pack_k_affine(const float *w, int bits, v8 *scratch, uint8_t *to
   }
   uint16_t half = llv_half_from_float(kept.d), half_least = llv_half_from_float(kept.least);
   loss->overflowed += (uint64_t)(is_infinite_half(half) || is_infinite_half(half_least));
-  put_half(to, half), put_half(to + 2, half_least);
-  v8 s = kept.scale * kept.d, z = -(kept.minimum * kept.least);
-  uint8_t *packed = to + 4, *fifth = to + 16, *low = bits == 5 ? to + 48 : to + 16;
-  for (int j = 0; j < 4; j++) {
-    uint8_t a = (uint8_t)kept.scale[j], b = (uint8_t)kept.scale[j + 4];
-    uint8_t c = (uint8_t)kept.minimum[j], e = (uint8_t)kept.minimum[j + 4];
-    packed[j] = (uint8_t)(a | b >> 4 << 6);
-    packed[j + 4] = (uint8_t)(c | e >> 4 << 6);
-    packed[j + 8] = (uint8_t)((b & 15) | (e & 15) << 4);
-  }
-  v8 inverse_s = reciprocal(s);
+  v8 s = kept.scale * kept.d, z = -(kept.minimum * kept.least), inverse_s = reciprocal(s);
+  uint8_t steps[8], minima[8], codes[256];
+  for (int j = 0; j < 8; j++) steps[j] = (uint8_t)kept.scale[j], minima[j] = (uint8_t)kept.minimum[j];
   for (int i = 0; i < 32; i++) {
     v8 q = clamp8(round8((p.w[i] - z) * inverse_s), 0, p.high);
     account(loss, p.w[i] - (q * s + z));
-    uint8_t codes[8];
-    for (int j = 0; j < 8; j++) codes[j] = (uint8_t)q[j];
-    for (int j = 0; j < 4; j++) low[32 * j + i] = (uint8_t)((codes[2 * j] & 15) | (codes[2 * j + 1] & 15) << 4);
-    if (bits == 5) {
-      fifth[i] = 0;
-      for (int j = 0; j < 8; j++) fifth[i] |= (uint8_t)((codes[j] >> 4) << j);
-    }
+    for (int j = 0; j < 8; j++) codes[32 * j + i] = (uint8_t)q[j];
   }
+  put_k_affine(bits, half, half_least, steps, minima, codes, to);
   loss->squares += lane_sum(p.squares);
 }
 
@@ -266,24 +212,33 @@ LLV_INLINE void pack_q6_k(const float *w, v8 *scratch, uint8_t *to, llv_loss *lo
   }
   uint16_t half = llv_half_from_float(d);
   loss->overflowed += (uint64_t)is_infinite_half(half);
-  put_half(to + 208, half);
-  uint8_t codes[256];
+  uint8_t codes[256], steps[16];
   for (int h = 0; h < 2; h++) {
     v8 s = kept[h].scale * d, inverse = reciprocal(s);
-    for (int j = 0; j < 8; j++) to[192 + 8 * h + j] = (uint8_t)(int8_t)kept[h].scale[j];
+    for (int j = 0; j < 8; j++) steps[8 * h + j] = (uint8_t)(int8_t)kept[h].scale[j];
     for (int i = 0; i < 16; i++) {
       v8 q = clamp8(round8(p[h].w[i] * inverse), -32, 31);
       account(loss, p[h].w[i] - q * s);
-      for (int j = 0; j < 8; j++) codes[128 * h + 16 * j + i] = (uint8_t)((int)q[j] + 32);
+      for (int j = 0; j < 8; j++) codes[128 * h + 16 * j + i] = (uint8_t)(int)q[j];
     }
     loss->squares += lane_sum(p[h].squares);
   }
-  for (int h = 0; h < 2; h++) {
-    const uint8_t *c = codes + 128 * h;
-    for (int l = 0; l < 64; l++) to[64 * h + l] = (uint8_t)((c[l] & 15) | (c[64 + l] & 15) << 4);
-    for (int l = 0; l < 32; l++)
-      to[128 + 32 * h + l] = (uint8_t)(c[l] >> 4 | c[32 + l] >> 4 << 2 | c[64 + l] >> 4 << 4 | c[96 + l] >> 4 << 6);
-  }
+  put_q6_k(half, steps, codes, to);
+}
+
+// Q2_K and Q3_K: sixteen steps, as GPTQ finds them where all errors count alike
+// -------------------------------------------
+
+LLV_INLINE void pack_low_k(int type, const float *w, float *scratch, uint8_t *to, llv_loss *loss) {
+  static const float even[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  int affine = type == LLV_Q2_K, bits = affine ? 2 : 3;
+  float scales[16], zeros[16], d, least;
+  uint8_t codes[256];
+  llv_search_steps(w, 16, 16, 16, bits, affine, even, scratch, scales, zeros, 1);
+  llv_block_scales(type, scales, zeros, 16, &d, &least);
+  llv_snap_block(type, w, 16, 16, 16, even, &d, &least, 0, scratch, scales, zeros, 1);
+  llv_encode_row(w, 256, 16, bits, affine, 0, scales, zeros, codes, loss);
+  llv_ggml_join_super(type, codes, scales, zeros, 1, to);
 }
 
 LLV_INLINE void llv_ggml_pack_body(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss) {
@@ -313,6 +268,12 @@ LLV_INLINE void llv_ggml_pack_body(int type, const float *w, size_t count, float
       return;
     case LLV_Q6_K:
       for (size_t b = 0; b < count; b++) pack_q6_k(w + 256 * b, lanes, to + 210 * b, loss);
+      return;
+    case LLV_Q3_K:
+      for (size_t b = 0; b < count; b++) pack_low_k(type, w + 256 * b, scratch, to + 110 * b, loss);
+      return;
+    case LLV_Q2_K:
+      for (size_t b = 0; b < count; b++) pack_low_k(type, w + 256 * b, scratch, to + 84 * b, loss);
       return;
     default: return;
   }

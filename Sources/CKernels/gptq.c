@@ -28,7 +28,7 @@ LLV_DISPATCH(llv_search_steps,
              (w, stride, count, n, bits, affine, importance, scratch, scales, zeros, scale_stride))
 
 LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride,
-                                      size_t follow, int bits, int affine, const float *scales, const float *zeros,
+                                      size_t follow, int bits, int affine, int book, const float *scales, const float *zeros,
                                       size_t scale_stride, uint8_t *codes, size_t code_stride, float *errors,
                                       size_t error_stride, uint64_t *clamped) {
   float low = lowest_code(bits, affine), high = highest_code(bits, affine);
@@ -36,7 +36,7 @@ LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size
     float *row = w + r * stride, scale = scales[r * scale_stride], zero = affine ? zeros[r * scale_stride] : 0;
     for (size_t i = 0; i < n; i++) {
       const float *u = factor + i * factor_stride + i;
-      float q = scale != 0 ? rintf((row[i] - zero) / scale) : 0;
+      float exact = scale != 0 ? (row[i] - zero) / scale : 0, q = book ? nearest_iq4_of(exact) : rintf(exact);
       *clamped += q < low || q > high;
       q = q < low ? low : q > high ? high : q;
       codes[r * code_stride + i] = (uint8_t)(int)q;
@@ -48,7 +48,7 @@ LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size
 }
 LLV_DISPATCH(llv_gptq_columns,
              (float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow, int bits,
-              int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes, size_t code_stride,
-              float *errors, size_t error_stride, uint64_t *clamped),
-             (w, stride, rows, n, factor, factor_stride, follow, bits, affine, scales, zeros, scale_stride, codes, code_stride,
+              int affine, int book, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
+              size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped),
+             (w, stride, rows, n, factor, factor_stride, follow, bits, affine, book, scales, zeros, scale_stride, codes, code_stride,
               errors, error_stride, clamped))

@@ -118,6 +118,19 @@ LLV_INLINE void stored_step(const fit *best, size_t j, float least, float most, 
   *zero = affine ? llv_half_from_float(z) : 0;
 }
 
+// IQ4_NL's table. The nearest of its values; ties, which lie between two, go to the lower.
+static const float iq4_book[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+LLV_INLINE v8 nearest_iq4(v8 x) {
+  v8 value = splat(iq4_book[0]);
+  for (int k = 0; k < 15; k++) value = choose(x > (iq4_book[k] + iq4_book[k + 1]) / 2, splat(iq4_book[k + 1]), value);
+  return value;
+}
+LLV_INLINE float nearest_iq4_of(float x) {
+  float value = iq4_book[0];
+  for (int k = 0; k < 15; k++) value = x > (iq4_book[k] + iq4_book[k + 1]) / 2 ? iq4_book[k + 1] : value;
+  return value;
+}
+
 // Eight signed bits leave out -128, so that a product of two codes fits sixteen with a sign.
 LLV_INLINE float lowest_code(int bits, int affine) { return affine ? 0.0f : bits == 8 ? -127.0f : -(float)(1 << (bits - 1)); }
 LLV_INLINE float highest_code(int bits, int affine) { return (float)((1 << (affine ? bits : bits - 1)) - 1); }

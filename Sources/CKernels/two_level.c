@@ -144,18 +144,22 @@ LLV_DISPATCH(llv_snap_steps,
              (w, stride, count, n, importance, row_scales, row_stride, scratch, scales, zeros, scale_stride))
 
 // Eight elements to codes, and what they lose. Lanes from `used` on are left out.
-LLV_INLINE v8 encode8(v8 w, float scale, float zero, size_t used, uint8_t *codes, v8 *most, llv_loss *loss) {
+LLV_INLINE v8 encode8(v8 w, float scale, float zero, float low, float high, int book, size_t used, uint8_t *codes, v8 *most,
+                      llv_loss *loss) {
   const i8x there = (i8x){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)used;
-  v8 exact = scale != 0 ? round8((w - splat(zero)) / splat(scale)) : splat(0), q = clamp8(exact, 0, LARGEST_CODE);
+  v8 exact = scale != 0 ? (w - splat(zero)) / splat(scale) : splat(0);
+  exact = book ? smaller(larger(nearest_iq4(exact), splat(low)), splat(high)) : round8(exact);
+  v8 q = clamp8(exact, low, high);
   v8 d = choose(there, w - (q * splat(scale) + splat(zero)), splat(0));
-  i8x clamped = (exact < splat(0) | exact > splat(LARGEST_CODE)) & there;
+  i8x clamped = (exact < splat(low) | exact > splat(high)) & there;
   *most = larger(*most, larger(d, -d));
-  for (size_t j = 0; j < used; j++) codes[j] = (uint8_t)q[j], loss->clamped += (uint64_t)-clamped[j];
+  for (size_t j = 0; j < used; j++) codes[j] = (uint8_t)(int)q[j], loss->clamped += (uint64_t)-clamped[j];
   return d * d;
 }
 
-LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group, const float *scales, const float *zeros,
-                                    uint8_t *codes, llv_loss *loss) {
+LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group, int bits, int affine, int book,
+                                    const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss) {
+  float low = lowest_code(bits, affine), high = highest_code(bits, affine);
   for (size_t g = 0, first = 0; first < columns; g++, first += group) {
     size_t n = columns - first < group ? columns - first : group;
     v8 error = splat(0), squares = splat(0), most = splat(0);
@@ -164,7 +168,7 @@ LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group
       float part[8] = {0};
       memcpy(part, w + first + i, used * 4);
       v8 x = *(const v8 *)part;
-      error += encode8(x, scales[g], zeros[g], used, codes + first + i, &most, loss);
+      error += encode8(x, scales[g], affine ? zeros[g] : 0, low, high, book, used, codes + first + i, &most, loss);
       squares += x * x;
     }
     float all = 0;
@@ -174,10 +178,11 @@ LLV_INLINE void llv_encode_row_body(const float *w, size_t columns, size_t group
       all += squares[j];
     }
     // Squares that overflow leave nothing to search by.
-    loss->overflowed += !isfinite(all) || !isfinite(scales[g] * LARGEST_CODE);
+    loss->overflowed += !isfinite(all) || !isfinite(scales[g] * high);
     loss->vanished += scales[g] == 0 && all > 0;
   }
 }
 LLV_DISPATCH(llv_encode_row,
-             (const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes, llv_loss *loss),
-             (w, columns, group, scales, zeros, codes, loss))
+             (const float *w, size_t columns, size_t group, int bits, int affine, int book, const float *scales,
+              const float *zeros, uint8_t *codes, llv_loss *loss),
+             (w, columns, group, bits, affine, book, scales, zeros, codes, loss))

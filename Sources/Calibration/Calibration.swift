@@ -7,10 +7,22 @@ import Tensors
 /// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's
 /// name after the exact fusions.
 public struct Calibration: Sendable {
-  private var moments: [TensorName: Tensor]
+  private var moments: Moments
 
-  public init(_ tensors: [Tensor]) {
-    moments = Dictionary(tensors.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+  public init(_ tensors: [Tensor]) { moments = Moments(tensors) }
+
+  /// Tensors by what feeds their weight: passes that change a weight's rows alone leave its inputs as they are.
+  private struct Moments: Sendable {
+    private var tensors: [TensorName: Tensor]
+
+    init(_ tensors: [Tensor]) {
+      self.tensors = Dictionary(tensors.map { ($0.name.ofInput, $0) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    subscript(name: TensorName) -> Tensor? {
+      get { tensors[name.ofInput] }
+      set { tensors[name.ofInput] = newValue }
+    }
   }
 
   /// How a measured weight becomes integers.
@@ -43,8 +55,10 @@ public struct Calibration: Sendable {
 
   /// Quantizes with `recipe`; weights that were measured by `method`, the others by search alone.
   ///
+  /// - Parameter addsBiases: whether linear operations without a bias get one; otherwise only biases that are there
+  ///   make up for what the mean input loses.
   /// - Throws: `usage` when nothing that is to be quantized was measured.
-  public func quantize(_ recipe: QuantizeRecipe, _ method: Method = Method()) -> Pass {
+  public func quantize(_ recipe: QuantizeRecipe, _ method: Method = Method(), addsBiases: Bool = true) -> Pass {
     Pass(method.text) { (model, notes) throws(Failure) in
       guard model.tensors.contains(where: { moments[$0.name] != nil }) else {
         throw Failure(.usage, "the calibration is of another model: it has none of this one's weights")
@@ -58,22 +72,32 @@ public struct Calibration: Sendable {
       if method.rounding == .search {
         try Pass.quantize(recipe).apply(&model, &notes)
       } else {
-        try measured.round(recipe, propagates: method.rounding == .gptq, &model, &notes)
+        try measured.round(
+          recipe, propagates: method.rounding == .gptq, addsBiases: addsBiases, &model, &notes)
       }
     }
   }
 
   private func round(
-    _ recipe: QuantizeRecipe, propagates: Bool, _ model: inout Model, _ notes: inout [String]
+    _ recipe: QuantizeRecipe, propagates: Bool, addsBiases: Bool, _ model: inout Model, _ notes: inout [String]
   ) throws(Failure) {
+    let biased = addsBiases ? nil : Set(model.linearNodes.filter { $0.inputs.count > 2 }.map { $0.inputs[1] })
     let done = Mutex<[TensorName: GPTQ]>([:])
-    let pass = Pass.quantize(recipe) { (tensor, integers) throws(Failure) in
-      guard let second = moments[tensor.name], let mean = moments[SecondMoments.mean(tensor.name)] else { return nil }
-      let gptq = try GPTQ(tensor, integers, moments: second, mean: mean, propagates: propagates)
-      done.withLock { $0[tensor.name] = gptq }
+    let alone = Mutex<Int>(0)
+    let pass = Pass.quantize(recipe) { (tensor, grid) throws(Failure) in
+      guard let second = moments[tensor.name] else { return nil }
+      let isAlone = second.shape.count == 1
+      if isAlone { alone.withLock { $0 += 1 } }
+      let mean = biased?.contains(.tensor(tensor.name)) ?? true ? moments[SecondMoments.mean(tensor.name)] : nil
+      let gptq = try GPTQ(tensor, grid, moments: second, mean: mean, propagates: propagates && !isAlone)
+      if mean != nil { done.withLock { $0[tensor.name] = gptq } }
       return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
     }
     try pass.apply(&model, &notes)
+    let squares = alone.withLock { $0 }
+    if propagates, squares > 0 {
+      notes.append("mean squares alone are known of the inputs of \(squares) weights: errors are weighed, not made up for")
+    }
     let quantizers = done.withLock { $0 }
     for name in model.tensors.map(\.name) {
       if let gptq = quantizers[name] { shiftBias(of: name, gptq, &model) }
@@ -118,6 +142,7 @@ public struct Calibration: Sendable {
   /// Mean squares of the inputs of a weight, `[columns]`; nil for one that was not measured.
   func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
     guard let tensor = moments[weight] else { return nil }
+    if tensor.shape.count == 1, tensor.encoding == .plain(.F32) { return try tensor.floats().array(of: Float.self) }
     guard SecondMoments.isShape(tensor.shape), tensor.encoding == .plain(.F32) else {
       throw Failure(.malformed, "second moments of \(tensor.shape)", thing: "tensor \(weight.quoted)")
     }
@@ -210,5 +235,38 @@ public struct Calibration: Sendable {
     }
     let unused = Set(model.unused)
     model.removeTensors { replaced.contains($0.name) && unused.contains($0.name) }
+  }
+}
+
+extension Model {
+  fileprivate var linearNodes: [Graph.Node] {
+    graphs.flatMap(\.graph.nodes).filter { if case .linear = $0.op { true } else { false } }
+  }
+}
+
+extension TensorName {
+  /// The name without the marks of passes that leave a weight's input as it is: `a.{q,k}.{weight+scaled,weight}` is
+  /// `a.{q,k}.weight`.
+  fileprivate var ofInput: TensorName {
+    guard bytes.contains(UInt8(ascii: "+")) else { return self }
+    var parts: [String] = []
+    for part in text.split(separator: ".", omittingEmptySubsequences: false) {
+      guard part.hasPrefix("{"), let end = part.lastIndex(of: "}") else {
+        parts.append(TensorName.unmarked(part))
+        continue
+      }
+      let members = part[part.index(after: part.startIndex)..<end].split(separator: ",").map(TensorName.unmarked)
+      let joined = Set(members).count == 1 ? members[0] : "{" + members.joined(separator: ",") + "}"
+      parts.append(joined + TensorName.unmarked(part[part.index(after: end)...]))
+    }
+    return TensorName(parts.joined(separator: "."))
+  }
+
+  private static func unmarked(_ part: Substring) -> String {
+    let marks = part.split(separator: "+", omittingEmptySubsequences: false)
+    let kept = marks.dropFirst().filter { mark in
+      mark != "scaled" && mark != "pixels" && !(mark.hasPrefix("row") && mark.dropFirst(3).allSatisfy(\.isNumber))
+    }
+    return ([marks[0]] + kept).joined(separator: "+")
   }
 }

@@ -19,6 +19,7 @@ extension Calibration {
   {
     var (rounded, notes) = (model, [String]())
     try Pass.quantize(recipe).apply(&rounded, &notes)
+    let choices = try recipe.resolved(model, &notes)
     var inputs: [TensorName: Op.LinearInput] = [:]
     for node in rounded.graphs.flatMap(\.graph.nodes) {
       if case .linear(let input) = node.op, case .tensor(let name) = node.inputs[1] { inputs[name] = input }
@@ -31,9 +32,12 @@ extension Calibration {
       var weights: [ScaledWeight] = []
       for name in site.weights + [site.fed(in: model)].compactMap({ $0 }) {
         // What stays as it is must not be written in Float32.
-        guard let weight = model[name], case .grouped(let integers)? = copy[name]?.encoding else { return }
+        var ignored: [String] = []
+        guard let weight = model[name], case .grouped? = copy[name]?.encoding,
+          let grid = choices[name]?.fitted(to: weight, &ignored).grid(columns: weight.columns)
+        else { return }
         guard site.weights.contains(name) else { continue }
-        weights.append(try ScaledWeight(weight, integers, isInputRounded: kinds[name] == .int8))
+        weights.append(try ScaledWeight(weight, grid, isInputRounded: kinds[name] == .int8))
       }
       guard let squares = try meanSquares(site.weights[0]), let largest = try largest(site.weights[0]),
         squares.count == site.scaleOfColumn.count, largest.count == squares.count,
@@ -98,14 +102,15 @@ extension Calibration {
 private struct ScaledWeight {
   private let values: [Float]
   private let rows, columns: Int
-  private let integers: GroupedInteger
+  private let grid: Grid
+  private var integers: GroupedInteger { grid.integers }
   private let isInputRounded: Bool
   /// Of each column.
   let largest: [Float]
   private static let most = 512
 
-  init(_ weight: Tensor, _ integers: GroupedInteger, isInputRounded: Bool) throws(Failure) {
-    (columns, self.integers, self.isInputRounded) = (weight.columns, integers, isInputRounded)
+  init(_ weight: Tensor, _ grid: Grid, isInputRounded: Bool) throws(Failure) {
+    (columns, self.grid, self.isInputRounded) = (weight.columns, grid, isInputRounded)
     let (all, width) = (try weight.floats(threads: 1), weight.columns)
     let places =
       weight.rows <= ScaledWeight.most
@@ -125,7 +130,7 @@ private struct ScaledWeight {
     var scaled = values
     for row in 0..<rows { for column in 0..<columns { scaled[row * columns + column] *= scales[column] } }
     let tensor = try Tensor("w", floats: scaled, shape: [rows, columns])
-    let codes = try Pass.quantized(tensor, integers).load(threads: 1)
+    let codes = try Pass.quantized(tensor, grid).load(threads: 1)
     let rounded = try Tensor(
       "w", shape: [rows, columns], encoding: .grouped(integers), content: .bytes(ByteView(codes))
     )

@@ -1,6 +1,7 @@
 import Bytes
 import CKernels
 import COpenBLAS
+import Passes
 import Synchronization
 import Tensors
 
@@ -9,38 +10,42 @@ import Tensors
 /// their natural order; a group's step is searched when its turn comes, each squared error weighted by what it will
 /// cost then (`1 / U[j, j]²`).
 ///
-/// What the mean input loses, `(W - Ŵ) μ`, is the same for every token and goes into the bias; moments are those around
-/// the mean.
+/// What the mean input loses, `(W - Ŵ) μ`, is the same for every token and goes into the bias; moments are then those
+/// around the mean. Where there is no bias they are those around zero.
 public final class GPTQ: Sendable {
   /// What is added to the diagonal, relative to its mean.
   static let damping = 0.01
   private static let columnsAtATime = 128
 
   private let tensor: Tensor
-  private let integers: GroupedInteger
-  private let moments, mean: Tensor
+  private let grid: Grid
+  private var integers: GroupedInteger { grid.integers }
+  private let moments: Tensor
+  private let mean: Tensor?
   private let propagates: Bool
   /// `(W - Ŵ) μ`, once it is known.
   private let shift = Mutex<[Float]?>(nil)
 
   /// - Parameters:
-  ///   - moments: `[columns, block]`, as `SecondMoments` makes them.
-  ///   - mean: `[columns]`.
+  ///   - moments: `[columns, block]`, as `SecondMoments` makes them; or `[columns]`, mean squares alone, which nothing
+  ///     propagates by.
+  ///   - mean: `[columns]`; nil where no bias can make up for what it loses.
   ///   - propagates: whether later columns make up for earlier ones; without, errors are weighted by the diagonal
   ///     alone.
   /// - Throws: `malformed` when they are not of this weight's inputs.
-  public init(_ tensor: Tensor, _ integers: GroupedInteger, moments: Tensor, mean: Tensor, propagates: Bool = true)
+  public init(_ tensor: Tensor, _ grid: Grid, moments: Tensor, mean: Tensor?, propagates: Bool = true)
     throws(Failure)
   {
-    guard moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)], moments.encoding == .plain(.F32),
-      mean.shape == [tensor.columns], mean.encoding == .plain(.F32)
+    let isWhole = moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)]
+    guard isWhole || moments.shape == [tensor.columns] && !propagates, moments.encoding == .plain(.F32),
+      mean.map({ $0.shape == [tensor.columns] && $0.encoding == .plain(.F32) }) ?? true
     else {
       throw Failure(
         .malformed, "second moments of \(moments.shape) for a weight of \(tensor.columns) columns",
         thing: "tensor \(tensor.name.quoted)")
     }
     self.tensor = tensor
-    self.integers = integers
+    self.grid = grid
     self.moments = moments
     self.mean = mean
     self.propagates = propagates
@@ -66,13 +71,13 @@ public final class GPTQ: Sendable {
     }
     let factors = try factors(threads: threads)
     let importance = try Buffer(count: columns * 4)
-    let block = moments.columns
+    let block = self.block
     for column in 0..<columns {
       let diagonal = factors.pointer[column * block + column % block]
       importance.pointer[column] = 1 / (diagonal * diagonal)
     }
     let writer = try GroupedWriter(integers, layout)
-    let means = try mean.load()
+    let means = try self.means()
     let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
     let shifts = Mutex([Float](repeating: 0, count: layout.rows))
     openblas_set_num_threads(1)
@@ -92,13 +97,38 @@ public final class GPTQ: Sendable {
     return (writer.result, try TensorLoss(ordered))
   }
 
+  /// Columns of a block of moments; 1 where there are mean squares alone.
+  private var block: Int { moments.shape.count == 1 ? 1 : moments.columns }
+
+  /// The mean input, zeros where none counts.
+  private func means() throws(Failure) -> Buffer {
+    if let mean { return try mean.floats() }
+    let zeros = try Buffer(count: tensor.columns * 4)
+    zeros.clear()
+    return zeros
+  }
+
   /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns,
   /// block]`.
   private func factors(threads: Int) throws(Failure) -> Buffer {
-    let (source, means) = (try moments.load(threads: threads), try mean.load(threads: threads))
-    let (columns, block) = (moments.rows, moments.columns)
+    let (source, means) = (try moments.floats(threads: threads), try means())
+    let (columns, block) = (tensor.columns, block)
     let result = try Buffer(count: columns * block * 4)
     result.clear()
+    guard propagates else {
+      let variances = (0..<columns).map { column in
+        Double(source.pointer[column * block + column % block]) - Double(means.pointer[column]) * Double(means.pointer[column])
+      }
+      let mean = variances.reduce(0, +) / Double(columns)
+      let least = mean > 0 ? mean * GPTQ.damping : 1
+      guard variances.allSatisfy({ $0 + least > 0 && $0.isFinite }) else {
+        throw Failure(.malformed, "second moments are not those of any inputs", thing: "tensor \(tensor.name.quoted)")
+      }
+      for (column, variance) in variances.enumerated() {
+        result.pointer[column * block + column % block] = Float(1 / (variance + least).squareRoot())
+      }
+      return result
+    }
     for first in stride(from: 0, to: columns, by: block) {
       let size = min(block, columns - first)
       let matrix = try Buffer(count: size * size * 8)
@@ -115,12 +145,6 @@ public final class GPTQ: Sendable {
         // A column that no input reaches may become anything.
         let least = mean > 0 ? mean * GPTQ.damping : 1
         for row in 0..<size { a[row * size + row] += least }
-        guard propagates else {
-          for row in 0..<size {
-            result.pointer[(first + row) * block + row] = Float(1 / a[row * size + row].squareRoot())
-          }
-          return
-        }
         var (n, info) = (Int32(size), Int32(0))
         dpotrf_("U", &n, a.baseAddress, &n, &info)
         if info == 0 { dpotri_("U", &n, a.baseAddress, &n, &info) }
@@ -142,23 +166,11 @@ public final class GPTQ: Sendable {
     _ factors: UnsafeMutablePointer<Float>, _ importance: UnsafeMutablePointer<Float>, _ part: GroupedWriter.Part
   ) throws(Failure) -> UInt64 {
     var clamped: UInt64 = 0
-    let (columns, group, block) = (layout.columns, integers.groupSize, moments.columns)
-    let (bits, isAffine) = (Int32(integers.bits), Int32(integers.isAffine ? 1 : 0))
+    let (columns, group, block) = (layout.columns, integers.groupSize, block)
+    let (bits, isAffine) = (Int32(grid.bits), Int32(integers.isAffine ? 1 : 0))
     let step = GPTQ.columnsAtATime
     let errors = try Buffer(count: rows * step * 4)
-    let scratch = try Buffer(count: 8 * group * 4)
-    func search(_ column: Int) {
-      llv_search_steps(
-        w + column, columns, rows, min(group, columns - column), bits, isAffine, importance + column, scratch.pointer,
-        part.scales + column / group, part.zeros + column / group, layout.groups)
-    }
-    if integers.form == .twoLevel {
-      // The rows' scales come first, from the weights as they are; steps and zeros when their turn comes.
-      for column in stride(from: 0, to: columns, by: group) { search(column) }
-      for row in 0..<rows {
-        part.rowScales[row] = llv_row_scale(part.scales + row * layout.groups, layout.groups, w + row * columns, columns)
-      }
-    }
+    let finder = try StepFinder(grid, columns: columns, rows: rows)
     for first in stride(from: 0, to: columns, by: block) {
       let end = min(columns, first + block)
       for start in stride(from: first, to: end, by: step) {
@@ -168,16 +180,11 @@ public final class GPTQ: Sendable {
           let place = column / group
           let next = min(stop, (place + 1) * group)
           if column % group == 0 {
-            search(column)
-            if integers.form == .twoLevel {
-              llv_snap_steps(
-                w + column, columns, rows, min(group, columns - column), importance + column, part.rowScales, 1,
-                scratch.pointer, part.scales + place, part.zeros + place, layout.groups)
-            }
+            finder.find(at: column, in: w, rows: rows, importance: importance, changes: true, part)
           }
           llv_gptq_columns(
             w + column, columns, rows, next - column, factors + (column * block + column - first), block, stop - column,
-            bits, isAffine, part.scales + place, part.zeros + place, layout.groups, part.codes + column, columns,
+            bits, isAffine, grid.isBook ? 1 : 0, part.scales + place, part.zeros + place, layout.groups, part.codes + column, columns,
             errors.pointer + (column - start), step, &clamped)
           column = next
         }

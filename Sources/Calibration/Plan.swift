@@ -34,6 +34,8 @@ public struct Plan: Sendable {
   /// Checksum of the container that the plan is for.
   public let model: String
   public let input: Op.LinearInput
+  /// The program whose files the plan is for.
+  public let target: Target
   /// How pictures are laid out; empty for as they were.
   public var layout = PictureLayout()
   /// For people: what was minimised, and what it comes to.
@@ -42,8 +44,8 @@ public struct Plan: Sendable {
   /// Bytes of all weights, where a planner has counted them.
   public var weightBytes = 0
 
-  public init(model: String, input: Op.LinearInput, entries: [Entry]) {
-    (self.model, self.input, self.entries) = (model, input, entries)
+  public init(model: String, input: Op.LinearInput, target: Target = .llv, entries: [Entry]) {
+    (self.model, self.input, self.target, self.entries) = (model, input, target, entries)
   }
 
   /// Whether any weight becomes something else. Where none does, a model's graph stays as it is too.
@@ -60,6 +62,7 @@ public struct Plan: Sendable {
     var members: [(String, JSONText)] = [
       ("format", "llvconv plan"), ("model", .string(model)), ("input", .string(input.rawValue)),
     ]
+    if target != .llv { members.append(("for", .string(target.rawValue))) }
     members += layout.json
     members.append(("notes", .object(notes)))
     members.append(("weights", .array(entries.map(\.json))))
@@ -68,7 +71,7 @@ public struct Plan: Sendable {
 
   /// - Throws: `malformed` for an unknown key, a wrong type, an unknown choice, or a weight that is there twice.
   public init(_ json: JSON) throws(Failure) {
-    try json.refuseUnknownKeys(["format", "model", "input", "views", "pool_pictures", "notes", "weights"])
+    try json.refuseUnknownKeys(["format", "model", "input", "for", "views", "pool_pictures", "notes", "weights"])
     guard try json.required("format").string("format") == "llvconv plan" else {
       throw json.failure("format must be \"llvconv plan\"")
     }
@@ -78,6 +81,13 @@ public struct Plan: Sendable {
       throw inputValue.failure("input must be float, bfloat16 or int8")
     }
     self.input = input
+    target =
+      try json.optional("for").map { (value) throws(Failure) in
+        guard let target = Target(rawValue: try value.string("for")) else {
+          throw value.failure("for must be one of \(Target.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        return target
+      } ?? .llv
     layout = PictureLayout(
       views: try json.optional("views")?.integer("views", in: 1...PictureLayout.mostViews),
       pooling: try json.optional("pool_pictures")?.integer("pool_pictures", in: Vision.poolings))
@@ -89,7 +99,7 @@ public struct Plan: Sendable {
       let text = try choiceValue.string("choice")
       guard let choice = WeightChoice(text) else {
         throw choiceValue.failure(
-          "choice must be keep, 16, or 8 or 4 with :gN, :channel, :affine, :symmetric or :two-level; found \(Failure.quoted(text))")
+          "choice must be \(WeightChoice.grammar); found \(Failure.quoted(text))")
       }
       let name = TensorName(try entry.required("name").string("name"))
       guard names.insert(name).inserted else { throw entry.failure("weight \(name.quoted) is there twice") }

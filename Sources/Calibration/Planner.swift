@@ -6,10 +6,6 @@ import Tensors
 /// Finds what each weight should become so that a model of a given size loses least: what rounding each of them costs,
 /// by measured sensitivity, and the best of all combinations.
 public struct Planner: Sendable {
-  /// From small to large.
-  static let choices = [
-    "4:g64:two-level", "4:g32:two-level", "4:g16:two-level", "4:g32", "8:channel", "8:g64", "8:g32", "16",
-  ].compactMap(WeightChoice.init)
   /// A weight whose input's rounding costs more than this share of everything takes its input as floats.
   static let inputShare = 0.1
 
@@ -19,6 +15,8 @@ public struct Planner: Sendable {
     /// What rounding its input costs.
     var inputCost = 0.0
     var count = 0
+    /// Squared relative errors of what sensitivities were measured with.
+    var measuredCost = 0.0, measuredInputCost = 0.0
   }
 
   private var weights: [Weight] = []
@@ -27,6 +25,7 @@ public struct Planner: Sendable {
   private let model: String
   private let input: Op.LinearInput
   private let objective: Objective
+  private let target: Target
   /// Whether costs were measured, or all relative errors count the same.
   public let isMeasured: Bool
 
@@ -35,23 +34,28 @@ public struct Planner: Sendable {
   ///   - checksum: of its container.
   ///   - calibration: where sensitivities were measured; without, all weights' relative errors count the same.
   ///   - input: whether inputs are rounded to 8 bits.
+  ///   - target: whose files count, and what they can hold.
+  ///   - kept: weights that stay as they are.
   ///   - progress: called with the share done.
   public init(
     _ model: Model, checksum: String, calibration: Calibration?, objective: Objective, input: Op.LinearInput,
-    threads: Int, progress: (Double) -> Void = { _ in }
+    target: Target = .llv, keeping kept: Set<TensorName> = [], threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
-    (self.model, self.objective, self.input) = (checksum, objective, input)
-    let names = try Pass.quantizableWeights(of: model)
+    (self.model, self.objective, self.input, self.target) = (checksum, objective, input, target)
+    let tables = model.tableNames
+    let names = try Pass.quantizableWeights(of: model).filter {
+      !kept.contains($0)
+    }
     let losses = try calibration?.losses(of: names, objective)
     isMeasured = losses != nil
     let quantizable = Set(names)
     otherBytes = model.tensors.reduce(0) { $0 + (quantizable.contains($1.name) ? 0 : $1.byteCount) }
-    var rounded: [(choice: WeightChoice, model: Model)] = []
-    for choice in Planner.choices {
+    var rounded: [WeightChoice: Model] = [:]
+    for choice in Set(target.choices + [Sensitivity.weightChoice, Sensitivity.inputChoice]) {
       var (copy, notes) = (model, [String]())
       let recipe = QuantizeRecipe(linear: choice, table: choice, input: .float)
       try Pass.run([.quantize(recipe)], on: &copy, notes: &notes)
-      rounded.append((choice, copy))
+      rounded[choice] = copy
     }
     for (place, name) in names.enumerated() {
       progress(Double(place) / Double(names.count))
@@ -61,16 +65,32 @@ public struct Planner: Sendable {
       guard columns?.count ?? tensor.columns == tensor.columns else {
         throw Failure(.malformed, "moments of other columns", thing: "tensor \(name.quoted)")
       }
-      for (choice, model) in rounded {
-        guard let other = model[name], !weight.options.contains(where: { $0.bytes == other.byteCount }) else {
-          continue
-        }
+      func error(_ choice: WeightChoice) throws(Failure) -> Double {
+        guard let other = rounded[choice]?[name] else { throw Failure(.internal, "no rounded weight") }
         let error = try TensorDifference(tensor, other, weights: columns, threads: threads).relativeError
         guard error.isFinite else {
           throw Failure(.malformed, "has no finite rounding error", thing: "tensor \(name.quoted)")
         }
-        weight.options.append((choice, other.byteCount, error * error, error))
+        return error
       }
+      for choice in target.choices {
+        let bytes = target.bytes(of: choice, plain: tensor.encoding, tensor.shape)
+        guard target.objection(to: choice, columns: tensor.columns, isTable: tables.contains(name)) == nil,
+          target != .llv || !weight.options.contains(where: { $0.bytes == bytes })
+        else { continue }
+        let error = try error(choice)
+        weight.options.append((choice, bytes, error * error, error))
+      }
+      if losses != nil {
+        func cost(_ choice: WeightChoice) throws(Failure) -> Double {
+          if let known = weight.options.first(where: { $0.choice == choice }) { return known.cost }
+          let error = try error(choice)
+          return error * error
+        }
+        weight.measuredCost = try cost(Sensitivity.weightChoice)
+        weight.measuredInputCost = input == .int8 ? try cost(Sensitivity.inputChoice) : 0
+      }
+      guard !weight.options.isEmpty else { continue }
       weights.append(weight)
     }
     if let losses { try weigh(losses) }
@@ -81,14 +101,11 @@ public struct Planner: Sendable {
   private mutating func weigh(_ losses: [TensorName: (rounded: Double, withInput: Double?)]) throws(Failure) {
     var (units, inputs) = ([TensorName: Double](), [TensorName: Double]())
     for weight in weights {
-      guard let loss = losses[weight.name],
-        let measured = weight.options.first(where: { $0.choice == Sensitivity.weightChoice }) ?? weight.options.first
-      else { continue }
-      let unit = measured.cost > 0 ? loss.rounded / measured.cost : 0
+      guard let loss = losses[weight.name] else { continue }
+      let unit = weight.measuredCost > 0 ? loss.rounded / weight.measuredCost : 0
       units[weight.name] = unit
       guard let both = loss.withInput else { continue }
-      let own = weight.options.first { $0.choice == Sensitivity.inputChoice }?.cost ?? 0
-      inputs[weight.name] = max(0, both - own * unit)
+      inputs[weight.name] = max(0, both - weight.measuredInputCost * unit)
     }
     for place in weights.indices {
       let name = weights[place].name
@@ -154,7 +171,7 @@ public struct Planner: Sendable {
     for place in entries.indices where !entries[place].hasFloatInput {
       entries[place].cost? += weights[place].inputCost
     }
-    var plan = Plan(model: model, input: input, entries: entries)
+    var plan = Plan(model: model, input: input, target: target, entries: entries)
     plan.weightBytes = used
     plan.notes = [
       ("objective", .string(isMeasured ? objective.text : "relative errors of weights, unmeasured")),

@@ -10,6 +10,8 @@ public struct CheckpointExport: Sendable {
     case own
     /// transformers', as it writes them on disk; `inMemory` has the names that its modules have since 4.52.
     case transformers(inMemory: Bool)
+    /// The text tower alone, with weights as they are.
+    case textTower
     /// Grouped integers stay integers. MLX has classes for text towers alone, so that is what it gets.
     case quantized(QuantizedLayout)
   }
@@ -23,11 +25,12 @@ public struct CheckpointExport: Sendable {
   /// - Parameter type: for all weights; nil keeps plain tensors as they are and writes grouped integers as Float32.
   public init(_ model: Model, _ layout: Layout, type: DType? = nil) throws(Failure) {
     // MLX gets no pictures.
-    let family = layout == .quantized(.mlx) ? try Family(model) : try Family(exporting: model)
+    let isText = layout == .quantized(.mlx) || layout == .textTower
+    let family = isText ? try Family(model) : try Family(exporting: model)
     var tensors = family.checkpoint.tensors
     var files = family.checkpoint.made
     var renamed = tensors
-    if case .quantized(.mlx) = layout, case .llave(let facts) = family.kind {
+    if isText, case .llave(let facts) = family.kind {
       renamed = family.tensors
       tensors = renamed.filter { facts.isText($0.name) }
       files["config.json"] = facts.textConfiguration(rows: facts.text.vocabulary).bytes(pretty: true)
@@ -60,7 +63,7 @@ public struct CheckpointExport: Sendable {
       inputs[name] = input
     }
     var result: [Tensor] = []
-    var weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)] = []
+    var weights: [(module: String, stored: QuantizedLayout.Stored)] = []
     var kept: [String] = []
     for tensor in tensors {
       let input = names[tensor.name].flatMap { inputs[$0] }
@@ -71,11 +74,12 @@ public struct CheckpointExport: Sendable {
         result.append(tensor)
         continue
       }
-      result += try kind.tensors(tensor, integers, isInput8: input == .int8)
-      weights.append((module, integers, tensor.columns, input == .int8))
+      let stored = try kind.stored(tensor, integers, isInput8: input == .int8)
+      result += stored.tensors
+      weights.append((module, stored))
     }
     guard !weights.isEmpty else {
-      throw Failure(.usage, "no weight of the model is quantized; say how with --weights, or quantize --no-fuse first")
+      throw Failure(.usage, "no weight of the model is quantized; say how with --weights, or quantize --for \(kind.rawValue) first")
     }
     let entry = kind.configuration(weights, kept: kept)
     var members: [(String, JSONText)] = []
@@ -84,6 +88,14 @@ public struct CheckpointExport: Sendable {
     }
     members.append(entry)
     return (result, JSONText.object(members).bytes(pretty: true))
+  }
+
+  /// About what a model's files come to with its weights as they are, an upper bound: every weight counts with a header
+  /// of three tensors.
+  public static func expectedBytes(_ model: Model, isMLX: Bool) throws(Failure) -> Int {
+    let export = try CheckpointExport(model, isMLX ? .textTower : .transformers(inMemory: false))
+    let files = export.files.reduce(0) { $0 + $1.bytes.count }
+    return export.tensors.reduce(files) { $0 + $1.byteCount + 3 * ($1.name.bytes.count + 120) }
   }
 
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }

@@ -4,17 +4,30 @@ import Tensors
 
 /// Grouped integers as other programs store them beside safetensors: compressed-tensors (llm-compressor, vLLM,
 /// transformers) and MLX. Codes and scales are taken over exactly; nothing is rounded.
-public enum QuantizedLayout: Sendable {
-  case compressedTensors, mlx
+public enum QuantizedLayout: String, Sendable {
+  case compressedTensors = "compressed-tensors"
+  case mlx
 
   /// Group sizes that MLX's kernels have.
   private static let mlxGroups = [32, 64, 128]
 
-  /// The tensors that stand for `tensor`.
+  /// A tensor's groups as the layout has them.
+  struct Stored {
+    let tensors: [Tensor]
+    let bits: Int
+    /// nil for one group a row.
+    let group: Int?
+    let isSymmetric: Bool
+    /// Whether codes are bytes of their own, which goes with inputs that are rounded to eight bits.
+    let isUnpacked: Bool
+    let roundsInputs: Bool
+  }
+
+  /// What stands for `tensor`. Codes and steps are looked at, because the IR has one encoding for several bits.
   ///
   /// - Parameter isInput8: whether the operation that reads the weight rounds its input to eight bits.
   /// - Throws: `unsupported` for encodings that the layout cannot hold.
-  func tensors(_ tensor: Tensor, _ integers: GroupedInteger, isInput8: Bool) throws(Failure) -> [Tensor] {
+  func stored(_ tensor: Tensor, _ integers: GroupedInteger, isInput8: Bool) throws(Failure) -> Stored {
     guard let layout = integers.layout(tensor.shape), tensor.shape.count == 2 else {
       throw Failure(.unsupported, "is no matrix of groups", thing: "tensor \(tensor.name.quoted)")
     }
@@ -23,25 +36,43 @@ public enum QuantizedLayout: Sendable {
       throw refuse("has rows of \(tensor.columns), which are not whole groups of \(integers.groupSize) in 32-bit words")
     }
     guard integers.form != .twoLevel else {
-      throw refuse("has groups in two levels, which the format does not hold; quantize with --symmetric or --affine")
+      throw refuse("has groups in two levels, which the format does not hold; quantize --for \(rawValue)")
     }
     let parts = Parts(tensor, integers, layout)
+    let group = integers.groupSize == tensor.columns ? nil : integers.groupSize
     switch self {
     case .compressedTensors:
-      guard integers.form == .symmetric else {
-        throw refuse("has zeros that are no whole codes, which compressed-tensors needs; quantize with --symmetric")
+      let scales = try parts.scaleType()
+      let isSymmetric = integers.form == .symmetric
+      guard isSymmetric ? true : try parts.hasWholeZeros() else {
+        throw refuse("has zeros that are no whole codes, which the format needs; quantize --for \(rawValue)")
       }
-      if integers.bits == 8, isInput8 { return [parts.codes("weight", .I8, flip: 0), parts.scales("weight_scale")] }
-      return [
-        parts.codes("weight_packed", .I32, flip: integers.bits == 8 ? 0x80 : 0x88), parts.scales("weight_scale"),
-        try parts.shape("weight_shape"),
-      ]
+      guard isInput8 else {
+        let tensors = [
+          parts.codes("weight_packed", .I32, flip: !isSymmetric ? 0 : integers.bits == 8 ? 0x80 : 0x88),
+          parts.scales("weight_scale", scales), try parts.shape("weight_shape"),
+        ]
+        return Stored(
+          tensors: tensors + (isSymmetric ? [] : [parts.packedZeros("weight_zero_point")]), bits: integers.bits,
+          group: group, isSymmetric: isSymmetric, isUnpacked: false, roundsInputs: false)
+      }
+      guard isSymmetric else { throw refuse("has zeros, and inputs that are rounded; those need --symmetric weights") }
+      let codes =
+        integers.bits == 8 ? parts.codes("weight", .I8, flip: 0) : parts.unpacked("weight", .I8, bits: 8, offset: 0)
+      return Stored(
+        tensors: [codes, parts.scales("weight_scale", scales)], bits: integers.bits, group: group,
+        isSymmetric: true, isUnpacked: true, roundsInputs: true)
     case .mlx:
       guard QuantizedLayout.mlxGroups.contains(integers.groupSize) else {
         throw refuse("has groups of \(integers.groupSize); MLX has 32, 64 and 128")
       }
-      let flip: UInt8 = integers.isAffine ? 0 : integers.bits == 8 ? 0x80 : 0x88
-      return [parts.codes("weight", .U32, flip: flip), parts.scales("scales"), parts.biases("biases")]
+      let bits = try parts.usedBits([2, 3, 4, 5, 6, 8])
+      let half = integers.form == .symmetric ? 1 << (bits - 1) : 0
+      return Stored(
+        tensors: [
+          parts.unpacked("weight", .U32, bits: bits, offset: half), parts.scales("scales", integers.scaleType),
+          parts.biases("biases", half: half),
+        ], bits: bits, group: integers.groupSize, isSymmetric: false, isUnpacked: false, roundsInputs: false)
     }
   }
 
@@ -85,32 +116,145 @@ public enum QuantizedLayout: Sendable {
       }
     }
 
-    private func copied(_ suffix: String, from: Int) -> Tensor {
-      let size = layout.rows * layout.groups * integers.scaleType.bits / 8
-      return made(suffix, integers.scaleType, [layout.rows, layout.groups]) { (all) throws(Failure) in
-        let result = try Buffer(count: size)
-        try ByteView(all).read((from, size, 0), into: result)
+    /// One code after the other, earlier ones in lower bits of a stream of `bits` each, with `offset` added.
+    func unpacked(_ suffix: String, _ type: DType, bits: Int, offset: Int) -> Tensor {
+      let (layout, integers) = (layout, integers)
+      let rowBytes = layout.columns * bits / 8
+      return made(suffix, type, [layout.rows, rowBytes * 8 / type.bits]) { (all) throws(Failure) in
+        let result = try Buffer(count: layout.rows * rowBytes)
+        let codes = try Buffer(count: layout.columns)
+        result.clear()
+        all.withBytes { from in
+          codes.with(UInt8.self) { codes in
+            result.withMutableBytes { to in
+              guard let base = from.baseAddress, let row = codes.baseAddress else { return }
+              for index in 0..<layout.rows {
+                llv_unpack_bytes(
+                  base + index * layout.rowBytes, layout.columns, Int32(integers.bits), integers.isAffine ? 1 : 0, row)
+                for column in 0..<layout.columns {
+                  let code = UInt16((Int(codes[column]) + offset) & ((1 << bits) - 1))
+                  let place = column * bits
+                  let shifted = code << UInt16(place % 8)
+                  to[index * rowBytes + place / 8] |= UInt8(truncatingIfNeeded: shifted)
+                  if place % 8 + bits > 8 { to[index * rowBytes + place / 8 + 1] |= UInt8(shifted >> 8) }
+                }
+              }
+            }
+          }
+        }
         return result
       }
     }
 
-    func scales(_ suffix: String) -> Tensor { copied(suffix, from: layout.scalesAt) }
+    /// The least of some numbers of bits that all codes fit.
+    func usedBits(_ choices: [Int]) throws(Failure) -> Int {
+      let all = try tensor.load()
+      let codes = try Buffer(count: layout.columns)
+      var (least, most) = (0, 0)
+      all.withBytes { from in
+        codes.with(UInt8.self) { codes in
+          guard let base = from.baseAddress, let row = codes.baseAddress else { return }
+          for index in 0..<layout.rows {
+            llv_unpack_bytes(
+              base + index * layout.rowBytes, layout.columns, Int32(integers.bits), integers.isAffine ? 1 : 0, row)
+            for code in codes {
+              let value = integers.isAffine ? Int(code) : Int(Int8(bitPattern: code))
+              (least, most) = (min(least, value), max(most, value))
+            }
+          }
+        }
+      }
+      return choices.first { bits in
+        integers.isAffine ? most < 1 << bits : least >= -(1 << (bits - 1)) && most < 1 << (bits - 1)
+      } ?? integers.bits
+    }
+
+    /// The tensor's steps, and its zeros where it has some.
+    private func steps() throws(Failure) -> (scales: [Float], zeros: [Float]) {
+      let all = try tensor.load()
+      let count = layout.rows * layout.groups
+      return all.withBytes { from in
+        func floats(_ at: Int) -> [Float] {
+          [Float](unsafeUninitializedCapacity: count) { buffer, used in
+            if let base = from.baseAddress { integers.decodeScales(base + at, into: buffer) }
+            used = count
+          }
+        }
+        return (floats(layout.scalesAt), integers.isAffine ? floats(layout.zerosAt) : [])
+      }
+    }
+
+    /// The narrowest type that holds all steps.
+    func scaleType() throws(Failure) -> DType {
+      guard integers.scaleType == .F32 else { return integers.scaleType }
+      let scales = try steps().scales
+      if scales.allSatisfy({ Float(Float16($0)) == $0 }) { return .F16 }
+      return scales.allSatisfy { $0.bitPattern & 0xFFFF == 0 } ? .BF16 : .F32
+    }
+
+    /// Whether every zero is minus a whole code times the step.
+    func hasWholeZeros() throws(Failure) -> Bool {
+      let (scales, zeros) = try steps()
+      return zip(scales, zeros).allSatisfy { scale, zero in
+        let code = scale == 0 ? 0 : (-zero / scale).rounded()
+        return code >= 0 && code < Float(1 << integers.bits) && -code * scale == zero
+      }
+    }
+
+    /// Zeros as codes, those of rows after each other in one column of words.
+    func packedZeros(_ suffix: String) -> Tensor {
+      let (integers, layout) = (integers, layout)
+      let perWord = 32 / integers.bits
+      let words = Checked.ceilDivide(layout.rows, perWord)
+      return made(suffix, .I32, [words, layout.groups]) { (all) throws(Failure) in
+        let count = layout.rows * layout.groups
+        let (scales, zeros) = (try Buffer(count: count * 4), try Buffer(count: count * 4))
+        let result = try Buffer(count: words * layout.groups * 4)
+        result.clear()
+        all.withBytes { from in
+          guard let base = from.baseAddress else { return }
+          scales.with(Float.self) { scales in
+            zeros.with(Float.self) { zeros in
+              integers.decodeScales(base + layout.scalesAt, into: scales)
+              integers.decodeScales(base + layout.zerosAt, into: zeros)
+              result.with(UInt32.self) { words in
+                for index in 0..<count where scales[index] != 0 {
+                  let (row, group) = (index / layout.groups, index % layout.groups)
+                  let code = UInt32((-zeros[index] / scales[index]).rounded())
+                  words[row / perWord * layout.groups + group] |= code << UInt32(row % perWord * integers.bits)
+                }
+              }
+            }
+          }
+        }
+        return result
+      }
+    }
+
+    /// Steps in a type that holds them.
+    func scales(_ suffix: String, _ type: DType) -> Tensor {
+      values(suffix, type, from: layout.scalesAt)
+    }
 
     /// What is added to `code · scale`: the zeros, or what offset binary adds to the codes, times the scale.
-    func biases(_ suffix: String) -> Tensor {
-      if integers.isAffine { return copied(suffix, from: layout.zerosAt) }
+    func biases(_ suffix: String, half: Int) -> Tensor {
+      integers.isAffine
+        ? values(suffix, integers.scaleType, from: layout.zerosAt)
+        : values(suffix, integers.scaleType, from: layout.scalesAt, times: Float(-half))
+    }
+
+    private func values(_ suffix: String, _ type: DType, from: Int, times factor: Float = 1) -> Tensor {
       let (integers, layout) = (integers, layout)
-      let offset = Float(integers.bits == 8 ? -128 : -8)
-      return made(suffix, integers.scaleType, [layout.rows, layout.groups]) { (all) throws(Failure) in
+      return made(suffix, type, [layout.rows, layout.groups]) { (all) throws(Failure) in
         let count = layout.rows * layout.groups
         let values = try Buffer(count: count * 4)
-        let result = try Buffer(count: count * integers.scaleType.bits / 8)
-        all.withBytes { from in
+        let result = try Buffer(count: count * type.bits / 8)
+        all.withBytes { bytes in
           values.with(Float.self) { values in
-            if let base = from.baseAddress { integers.decodeScales(base + layout.scalesAt, into: values) }
-            for index in values.indices { values[index] *= offset }
+            if let base = bytes.baseAddress { integers.decodeScales(base + from, into: values) }
+            for index in values.indices { values[index] *= factor }
             result.withMutableBytes { to in
-              if let target = to.baseAddress { integers.encodeScales(UnsafeBufferPointer(values), into: target) }
+              if let target = to.baseAddress { type.encode(UnsafeBufferPointer(values), into: target) }
             }
           }
         }
@@ -136,35 +280,29 @@ extension QuantizedLayout {
   /// - Parameters:
   ///   - weights: names without `.weight`, as transformers' modules are called.
   ///   - kept: such names of matrices that are not quantized.
-  func configuration(
-    _ weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)], kept: [String]
-  ) -> (key: String, value: JSONText) {
+  func configuration(_ weights: [(module: String, stored: Stored)], kept: [String]) -> (key: String, value: JSONText) {
     switch self {
     case .compressedTensors: ("quantization_config", compressed(weights, kept))
     case .mlx: ("quantization", mlx(weights, kept))
     }
   }
 
-  private func compressed(
-    _ weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)], _ kept: [String]
-  ) -> JSONText {
+  private func compressed(_ weights: [(module: String, stored: Stored)], _ kept: [String]) -> JSONText {
     var groups: [(scheme: JSONText, format: String, modules: [String])] = []
-    for weight in weights {
-      let isChannel = weight.integers.groupSize == weight.columns
+    for (module, stored) in weights {
       var numbers: [(String, JSONText)] = [
-        ("num_bits", .int(weight.integers.bits)), ("type", "int"), ("symmetric", true),
-        ("strategy", .string(isChannel ? "channel" : "group")),
+        ("num_bits", .int(stored.bits)), ("type", "int"), ("symmetric", .bool(stored.isSymmetric)),
+        ("strategy", .string(stored.group == nil ? "channel" : "group")),
       ]
-      if !isChannel { numbers.append(("group_size", .int(weight.integers.groupSize))) }
+      if let group = stored.group { numbers.append(("group_size", .int(group))) }
       let input: JSONText =
-        weight.isInput8
+        stored.roundsInputs
         ? ["num_bits": 8, "type": "int", "symmetric": true, "strategy": "token", "dynamic": true] : .null
       let scheme: JSONText = ["weights": .object(numbers), "input_activations": input, "output_activations": .null]
       if let index = groups.firstIndex(where: { $0.scheme == scheme }) {
-        groups[index].modules.append(weight.module)
+        groups[index].modules.append(module)
       } else {
-        let isInteger = weight.isInput8 && weight.integers.bits == 8
-        groups.append((scheme, isInteger ? "int-quantized" : "pack-quantized", [weight.module]))
+        groups.append((scheme, stored.isUnpacked ? "int-quantized" : "pack-quantized", [module]))
       }
     }
     let formats = Set(groups.map(\.format))
@@ -190,16 +328,14 @@ extension QuantizedLayout {
     return "re:(.*\\.)?\(parts.joined().dropLast(2))$"
   }
 
-  private func mlx(
-    _ weights: [(module: String, integers: GroupedInteger, columns: Int, isInput8: Bool)], _ kept: [String]
-  ) -> JSONText {
-    func numbers(_ integers: GroupedInteger) -> [(String, JSONText)] {
-      [("group_size", .int(integers.groupSize)), ("bits", .int(integers.bits)), ("mode", "affine")]
+  private func mlx(_ weights: [(module: String, stored: Stored)], _ kept: [String]) -> JSONText {
+    func numbers(_ stored: Stored) -> [(String, JSONText)] {
+      [("group_size", .int(stored.group ?? 0)), ("bits", .int(stored.bits)), ("mode", "affine")]
     }
-    guard let first = weights.first else { return .object([]) }
-    var members = numbers(first.integers)
-    for weight in weights where numbers(weight.integers).map(\.1) != numbers(first.integers).map(\.1) {
-      members.append((weight.module, .object(numbers(weight.integers))))
+    guard let first = weights.first?.stored else { return .object([]) }
+    var members = numbers(first)
+    for (module, stored) in weights where numbers(stored).map(\.1) != numbers(first).map(\.1) {
+      members.append((module, .object(numbers(stored))))
     }
     for module in kept { members.append((module, false)) }
     return .object(members)

@@ -6,8 +6,16 @@ extension Pass {
   /// that reads the norm is a linear operation. (Where a residual reads it too, as in post-norm encoders, it stays.)
   ///
   /// - Rounding: products and sums in double, rounded once to Float32.
-  public static let foldNorms = Pass("fold-norms") { (model, notes) throws(Failure) in
-    try model.rewriteGraphs { (graph, model) throws(Failure) in
+  public static let foldNorms = foldNorms(of: nil)
+
+  /// The same in the graphs of these names alone; all when nil.
+  public static func foldNorms(of graphs: Set<String>?) -> Pass {
+    Pass("fold-norms") { (model, notes) throws(Failure) in
+      try model.rewriteGraphs(graphs) { (graph, model) throws(Failure) in try foldNorms(in: &graph, of: &model) }
+    }
+  }
+
+  private static func foldNorms(in graph: inout Graph, of model: inout Model) throws(Failure) {
       for index in graph.nodes.indices {
         let node = graph.nodes[index]
         guard case .norm = node.op, node.inputs.count > 1, index != graph.output,
@@ -26,7 +34,6 @@ extension Pass {
         for reader in readers { fold(gain, bias, into: reader, &graph, &model) }
         graph.replace(index, with: .init(node.op, [node.inputs[0]]))
       }
-    }
   }
 
   private static func fold(

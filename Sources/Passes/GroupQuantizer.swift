@@ -7,11 +7,12 @@ import Tensors
 /// floats for each thread.
 struct GroupQuantizer: Sendable {
   private let tensor: Tensor
-  private let integers: GroupedInteger
+  private let grid: Grid
+  private var integers: GroupedInteger { grid.integers }
 
-  init(_ tensor: Tensor, _ integers: GroupedInteger) {
+  init(_ tensor: Tensor, _ grid: Grid) {
     self.tensor = tensor
-    self.integers = integers
+    self.grid = grid
   }
 
   /// - Throws: `malformed` naming the first NaN or infinity; `limit` when a scale is too large for half precision.
@@ -19,7 +20,11 @@ struct GroupQuantizer: Sendable {
     guard let layout = integers.layout(tensor.shape) else {
       throw Failure(.internal, "shape \(tensor.shape) does not fit \(integers.text)")
     }
-    if integers.form == .twoLevel { return try twoLevel(layout, threads: threads) }
+    switch grid.steps {
+    case .free: break
+    case .levels: return try twoLevel(layout, threads: threads)
+    case .blocks, .book, .wholeZeros: return try found(layout, threads: threads)
+    }
     let result = try Buffer(count: layout.byteCount)
     result.withMutableBytes { bytes in
       // The gaps before scales and zeros; everything else is written below.
@@ -36,6 +41,37 @@ struct GroupQuantizer: Sendable {
     return (result, try TensorLoss(losses.withLock { $0 }))
   }
 
+  /// Groups whose steps are found as GPTQ finds them, with all errors alike.
+  private func found(_ layout: GroupedInteger.Layout, threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
+    let writer = try GroupedWriter(integers, layout)
+    let (columns, size) = (layout.columns, integers.groupSize)
+    let even = [Float](repeating: 1, count: columns)
+    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
+    try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: columns, threads: threads) {
+      (number, span, values) throws(Failure) in
+      try checkFinite(values, span, columns)
+      let finder = try StepFinder(grid, columns: columns, rows: span.count)
+      var loss = llv_loss()
+      try writer.write(span) { part in
+        even.withUnsafeBufferPointer { even in
+          guard let even = even.baseAddress else { return }
+          for column in stride(from: 0, to: columns, by: size) {
+            finder.find(at: column, in: values, rows: span.count, importance: even, changes: false, part)
+          }
+        }
+        for row in 0..<span.count {
+          let groups = row * layout.groups
+          llv_encode_row(
+            values + row * columns, columns, size, Int32(grid.bits), integers.isAffine ? 1 : 0, grid.steps == .book ? 1 : 0,
+            part.scales + groups, part.zeros + groups, part.codes + row * columns, &loss)
+        }
+      }
+      let result = loss
+      losses.withLock { $0[number] = result }
+    }
+    return (writer.result, try TensorLoss(losses.withLock { $0 }))
+  }
+
   /// Groups whose steps are whole multiples of a scale of their row.
   private func twoLevel(_ layout: GroupedInteger.Layout, threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
     let writer = try GroupedWriter(integers, layout)
@@ -50,7 +86,7 @@ struct GroupQuantizer: Sendable {
         for row in 0..<span.count {
           let (w, scales, zeros) = (values + row * columns, part.scales + row * groups, part.zeros + row * groups)
           scratch.with(Float.self) { searchTwoLevels(w, columns, scales, zeros, part.rowScales + row, $0) }
-          llv_encode_row(w, columns, size, scales, zeros, part.codes + row * columns, &loss)
+          llv_encode_row(w, columns, size, 4, 1, 0, scales, zeros, part.codes + row * columns, &loss)
         }
       }
       let found = loss
@@ -129,7 +165,7 @@ struct GroupQuantizer: Sendable {
     _ loss: inout llv_loss
   ) {
     let (size, columns, groups) = (integers.groupSize, layout.columns, layout.groups)
-    let (bits, isAffine) = (Int32(integers.bits), Int32(integers.isAffine ? 1 : 0))
+    let (bits, isAffine) = (Int32(grid.bits), Int32(integers.isAffine ? 1 : 0))
     let whole = columns / size
     if whole == groups {
       llv_quantize_groups(w, size, rows * groups, size, bits, isAffine, scratch, codes, scales, zeros, 1, &loss)

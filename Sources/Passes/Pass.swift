@@ -50,9 +50,11 @@ public struct Pass: Sendable {
 }
 
 extension Model {
-  /// Applies `rewrite` to every graph.
-  mutating func rewriteGraphs(_ rewrite: (inout Graph, inout Model) throws(Failure) -> Void) throws(Failure) {
-    for index in graphs.indices {
+  /// Applies `rewrite` to every graph, or to those of some names.
+  mutating func rewriteGraphs(
+    _ names: Set<String>? = nil, _ rewrite: (inout Graph, inout Model) throws(Failure) -> Void
+  ) throws(Failure) {
+    for index in graphs.indices where names?.contains(graphs[index].name) ?? true {
       var graph = graphs[index].graph
       try rewrite(&graph, &self)
       graphs[index].graph = graph.pruned()

@@ -2,58 +2,6 @@ import Bytes
 import CKernels
 import Tensors
 
-/// What becomes of one weight.
-public enum WeightChoice: Sendable, Equatable {
-  case keep
-  /// Rounded to BF16, 16 bits.
-  case bfloat16
-  /// `group` elements share a scale; nil for a whole row (a channel).
-  case integers(bits: Int, group: Int?, form: GroupedInteger.Form)
-
-  /// `keep`, `16` for BF16, or bits with optional `:gN`, `:channel`, `:affine`, `:symmetric`, `:two-level`: `8`,
-  /// `4:g64`, `8:channel`, `4:g32:symmetric`. Four bits are in two levels where nothing is said and groups allow it;
-  /// groups have 32 weights, 16 in two levels.
-  public init?(_ text: String) {
-    if text == "keep" {
-      self = .keep
-      return
-    }
-    if text == "16" {
-      self = .bfloat16
-      return
-    }
-    let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-    guard let bits = Int(parts[0]), bits == 4 || bits == 8 else { return nil }
-    // Both nil where nothing is said; the inner one of the group is a whole row.
-    var (group, form): (Int??, GroupedInteger.Form?) = (nil, nil)
-    for part in parts.dropFirst() {
-      switch part {
-      case "channel": group = .some(nil)
-      case _ where part.hasPrefix("g"):
-        guard let size = Int(part.dropFirst()), size > 0, size <= 1 << 20 else { return nil }
-        group = size
-      default:
-        guard let named = GroupedInteger.Form(rawValue: String(part)) else { return nil }
-        form = named
-      }
-    }
-    // Four bits need a zero of their own; eight do not. Two levels are for groups of whole eights.
-    let hasLevels = if let size = group ?? 16 { bits == 4 && size % 8 == 0 } else { false }
-    let chosen = form ?? (bits == 8 ? .symmetric : hasLevels ? .twoLevel : .affine)
-    guard chosen != .twoLevel || hasLevels else { return nil }
-    self = .integers(bits: bits, group: group ?? (chosen == .twoLevel ? 16 : 32), form: chosen)
-  }
-
-  public var text: String {
-    switch self {
-    case .keep: "keep"
-    case .bfloat16: "16"
-    case .integers(let bits, let group, let form):
-      "\(bits):\(group.map { "g\($0)" } ?? "channel"):\(form.rawValue)"
-    }
-  }
-}
-
 /// What to do with every weight of a model.
 public struct QuantizeRecipe: Sendable {
   /// For the weights of linear operations.
@@ -100,68 +48,32 @@ public struct QuantizeRecipe: Sendable {
 }
 
 extension Pass {
-  /// Tables with fewer rows than this are kept: they are small, and every token reads them.
-  private static let leastTableRows = 4_096
-
   /// Replaces weights of linear operations and token tables by grouped integers, each group's step found by search.
   ///
   /// - Parameter better: how some weights are quantized instead; nil for those that are searched.
   /// - Throws: `usage` for a pattern that matches nothing.
   public static func quantize(
     _ recipe: QuantizeRecipe,
-    by better: @escaping @Sendable (Tensor, GroupedInteger) throws(Failure) -> Tensor.Computation? = { _, _ in nil }
+    by better: @escaping @Sendable (Tensor, Grid) throws(Failure) -> Tensor.Computation? = { _, _ in nil }
   ) -> Pass {
     Pass("quantize") { (model, notes) throws(Failure) in
-      var weights: [TensorName: WeightChoice] = [:]
-      for (_, graph) in model.graphs {
-        for node in graph.nodes {
-          guard let choice = defaultChoice(node, graph, recipe, model, &notes) else { continue }
-          weights[choice.name] = choice.choice
-        }
-      }
-      for (name, choice) in recipe.choices {
-        guard weights[name] != nil else {
-          throw Failure(.usage, "there is a choice for \(name.quoted), which is no weight of this model")
-        }
-        weights[name] = choice
-      }
-      for (pattern, choice) in recipe.overrides {
-        let matches = weights.keys.filter { Glob.matches(pattern, $0.text) }
-        guard !matches.isEmpty else {
-          let ends = weights.keys.map { "*" + $0.text.suffix(pattern.count - 1) }.sorted()
-          let advice =
-            Suggestion.nearest(pattern, among: ends).map { "did you mean \($0)?" } ?? "inspect lists their names"
-          throw Failure(.usage, "pattern \(Failure.quoted(pattern)) matches no weight; \(advice)")
-        }
-        for name in matches { weights[name] = choice }
-      }
+      let choices = try recipe.resolved(model, &notes)
       for tensor in model.tensors {
-        guard let choice = weights[tensor.name], choice != .keep else { continue }
+        guard let choice = choices[tensor.name], choice != .keep else { continue }
         guard case .plain(let type) = tensor.encoding, type.isWeight, tensor.count > 0 else {
           notes.append("tensor \(tensor.name.quoted) is \(tensor.encoding.text) and stays so")
           continue
         }
-        guard case .integers(let bits, let group, var form) = choice else {
-          model.set(tensor.roundedToBFloat16)
-          continue
+        let fitted = choice.fitted(to: tensor, &notes)
+        switch fitted {
+        case .bfloat16: model.set(tensor.rounded(to: .BF16))
+        case .float16: model.set(tensor.rounded(to: .F16))
+        default:
+          guard let grid = fitted.grid(columns: tensor.columns) else {
+            throw Failure(.internal, "no encoding for \(fitted.text)")
+          }
+          model.set(quantized(tensor, grid, by: try better(tensor, grid)))
         }
-        let size = min(group ?? tensor.columns, tensor.columns)
-        if let group, size < group {
-          notes.append(
-            "tensor \(tensor.name.quoted): rows of \(tensor.columns) are shorter than groups of \(group); one scale a row"
-          )
-        } else if tensor.columns % size != 0 {
-          notes.append("tensor \(tensor.name.quoted): the last group of each row has \(tensor.columns % size) elements")
-        }
-        if form == .twoLevel, size % 8 != 0 {
-          notes.append("tensor \(tensor.name.quoted): groups of \(size) have a scale and a zero each, not two levels")
-          form = .affine
-        }
-        let scaleType: DType = form == .twoLevel ? .BF16 : .F16
-        guard let integers = GroupedInteger(bits: bits, groupSize: size, form: form, scaleType: scaleType) else {
-          throw Failure(.internal, "no encoding for \(choice.text)")
-        }
-        model.set(quantized(tensor, integers, by: try better(tensor, integers)))
       }
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
@@ -184,14 +96,12 @@ extension Pass {
   }
 
   /// A tensor as grouped integers, by search where nothing better is given.
-  public static func quantized(
-    _ tensor: Tensor, _ integers: GroupedInteger, by computation: Tensor.Computation? = nil
-  ) -> Tensor {
+  public static func quantized(_ tensor: Tensor, _ grid: Grid, by computation: Tensor.Computation? = nil) -> Tensor {
     let search = Tensor.Computation { (threads) throws(Failure) in
-      try GroupQuantizer(tensor, integers).run(threads: threads)
+      try GroupQuantizer(tensor, grid).run(threads: threads)
     }
     return Tensor(
-      tensor.name, shape: tensor.shape, encoding: .grouped(integers), content: .computed(computation ?? search))
+      tensor.name, shape: tensor.shape, encoding: .grouped(grid.integers), content: .computed(computation ?? search))
   }
 
   /// Weights that quantizing makes smaller: those of linear operations and large token tables, in the model's order.
@@ -202,43 +112,121 @@ extension Pass {
     return copy.tensors.map(\.name).filter { model[$0]?.encoding != copy[$0]?.encoding }
   }
 
-  private static func defaultChoice(
-    _ node: Graph.Node, _ graph: Graph, _ recipe: QuantizeRecipe, _ model: Model, _ notes: inout [String]
-  ) -> (name: TensorName, choice: WeightChoice)? {
-    switch node.op {
-    case .linear:
-      guard let tensor = model.tensor(node.inputs[1]) else { return nil }
-      // Pixels come in as bytes; the weights of the patches are few, and errors in them reach every layer.
-      if readsPixels(node, graph) { return (tensor.name, .keep) }
-      return (tensor.name, recipe.linear)
-    case .embedding:
-      guard let tensor = model.tensor(node.inputs[0]) else { return nil }
-      guard tensor.rows >= leastTableRows else {
-        notes.append("tensor \(tensor.name.quoted) is kept: a table of only \(tensor.rows) rows")
-        return (tensor.name, .keep)
-      }
-      return (tensor.name, recipe.table)
-    default: return nil
-    }
-  }
-
-  private static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
+  fileprivate static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
     if case .node(let below) = node.inputs[0], case .rescale = graph.nodes[below].op { return true }
     return node.inputs[0] == .input(.pixels)
   }
 }
 
+extension QuantizeRecipe {
+  /// Tables with fewer rows than this are kept: they are small, and every token reads them.
+  private static let leastTableRows = 4_096
+
+  /// What the recipe means for each weight of a model.
+  ///
+  /// - Throws: `usage` for a pattern that matches nothing, or a choice for no weight.
+  public func resolved(_ model: Model, _ notes: inout [String]) throws(Failure) -> [TensorName: WeightChoice] {
+    var weights: [TensorName: WeightChoice] = [:]
+    for (_, graph) in model.graphs {
+      for node in graph.nodes {
+        guard let choice = choice(node, graph, model, &notes) else { continue }
+        weights[choice.name] = choice.choice
+      }
+    }
+    for (name, choice) in choices {
+      guard weights[name] != nil else {
+        throw Failure(.usage, "there is a choice for \(name.quoted), which is no weight of this model")
+      }
+      weights[name] = choice
+    }
+    for (pattern, choice) in overrides {
+      let matches = weights.keys.filter { Glob.matches(pattern, $0.text) }
+      guard !matches.isEmpty else {
+        let ends = weights.keys.map { "*" + $0.text.suffix(pattern.count - 1) }.sorted()
+        let advice =
+          Suggestion.nearest(pattern, among: ends).map { "did you mean \($0)?" } ?? "inspect lists their names"
+        throw Failure(.usage, "pattern \(Failure.quoted(pattern)) matches no weight; \(advice)")
+      }
+      for name in matches { weights[name] = choice }
+    }
+    return weights
+  }
+
+  private func choice(
+    _ node: Graph.Node, _ graph: Graph, _ model: Model, _ notes: inout [String]
+  ) -> (name: TensorName, choice: WeightChoice)? {
+    switch node.op {
+    case .linear:
+      guard let tensor = model.tensor(node.inputs[1]) else { return nil }
+      // Pixels come in as bytes; the weights of the patches are few, and errors in them reach every layer.
+      if Pass.readsPixels(node, graph) { return (tensor.name, .keep) }
+      return (tensor.name, linear)
+    case .embedding:
+      guard let tensor = model.tensor(node.inputs[0]) else { return nil }
+      guard tensor.rows >= QuantizeRecipe.leastTableRows else {
+        notes.append("tensor \(tensor.name.quoted) is kept: a table of only \(tensor.rows) rows")
+        return (tensor.name, .keep)
+      }
+      return (tensor.name, table)
+    default: return nil
+    }
+  }
+}
+
+extension Model {
+  /// Token tables, and other tables that are looked up.
+  public var tableNames: Set<TensorName> {
+    Set(
+      graphs.flatMap(\.graph.nodes).compactMap { node in
+        if case .embedding = node.op, case .tensor(let name) = node.inputs[0] { name } else { nil }
+      })
+  }
+}
+
+extension WeightChoice {
+  /// The choice as rows of this length allow it, with a note where that is another.
+  public func fitted(to tensor: Tensor, _ notes: inout [String]) -> WeightChoice {
+    let (columns, name) = (tensor.columns, tensor.name.quoted)
+    switch self {
+    case .block(let form):
+      guard columns % form.elements != 0 else { return self }
+      let smaller = form.fallback.flatMap { columns % $0.elements == 0 ? WeightChoice.block($0) : nil } ?? .float16
+      notes.append(
+        "tensor \(name): rows of \(columns) are no multiple of \(form.elements), \(smaller.text) in the place of \(text)")
+      return smaller
+    case .integers(let bits, let group, let form):
+      let size = min(group ?? columns, columns)
+      if let group, size < group {
+        notes.append("tensor \(name): rows of \(columns) are shorter than groups of \(group); one scale a row")
+      } else if columns % size != 0 {
+        notes.append("tensor \(name): the last group of each row has \(columns % size) elements")
+      }
+      guard form == .twoLevel, size % 8 != 0 else { return self }
+      notes.append("tensor \(name): groups of \(size) have a scale and a zero each, not two levels")
+      return .integers(bits: bits, group: group, form: .affine)
+    default: return self
+    }
+  }
+}
+
 extension Tensor {
-  /// The same tensor with each element rounded to BF16 (nearest, ties to even) when it is written.
-  fileprivate var roundedToBFloat16: Tensor {
-    if encoding == .plain(.BF16) { return self }
+  /// The same tensor with each element rounded (nearest, ties to even) to BF16 or F16 when it is written.
+  ///
+  /// - Throws: when written, `limit` for what half precision cannot hold.
+  fileprivate func rounded(to type: DType) -> Tensor {
+    if encoding == .plain(type) { return self }
     let computation = Computation { (threads) throws(Failure) in
       let result = try Buffer(count: count * 2)
-      try rowReader(threads: threads).forEachSpan(rows: rows, columns: columns, threads: threads) { _, span, values in
-        llv_f32_to_bf16(values, result.start + span.lowerBound * columns * 2, span.count * columns)
+      try rowReader(threads: threads).forEachSpan(rows: rows, columns: columns, threads: threads) {
+        (_, span, values) throws(Failure) in
+        let (target, count) = (result.start + span.lowerBound * columns * 2, span.count * columns)
+        if type == .BF16 { return llv_f32_to_bf16(values, target, count) }
+        llv_f32_to_f16(values, target, count)
+        guard let large = (0..<count).first(where: { abs(values[$0]) >= 65_520 && values[$0].isFinite }) else { return }
+        throw Failure(.limit, "holds \(values[large]), which half precision cannot; keep this tensor")
       }
       return (result, nil)
     }
-    return Tensor(name, shape: shape, encoding: .plain(.BF16), content: .computed(computation))
+    return Tensor(name, shape: shape, encoding: .plain(type), content: .computed(computation))
   }
 }

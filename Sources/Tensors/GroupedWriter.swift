@@ -92,7 +92,14 @@ public final class GroupedWriter: Sendable {
 extension GroupedInteger {
   /// Rounds scales (or zeros) to their type.
   public func encodeScales(_ values: UnsafeBufferPointer<Float>, into target: UnsafeMutableRawPointer) {
-    switch scaleType {
+    scaleType.encode(values, into: target)
+  }
+}
+
+extension DType {
+  /// Rounds numbers to this type, F16, BF16 or F32: nearest, ties to even.
+  public func encode(_ values: UnsafeBufferPointer<Float>, into target: UnsafeMutableRawPointer) {
+    switch self {
     case .F16: llv_f32_to_f16(values.baseAddress, target, values.count)
     case .BF16: llv_f32_to_bf16(values.baseAddress, target, values.count)
     default: UnsafeMutableRawBufferPointer(start: target, count: values.count * 4).copyMemory(from: .init(values))

@@ -21,7 +21,7 @@ struct ModelDivergence {
     let own = candidate.contents.model
     let names = linearWeights(own)
     let isFused = !names.allSatisfy { unfused[$0] != nil }
-    var passes = isFused ? Pass.fusions : []
+    var passes = isFused ? Target.fusions(of: own) : []
     var base = unfused
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)

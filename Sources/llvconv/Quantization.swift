@@ -10,6 +10,10 @@ struct Quantization {
   let source: Container.Contents
   let calibration: Container.Contents?
   private let method: Calibration.Method
+  /// The program whose files the model is for.
+  let target: Target
+  /// Whether weights of the vision tower and projector stay as they are.
+  private let keepsTower: Bool
   let fusions: [Pass]
   /// After the fusions.
   let fused: Model
@@ -23,7 +27,13 @@ struct Quantization {
       try Quantization.calibration(file, of: container)
     }
     self.method = method
-    fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
+    target = try arguments.target
+    guard target == .llv || !arguments.has("--no-fuse") else {
+      throw Failure(.usage, "--no-fuse does not go with --for, which fuses what the files can hold")
+    }
+    // Kernels of other programs want widths that a tower's are not, and MLX has no class for it.
+    keepsTower = target == .mlx || target == .compressedTensors && !arguments.has("--tower")
+    fusions = arguments.has("--no-fuse") ? [] : target.fusions(withTower: !keepsTower)
     var (model, notes) = (source.model, [String]())
     do throws(Failure) { try Pass.run(fusions, on: &model, notes: &notes) } catch { throw error.inFile(path) }
     (fused, self.notes) = (model, notes)
@@ -62,9 +72,28 @@ struct Quantization {
     Output.note("note: \(quantized.count) of \(names.count) linear weights are integers already and stay as they are")
   }
 
+  /// Holds a recipe to what the target's files can hold.
+  ///
+  /// - Throws: `usage` naming the first weight that they cannot.
+  func check(_ recipe: QuantizeRecipe) throws(Failure) {
+    var ignored: [String] = []
+    let (choices, tables) = (try recipe.resolved(fused, &ignored), fused.tableNames)
+    for (name, choice) in choices.sorted(by: { $0.key < $1.key }) {
+      guard let tensor = fused[name] else { continue }
+      let fitted = choice.fitted(to: tensor, &ignored)
+      guard let objection = target.objection(to: fitted, columns: tensor.columns, isTable: tables.contains(name))
+      else { continue }
+      throw Failure(.usage, "\(fitted.text) \(objection)", thing: "weight \(name.quoted)")
+    }
+    guard recipe.input == .float || target == .llv || target == .compressedTensors else {
+      throw Failure(.usage, "--activations does not go with --for \(target.rawValue): that program decides about inputs")
+    }
+  }
+
   /// The pass that carries a recipe out on the fused model.
   func pass(_ recipe: QuantizeRecipe) -> Pass {
-    calibration.map { Calibration($0.model.tensors).quantize(recipe, method) } ?? .quantize(recipe)
+    guard let calibration else { return .quantize(recipe) }
+    return Calibration(calibration.model.tensors).quantize(recipe, method, addsBiases: target.hasBiasEverywhere)
   }
 
   /// - Parameter recipe: nil where weights stay as they are; nothing is fused then, so that the result can be exported.
@@ -89,6 +118,7 @@ struct Quantization {
     var members: [(String, JSONText)] = [
       ("step", "quantize"), ("recipe", recipe?.json ?? .null), ("calibration", measured ?? .null),
     ]
+    if target != .llv { members.append(("for", .string(target.rawValue))) }
     if measured != nil, let sketch = calibration?.model.history.last?["sketch"] { members.append(("sketch", sketch)) }
     members += layout.json
     members.append(("passes", .array(passes.map { .string($0.name) })))
@@ -103,7 +133,7 @@ struct Quantization {
     let planner = try Planner(
       fused, checksum: String(source.checksum, radix: 16),
       calibration: calibration.map { Calibration($0.model.tensors) }, objective: try Objective(arguments), input: input,
-      threads: threads
+      target: target, keeping: kept(in: fused), threads: threads
     ) { progress.show(Int($0 * 1_000)) }
     Progress.clear()
     if !planner.isMeasured {
@@ -121,12 +151,9 @@ struct Quantization {
     guard !names.isEmpty || linear == .keep else { return nil }
     var table = linear
     if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
-    var tables = Set<TensorName>()
-    for node in fused.graphs.flatMap(\.graph.nodes) {
-      if case .embedding = node.op, case .tensor(let name) = node.inputs[0] { tables.insert(name) }
-    }
+    let tables = fused.tableNames
     return Plan(
-      model: String(source.checksum, radix: 16), input: input,
+      model: String(source.checksum, radix: 16), input: input, target: target,
       entries: names.map { .init(name: $0, choice: tables.contains($0) ? table : linear) })
   }
 
@@ -137,18 +164,19 @@ struct Quantization {
       return try planner.plan(bytes: planner.bytes(bits: bits))
     }
     let smallest = try planner.plan(bytes: planner.range.lowerBound)
-    let least = try fileBytes(smallest.recipe)
+    let files = try TargetFiles(self)
+    let least = try files.bytes(smallest)
     guard size >= least else {
       throw Failure(
         .usage,
-        "--size \(size) is too small: the smallest file of this model has \(least) bytes (\(Output.size(planner.otherBytes)) "
+        "--size \(size) is too small: the smallest file of this model has \(least) bytes (\(Output.size(least - smallest.weightBytes)) "
           + "of them stay as they are); try --size \(least)")
     }
     // What a file holds beside the weights depends a little on the plan.
-    var room = size - planner.otherBytes
+    var room = size - (least - smallest.weightBytes)
     for _ in 0..<6 {
       let plan = try planner.plan(bytes: max(planner.range.lowerBound, room))
-      let excess = try fileBytes(plan.recipe) - size
+      let excess = try files.bytes(plan) - size
       if excess <= 0 { return plan }
       room = plan.weightBytes - excess
     }
@@ -165,4 +193,72 @@ struct Quantization {
     model.history.append(event(recipe, layout, recipe.map { $0.choices.keys.map { ($0, loss) } } ?? []))
     return ContainerWriter.expectedBytes(model, usesPanels: true, program: "llvconv \(Program.version)")
   }
+
+  /// Weights that no plan touches.
+  func kept(in model: Model) -> Set<TensorName> {
+    let tower = keepsTower ? ["vision", "projector"].compactMap { model.graph($0) }.flatMap(\.nodes) : []
+    let names = tower.compactMap { node -> TensorName? in
+      if case .linear = node.op, case .tensor(let name) = node.inputs[1] { name } else { nil }
+    }
+    return Set(names).union(target.holdsTables ? [] : model.tableNames)
+  }
+}
+
+/// How large a plan's files are.
+struct TargetFiles {
+  private let quantization: Quantization
+  /// Of everything but the planned weights, where the target is another program; an upper bound.
+  private let others: Int
+
+  init(_ quantization: Quantization) throws(Failure) {
+    self.quantization = quantization
+    guard quantization.target != .llv else {
+      others = 0
+      return
+    }
+    var (model, ignored) = (quantization.source.model, [String]())
+    let isGGUF = quantization.target == .gguf
+    if isGGUF { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
+    let kept = quantization.kept(in: model)
+    let planned = try Pass.quantizableWeights(of: model).filter { !kept.contains($0) }.compactMap { model[$0] }
+    let own = planned.reduce(0) { $0 + (isGGUF ? $1.count * 4 : $1.byteCount) }
+    // Every tensor of a GGUF file starts at a multiple of 32 bytes.
+    others =
+      isGGUF
+      ? try GGUFExport(model, path: "model.gguf", .init(type: "F32", table: "F32")).fileBytes() - own
+        + 32 * model.tensors.count
+      : try CheckpointExport.expectedBytes(model, isMLX: quantization.target == .mlx) - own
+  }
+
+  func bytes(_ plan: Plan) throws(Failure) -> Int {
+    guard quantization.target != .llv else { return try quantization.fileBytes(plan.recipe) }
+    return others + plan.weightBytes
+  }
+}
+
+extension Arguments {
+  /// What `--for` says.
+  var target: Target {
+    get throws(Failure) {
+      let name = try choice("--for", Target.allCases.map(\.rawValue))
+      return name.flatMap(Target.init) ?? .llv
+    }
+  }
+}
+
+extension Target {
+  /// The fusions that made a quantized model what it is.
+  static func fusions(of model: Model) -> [Pass] {
+    guard let step = model.history.last(where: { $0["step"] == "quantize" }), case .string(let name)? = step["for"],
+      let target = Target(rawValue: name)
+    else { return Pass.fusions }
+    let tower = model.graph("vision")?.tensors ?? []
+    return target.fusions(withTower: tower.contains { $0.text.contains("+gain") })
+  }
+}
+
+extension Command {
+  static let target = Option(
+    "--for", "llv|gguf|compressed-tensors|mlx",
+    "the program that the result is exported for: its types and groups are the choices, its files count (default llv)")
 }

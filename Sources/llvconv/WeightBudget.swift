@@ -11,11 +11,11 @@ enum WeightBudget {
   case planned
 
   init(_ arguments: Arguments) throws(Failure) {
-    let budgets = ["--bits", "--size", "--plan"].filter(arguments.has)
+    let budgets = ["--weights", "--bits", "--size", "--plan"].filter(arguments.has)
     if budgets.isEmpty, arguments.has("--views") || arguments.has("--pool-pictures") {
       let options = [
         "--group", "--symmetric", "--affine", "--two-level", "--activations", "--attention", "--table", "--tensor",
-        "--calibration", "--method", "--objective", "--alpha",
+        "--calibration", "--method", "--objective", "--alpha", "--for", "--tower",
       ]
       for option in options where arguments.has(option) {
         throw Failure(.usage, "\(option) is for weights, and goes with --bits, --size or --plan")
@@ -27,10 +27,12 @@ enum WeightBudget {
       throw Failure(
         .usage,
         budgets.isEmpty
-          ? "quantize needs one of --bits, --size and --plan, or --views or --pool-pictures"
-          : "quantize needs one of --bits, --size and --plan; found \(budgets.joined(separator: " and "))")
+          ? "quantize needs one of --bits, --size, --weights and --plan, or --views or --pool-pictures"
+          : "quantize needs one of --bits, --size, --weights and --plan; found \(budgets.joined(separator: " and "))")
     }
-    guard arguments.has("--size") || arguments.has("--plan") || !["4", "8", "16"].contains(arguments["--bits"]) else {
+    // Bits of a GGUF file are those of its types, which differ from weight to weight.
+    let isUniform = ["4", "8", "16"].contains(arguments["--bits"]) && arguments["--for"] != Target.gguf.rawValue
+    guard !isUniform, !arguments.has("--weights") else {
       for option in ["--objective", "--alpha"] where arguments.has(option) {
         throw Failure(.usage, "\(option) is for --size and for --bits with another number than 4, 8 or 16")
       }
@@ -39,7 +41,8 @@ enum WeightBudget {
     }
     let uniform = ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"]
     for option in uniform where arguments.has(option) {
-      throw Failure(.usage, "\(option) is for --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
+      throw Failure(
+        .usage, "\(option) is for --weights and --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
     }
     self = .planned
   }

@@ -67,8 +67,8 @@ struct GPTQTests {
     let moments = SecondMoments(threads: 2)
     try moments.sees("w", x, rows: rows, columns: columns, isPicture: [])
     let measured = try moments.tensors()
-    let gptq = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1])
-    let shift = try GPTQ(tensor, integers, moments: measured[0], mean: measured[1]).biasShift(threads: 2)
+    let gptq = try GPTQ(tensor, Grid(integers), moments: measured[0], mean: measured[1])
+    let shift = try GPTQ(tensor, Grid(integers), moments: measured[0], mean: measured[1]).biasShift(threads: 2)
     let (bytes, loss) = try gptq.run(threads: 2)
     #expect(try gptq.run(threads: 1).0.array(of: UInt8.self) == bytes.array(of: UInt8.self))
     let found = try GPTQTests.decoded(bytes, integers, [outputs, columns])
@@ -120,14 +120,14 @@ struct GPTQTests {
     let tensor = try Tensor("w", floats: [Float](repeating: 1, count: 32), shape: [2, 16])
     let other = try Tensor("w", floats: [Float](repeating: 1, count: 64), shape: [8, 8])
     let mean = try Tensor("w+mean", floats: [Float](repeating: 0, count: 16), shape: [16])
-    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other, mean: mean) }
-    #expect(throws: Failure.self) { try GPTQ(tensor, integers, moments: other, mean: other) }
+    #expect(throws: Failure.self) { try GPTQ(tensor, Grid(integers), moments: other, mean: mean) }
+    #expect(throws: Failure.self) { try GPTQ(tensor, Grid(integers), moments: other, mean: other) }
     // A matrix that no inputs have: an entry off the diagonal larger than both on it.
     var odd = [Float](repeating: 0, count: 256)
     for i in 0..<16 { odd[i * 17] = 1 }
     odd[1] = 5
     odd[16] = 5
-    let gptq = try GPTQ(tensor, integers, moments: try Tensor("w", floats: odd, shape: [16, 16]), mean: mean)
+    let gptq = try GPTQ(tensor, Grid(integers), moments: try Tensor("w", floats: odd, shape: [16, 16]), mean: mean)
     #expect(throws: Failure.self) { _ = try gptq.run(threads: 1) }
   }
 }

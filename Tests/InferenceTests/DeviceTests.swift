@@ -83,7 +83,7 @@ struct InstructionSetTests {
       let integers = try #require(
         GroupedInteger(bits: bits, groupSize: 16, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
       let plain = try Tensor("w", floats: (0..<3_000 * 96).map { Float($0 * 7 % 101) - 50 }, shape: [3_000, 96])
-      let bytes = try Pass.quantized(plain, integers).load()
+      let bytes = try Pass.quantized(plain, Grid(integers)).load()
       let rows = Tensor("w", shape: [3_000, 96], encoding: .grouped(integers), content: .bytes(ByteView(bytes)))
       // From a file, which is large enough to be mapped from its second page on, where no page starts.
       let (order, packed) = try rows.panels(threads: 2)

@@ -88,13 +88,12 @@ size_t llv_first_nonfinite(const float *x, size_t count);
 void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, const float *importance,
                       float *scratch, float *scales, float *zeros, size_t scale_stride);
 // GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become
-// codes under their row's step and zero; the error over the diagonal of `factor`, the upper Cholesky factor of the
+// codes under their row's step and zero (values of IQ4_NL's table where `book`); the error over the diagonal of `factor`, the upper Cholesky factor of the
 // inverse Hessian from these columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors`
 // for those beyond. w is changed; elements outside the codes are added to `clamped`.
 void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow,
-                      int bits, int affine, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
-                      size_t code_stride, float *errors, size_t error_stride,
-                      uint64_t *clamped);
+                      int bits, int affine, int book, const float *scales, const float *zeros, size_t scale_stride,
+                      uint8_t *codes, size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped);
 
 // two_level.c -------------------------------------------------------------------------------------------------------
 
@@ -119,11 +118,30 @@ float llv_row_scale(const float *scales, size_t groups, const float *w, size_t c
 // n], aligned to 32 bytes. The result does not depend on the instruction set.
 void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
                     size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
-// One row to 4-bit codes [columns], a byte each, under the scales and zeros of its groups; `loss` is added to.
-void llv_encode_row(const float *w, size_t columns, size_t group, const float *scales, const float *zeros, uint8_t *codes,
-                    llv_loss *loss);
+// One row to codes [columns], a byte each, under the scales and zeros of its groups; values of IQ4_NL's table where
+// `book`; `loss` is added to.
+void llv_encode_row(const float *w, size_t columns, size_t group, int bits, int affine, int book, const float *scales,
+                    const float *zeros, uint8_t *codes, llv_loss *loss);
 
-// ggml_unpack.c, ggml_pack.c ----------------------------------------------------------------------------------------
+// block_steps.c -----------------------------------------------------------------------------------------------------
+
+// Of one row's block of Q2_K, Q3_K, Q4_K, Q5_K or Q6_K the scales d and least, of half precision, whose whole multiples
+// come near these steps and (negated, none above 0) zeros, as `llv_search_steps` left them.
+void llv_block_scales(int type, const float *scales, const float *zeros, size_t groups, float *d, float *least);
+// Steps and zeros of one group of n columns for `count` rows to the best near them that the type holds under its rows'
+// d and least [count], `d_stride` apart. importance: [n], > 0. scratch: [8 n], aligned to 32 bytes. The result does not
+// depend on the instruction set.
+void llv_snap_block(int type, const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *d,
+                    const float *least, size_t d_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
+// As `llv_search_steps`, for codes that are values of IQ4_NL's table.
+void llv_search_book(const float *w, size_t stride, size_t count, size_t n, const float *importance, float *scratch, float *scales,
+                     size_t scale_stride);
+// Steps and zeros of one group, as `llv_search_steps` left them for affine codes, to the best near them whose zero is
+// minus a whole code times the step, which has half precision.
+void llv_snap_whole(const float *w, size_t stride, size_t count, size_t n, int bits, const float *importance, float *scratch,
+                    float *scales, float *zeros, size_t scale_stride);
+
+// ggml_unpack.c, ggml_join.c, ggml_pack.c ----------------------------------------------------------------------------------------
 
 // ggml's numbers of the block types that are read.
 enum {
@@ -138,10 +156,15 @@ void llv_ggml_unpack(int type, const void *blocks, size_t count, int big, size_t
                      float *scales, float *zeros);
 
 // Codes (one byte each, signed unless the type has a minimum) with half-precision scales and zeros to `count` blocks of
-// Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0.
+// Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or IQ4_NL.
 void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target);
+// Codes with the steps and zeros of their groups to blocks of Q2_K, Q3_K, Q4_K, Q5_K or Q6_K that hold them exactly. The
+// place of the first block that cannot, `count` where all can.
+size_t llv_ggml_join_super(int type, const uint8_t *codes, const float *scales, const float *zeros, size_t count, void *target);
+// The place of the first code that the type does not have, `count` when there is none.
+size_t llv_first_unfit_code(int type, const uint8_t *codes, size_t count);
 
-// Weights to `count` blocks of IQ4_NL, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of
+// Weights to `count` blocks of IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of
 // the groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for with the
 // other held. w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and `vanished`.
 void llv_ggml_pack(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss);

@@ -8,26 +8,28 @@ import Tensors
 struct BlockEncoder: Sendable {
   let tensor: Tensor
   let type: BlockType
+  /// Whether anything but the tensor's own values is an error.
+  var isKept = false
 
   /// Types that can be made from weights.
   static let writable = [
-    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+    "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
   ]
 
-  /// Whether the tensor's values survive bit for bit.
-  static func isExact(_ tensor: Tensor, _ type: BlockType) -> Bool {
-    if tensor.encoding == type.encoding {
-      return tensor.encoding.isPlain || ["Q8_0", "Q4_0", "Q4_1"].contains(type.name)
-    }
-    return type.name == "F32" && [.plain(.F16), .plain(.BF16)].contains(tensor.encoding)
-  }
+  /// The block form of the type; nil for types of single numbers.
+  private var form: BlockForm? { BlockForm(rawValue: type.name) }
 
-  /// The type that holds the tensor as it is; nil when none does.
-  static func keeping(_ tensor: Tensor) -> BlockType? {
-    switch tensor.encoding {
-    case .plain(let type): type.isWeight ? BlockType.named(type.rawValue) : nil
-    case .grouped: ["Q8_0", "Q4_0", "Q4_1"].lazy.compactMap(BlockType.named).first { $0.encoding == tensor.encoding }
+  /// The smallest type that holds the tensor as it is; nil when none does. Where types share an encoding their codes
+  /// are looked at.
+  static func keeping(_ tensor: Tensor, threads: Int = availableThreads) throws(Failure) -> BlockType? {
+    if case .plain(let type) = tensor.encoding { return type.isWeight ? BlockType.named(type.rawValue) : nil }
+    let forms = BlockForm.allCases.filter { $0.encoding == tensor.encoding && tensor.columns % $0.elements == 0 }
+      .sorted { $0.bytes < $1.bytes }
+    for form in forms {
+      guard form != forms.last || form.hasNarrowCodes else { return BlockType.named(form.rawValue) }
+      if try form.holdsCodes(of: tensor, threads: threads) { return BlockType.named(form.rawValue) }
     }
+    return nil
   }
 
   /// - Throws: `malformed` for NaN and infinities, `limit` where half precision cannot hold a value or a scale.
@@ -35,8 +37,11 @@ struct BlockEncoder: Sendable {
     do throws(Failure) {
       if tensor.encoding == type.encoding, tensor.encoding.isPlain { return (try tensor.load(threads: threads), nil) }
       if type.elements == 1 { return (try plain(threads: threads), nil) }
-      if BlockEncoder.isExact(tensor, type), case .grouped(let integers) = tensor.encoding {
-        return (try joined(integers, threads: threads), nil)
+      if let form, tensor.encoding == form.encoding, let blocks = try joined(form, threads: threads) {
+        return (blocks, nil)
+      }
+      guard !isKept || tensor.encoding != type.encoding else {
+        throw Failure(.unsupported, "has steps or codes that no block of \(type.name) holds; choose a type with --type")
       }
       return try packed(threads: threads)
     } catch { throw error.about("tensor \(tensor.name.quoted)") }
@@ -63,35 +68,49 @@ struct BlockEncoder: Sendable {
     return result
   }
 
-  private func joined(_ integers: GroupedInteger, threads: Int) throws(Failure) -> Buffer {
-    guard let layout = integers.layout(tensor.shape) else { throw Failure(.internal, "no layout") }
+  /// The blocks that hold codes, steps and zeros as they are; nil where some are none of the type's.
+  private func joined(_ form: BlockForm, threads: Int) throws(Failure) -> Buffer? {
+    guard case .grouped(let integers) = form.encoding, let layout = integers.layout(tensor.shape) else {
+      throw Failure(.internal, "no layout")
+    }
     let source = try tensor.load(threads: threads)
     let result = try Buffer(count: try type.byteCount(tensor.shape))
-    let (number, rowBlocks) = (Int32(type.number), layout.groups)
-    let blockBytes = type.bytes
+    let (number, isAffine) = (Int32(type.number), integers.isAffine)
+    let unfit = Mutex(false)
     let step = max(1, (1 << 16) / layout.columns)
     try parallel(Checked.ceilDivide(layout.rows, step), threads: threads) { (task) throws(Failure) in
       let rows = task * step..<min(layout.rows, (task + 1) * step)
       let codes = try Buffer(count: rows.count * layout.columns)
+      let blocks = rows.count * layout.columns / form.elements
       source.withBytes { bytes in
         codes.with(UInt8.self) { codes in
           result.withMutableBytes { target in
             guard let from = bytes.baseAddress, let to = codes.baseAddress, let out = target.baseAddress else { return }
             for (index, row) in rows.enumerated() {
               llv_unpack_bytes(
-                from + row * layout.rowBytes, layout.columns, Int32(integers.bits), integers.isAffine ? 1 : 0,
+                from + row * layout.rowBytes, layout.columns, Int32(integers.bits), isAffine ? 1 : 0,
                 to + index * layout.columns)
             }
-            let first = rows.lowerBound * rowBlocks
-            let scales = (from + layout.scalesAt).assumingMemoryBound(to: UInt16.self) + first
-            let zeros = (from + layout.zerosAt).assumingMemoryBound(to: UInt16.self) + first
-            llv_ggml_join(
-              number, to, scales, integers.isAffine ? zeros : nil, rows.count * rowBlocks, out + first * blockBytes)
+            let scales = from + layout.scalesAt + rows.lowerBound * layout.scaleBytes
+            let zeros = isAffine ? from + layout.zerosAt + rows.lowerBound * layout.zeroBytes : scales
+            let target = out + rows.lowerBound * layout.columns / form.elements * type.bytes
+            var fits = llv_first_unfit_code(number, to, rows.count * layout.columns) == rows.count * layout.columns
+            if !form.hasSuperBlocks {
+              llv_ggml_join(
+                number, to, scales.assumingMemoryBound(to: UInt16.self), zeros.assumingMemoryBound(to: UInt16.self),
+                blocks, target)
+            } else if fits {
+              fits =
+                llv_ggml_join_super(
+                  number, to, scales.assumingMemoryBound(to: Float.self), zeros.assumingMemoryBound(to: Float.self),
+                  blocks, target) == blocks
+            }
+            if !fits { unfit.withLock { $0 = true } }
           }
         }
       }
     }
-    return result
+    return unfit.withLock { $0 } ? nil : result
   }
 
   /// Bits of the codes of types that are one search for each group.
@@ -147,5 +166,33 @@ struct BlockEncoder: Sendable {
       }
     }
     return loss
+  }
+}
+
+extension BlockForm {
+  /// Whether the encoding has codes that the type has not.
+  fileprivate var hasNarrowCodes: Bool {
+    switch self {
+    case .q8_0, .q4_0, .q4_1, .q4K: false
+    default: true
+    }
+  }
+
+  /// Whether the type has all codes of a tensor in its encoding.
+  fileprivate func holdsCodes(of tensor: Tensor, threads: Int) throws(Failure) -> Bool {
+    guard case .grouped(let integers) = encoding, let layout = integers.layout(tensor.shape) else { return false }
+    let source = try tensor.load(threads: threads)
+    let codes = try Buffer(count: layout.columns)
+    return source.withBytes { bytes in
+      codes.with(UInt8.self) { codes in
+        guard let from = bytes.baseAddress, let to = codes.baseAddress else { return true }
+        for row in 0..<layout.rows {
+          llv_unpack_bytes(
+            from + row * layout.rowBytes, layout.columns, Int32(integers.bits), integers.isAffine ? 1 : 0, to)
+          guard llv_first_unfit_code(Int32(number), to, layout.columns) == layout.columns else { return false }
+        }
+        return true
+      }
+    }
   }
 }

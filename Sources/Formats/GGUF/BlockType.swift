@@ -30,19 +30,13 @@ struct BlockType: Sendable, Equatable {
     .init(0, "F32", 1, 4, .plain(.F32)), .init(1, "F16", 1, 2, .plain(.F16)), .init(30, "BF16", 1, 2, .plain(.BF16)),
     .init(28, "F64", 1, 8, .plain(.F64)), .init(24, "I8", 1, 1, .plain(.I8)), .init(25, "I16", 1, 2, .plain(.I16)),
     .init(26, "I32", 1, 4, .plain(.I32)), .init(27, "I64", 1, 8, .plain(.I64)),
-    .init(2, "Q4_0", 32, 18, grouped(4, 32, false, .F16)), .init(3, "Q4_1", 32, 20, grouped(4, 32, true, .F16)),
-    .init(6, "Q5_0", 32, 22, grouped(8, 32, false, .F16)), .init(7, "Q5_1", 32, 24, grouped(8, 32, true, .F16)),
-    .init(8, "Q8_0", 32, 34, grouped(8, 32, false, .F16)), .init(9, "Q8_1", 32, 36, grouped(8, 32, false, .F16)),
-    .init(10, "Q2_K", 256, 84, grouped(4, 16, true, .F32)), .init(11, "Q3_K", 256, 110, grouped(4, 16, false, .F32)),
-    .init(12, "Q4_K", 256, 144, grouped(4, 32, true, .F32)), .init(13, "Q5_K", 256, 176, grouped(8, 32, true, .F32)),
-    .init(14, "Q6_K", 256, 210, grouped(8, 16, false, .F32)), .init(15, "Q8_K", 256, 292, grouped(8, 256, false, .F32)),
-    .init(20, "IQ4_NL", 32, 18, grouped(8, 32, false, .F16)),
+    .init(9, "Q8_1", 32, 36, grouped(8, 32, false, .F16)), .init(15, "Q8_K", 256, 292, grouped(8, 256, false, .F32)),
     .init(23, "IQ4_XS", 256, 136, grouped(8, 32, false, .F32)),
     .init(39, "MXFP4", 32, 17, grouped(8, 32, false, .F32)),
     .init(16, "IQ2_XXS", 256, 66), .init(17, "IQ2_XS", 256, 74), .init(18, "IQ3_XXS", 256, 98),
     .init(19, "IQ1_S", 256, 50), .init(21, "IQ3_S", 256, 110), .init(22, "IQ2_S", 256, 82), .init(29, "IQ1_M", 256, 56),
     .init(34, "TQ1_0", 256, 54), .init(35, "TQ2_0", 256, 66), .init(40, "NVFP4", 64, 36),
-  ]
+  ] + BlockForm.allCases.map { .init($0.number, $0.rawValue, $0.elements, $0.bytes, $0.encoding) }
 
   private static let byNumber = Dictionary(uniqueKeysWithValues: all.map { ($0.number, $0) })
 

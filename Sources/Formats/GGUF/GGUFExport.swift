@@ -23,6 +23,13 @@ public struct GGUFExport: Sendable {
     }
   }
 
+  /// Bytes of all files.
+  public func fileBytes() throws(Failure) -> Int {
+    var total = 0
+    for plan in plans { total += try plan.fileBytes() }
+    return total
+  }
+
   /// Types of blocks that are written.
   public static let blockTypes = BlockEncoder.writable.filter { BlockType.named($0)?.elements ?? 1 > 1 }
     .joined(separator: " ")
@@ -39,8 +46,8 @@ public struct GGUFExport: Sendable {
       for tensor in family.tensors {
         let own = tensor.name.text == GGUFNames.newline.checkpoint && keys.contains { $0.name == "clip.projector_type" }
         guard let name = own ? GGUFNames.newline.ggml[0] : names.ggml(tensor.name.text) else { continue }
-        let type = try choice.type(of: tensor, name, &notes)
-        entries.append(.init(name: name, tensor: tensor, type: type))
+        let (type, isKept) = try choice.type(of: tensor, name, &notes)
+        entries.append(.init(name: name, tensor: tensor, type: type, isKept: isKept))
       }
       return GGUFPlan(path: path, keys: keys + [.init("general.file_type", .uint32(choice.fileType))], entries: entries)
     }
@@ -140,7 +147,8 @@ private struct TypeChoice {
   /// As llama.cpp numbers a file's main type.
   var fileType: Int {
     let numbers = [
-      "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18,
+      "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K": 12, "Q4_K": 14,
+      "Q5_K": 16, "Q6_K": 18,
       "IQ4_NL": 25, "BF16": 32,
     ]
     return wanted.flatMap { numbers[$0.name] } ?? 1024  // guessed: kept as it was
@@ -151,26 +159,29 @@ private struct TypeChoice {
     "position_embd.weight", "token_types.weight", "v.position_embd.weight", "v.patch_embd.weight",
   ]
 
-  func type(of tensor: Tensor, _ name: String, _ notes: inout [String]) throws(Failure) -> BlockType {
-    if tensor.shape.count < 2 || TypeChoice.whole.contains(name) { return try TypeChoice.find("F32") }
+  /// - Returns: the type, and whether it must hold the tensor's own values.
+  func type(
+    of tensor: Tensor, _ name: String, _ notes: inout [String]
+  ) throws(Failure) -> (type: BlockType, isKept: Bool) {
+    if tensor.shape.count < 2 || TypeChoice.whole.contains(name) { return (try TypeChoice.find("F32"), false) }
     guard let asked = name == "token_embd.weight" ? table : wanted else {
-      guard let own = BlockEncoder.keeping(tensor) else {
+      guard let own = try BlockEncoder.keeping(tensor) else {
         throw Failure(
           .unsupported, "is \(tensor.encoding.text), which no GGUF type holds; choose one with --type",
           thing: "tensor \(tensor.name.quoted)")
       }
-      return own
+      return (own, true)
     }
-    if tensor.columns % asked.elements == 0 { return asked }
+    if tensor.columns % asked.elements == 0 { return (asked, false) }
     // As llama.cpp falls back: the nearest type of blocks of 32, then none.
-    let smaller = ["Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"][asked.name].flatMap(BlockType.named)
+    let smaller = BlockForm(rawValue: asked.name)?.fallback.flatMap { BlockType.named($0.rawValue) }
     let fallback = smaller.flatMap { tensor.columns % $0.elements == 0 ? $0 : nil }
     let half = try TypeChoice.find("F16")
     let chosen = fallback ?? half
     notes.append(
       "\(name): rows of \(tensor.columns) are no multiple of \(asked.elements), \(chosen.name) in the place of \(asked.name)"
     )
-    return chosen
+    return (chosen, false)
   }
 }
 

@@ -58,6 +58,8 @@ struct GGUFPlan {
     let name: String
     let tensor: Tensor
     let type: BlockType
+    /// Whether the type holds the tensor as it is.
+    var isKept = false
   }
 
   var path: String
@@ -102,12 +104,15 @@ struct GGUFPlan {
     }
   }
 
-  /// Writes header, keys, infos and data, tensor by tensor. Nothing is visible until the output is committed.
-  ///
-  /// - Parameter progress: called after each tensor with its bytes.
-  func write(
-    _ output: OutputFile, threads: Int, losses: inout [(name: String, loss: TensorLoss)], progress: (Int) -> Void
-  ) throws(Failure) {
+  /// Bytes of the whole file.
+  func fileBytes() throws(Failure) -> Int {
+    func padded(_ bytes: Int) -> Int { Checked.roundUp(bytes, to: GGUFPlan.alignment) ?? .max }
+    var total = padded(try head().count)
+    for entry in entries { total += padded(try entry.type.byteCount(entry.tensor.shape)) }
+    return total
+  }
+
+  private func head() throws(Failure) -> [UInt8] {
     var head = Array("GGUF".utf8) + UInt32(3).bytes + UInt64(entries.count).bytes + UInt64(keys.count).bytes
     for key in keys { head += key.bytes }
     var offset = 0
@@ -118,10 +123,21 @@ struct GGUFPlan {
       head += UInt32(entry.type.number).bytes + UInt64(offset).bytes
       offset = Checked.roundUp(offset + (try entry.type.byteCount(shape)), to: GGUFPlan.alignment) ?? .max
     }
-    try output.write(head)
+    return head
+  }
+
+  /// Writes header, keys, infos and data, tensor by tensor. Nothing is visible until the output is committed.
+  ///
+  /// - Parameter progress: called after each tensor with its bytes.
+  func write(
+    _ output: OutputFile, threads: Int, losses: inout [(name: String, loss: TensorLoss)], progress: (Int) -> Void
+  ) throws(Failure) {
+    try output.write(try head())
     try output.pad(to: GGUFPlan.alignment)
     for entry in entries {
-      let (bytes, loss) = try BlockEncoder(tensor: entry.tensor, type: entry.type).run(threads: threads)
+      let (bytes, loss) = try BlockEncoder(
+        tensor: entry.tensor, type: entry.type, isKept: entry.isKept
+      ).run(threads: threads)
       if let loss { losses.append((entry.name, loss)) }
       try bytes.withBytes { (raw) throws(Failure) in try output.write(raw) }
       try output.pad(to: GGUFPlan.alignment)

@@ -16,7 +16,7 @@ let exportCommand = Command(
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
     .init(
       "--weights", "CHOICE",
-      "compressed-tensors: W4A16 (default), W8A16, W8A8, mlx: 4:g64:affine (default), or as quantize --table has them; for weights that are not quantized yet"
+      "compressed-tensors: W4A16 (default), W4A16_ASYM, W8A16, W8A8, W4A8, mlx: 4:g64:affine (default), or as quantize --weights has them; for weights that are not quantized yet"
     ),
     .init("--tower", nil, "quantize the vision tower and projector too, which --weights leaves alone"),
     .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),
@@ -105,10 +105,12 @@ private func write(_ export: CheckpointExport, _ path: String, _ split: Int?, _ 
 private func weightRecipe(
   _ arguments: Arguments, _ model: Model, _ kind: QuantizedLayout
 ) throws(Failure) -> QuantizeRecipe {
-  let schemes = ["W4A16": "4:g32:symmetric", "W8A16": "8:channel", "W8A8": "8:channel"]
   let name = arguments["--weights"] ?? (kind == .mlx ? "4:g64:affine" : "W4A16")
-  guard let choice = WeightChoice(schemes[name] ?? name) else {
-    throw Failure(.usage, "--weights \(Failure.quoted(name)) is not W4A16, W8A16, W8A8 or like 4:g32:symmetric")
+  let scheme = kind == .compressedTensors ? CompressedScheme.named(name) : nil
+  guard let choice = scheme?.choice ?? WeightChoice(name) else {
+    throw Failure(
+      .usage, "--weights must be one of \(CompressedScheme.names.joined(separator: ", ")), or \(WeightChoice.grammar); "
+        + "found \(Failure.quoted(name))")
   }
   var overrides: [(pattern: String, choice: WeightChoice)] = []
   if !arguments.has("--tower") {
@@ -118,7 +120,8 @@ private func weightRecipe(
       overrides.append((name.text, .keep))
     }
   }
-  return QuantizeRecipe(linear: choice, table: .keep, input: name == "W8A8" ? .int8 : .float, overrides: overrides)
+  return QuantizeRecipe(
+    linear: choice, table: .keep, input: scheme?.roundsInputs ?? false ? .int8 : .float, overrides: overrides)
 }
 
 extension Output {

@@ -24,6 +24,7 @@ let planCommand = Command(
       "--views", "N,...", "for --speed: views of a picture at most, to be tried (default: up to six of the grid)"),
     .init("--pool-pictures", "1,2", "for --speed: pooling to be tried (default: both)"),
     .init("--rounds", "N", "for --speed: how often each candidate is timed; medians count (default 3)"),
+    Command.target, .init("--tower", nil, "with --for compressed-tensors: the vision tower and projector too"),
     .init("-o", "PLAN.json", "where to write; appears whole or not at all", isRequired: true),
     .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
   ] + Command.objectiveOptions + Command.modelOptions,
@@ -62,7 +63,8 @@ let planCommand = Command(
   guard let plan = found else { return 1 }
   try output.write(plan.json.bytes(pretty: true) + [10])
   try output.commit()
-  Output.next("llvconv quantize \(arguments.positionals[0]) --plan \(output.path) -o OUT.llv")
+  let target = quantization.target == .llv ? "" : " --for \(quantization.target.rawValue)"
+  Output.next("llvconv quantize \(arguments.positionals[0]) --plan \(output.path)\(target) -o OUT.llv")
   guard speed == nil else { return 0 }
   var ignored: [String] = []
   let planned = try quantization.quantized(plan.changesWeights ? plan.recipe : nil, .init(), notes: &ignored)
@@ -72,6 +74,9 @@ let planCommand = Command(
 
 private func checkGoals(_ arguments: Arguments) throws(Failure) {
   let goals = ["--bits", "--size", "--quality"].count(where: arguments.has)
+  if arguments.has("--speed"), try arguments.target != .llv {
+    throw Failure(.usage, "--speed is measured here, and means nothing for the program that --for names")
+  }
   guard arguments.has("--speed") else {
     guard goals == 1 else { throw Failure(.usage, "plan needs one of --bits, --size, --quality and --speed") }
     guard arguments.has("--quality") == arguments.has("--data") else {

@@ -17,6 +17,12 @@ let quantizeCommand = Command(
     .init(
       "--size", "BYTES", "in the place of --bits: of the file, a number, or with KB, MB, GB; each weight as it pays"),
     .init("--plan", "PLAN.json", "in the place of --bits: what llvconv plan found, perhaps changed"),
+    Command.target,
+    .init(
+      "--weights", "CHOICE",
+      "in the place of --bits: one choice for all, as --tensor has them; with --for gguf one of its types, like Q4_K; with --for compressed-tensors also W4A16, W4A16_ASYM, W8A16, W8A8, W4A8"
+    ),
+    .init("--tower", nil, "with --for compressed-tensors: the vision tower and projector too"),
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init(
       "--group", "N|channel",
@@ -35,7 +41,7 @@ let quantizeCommand = Command(
       "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise)"),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, but 8:channel at 4 bits)"
+      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, but 8:channel at 4 bits; --for gguf: Q8_0, --for compressed-tensors: keep)"
     ),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
@@ -62,6 +68,9 @@ let quantizeCommand = Command(
     scale is searched for the least squared error; no data is needed. Norms, biases and small tables stay as they are.
     With --calibration, weights of linear operations are quantized by GPTQ, which takes longer and loses less.
     --size, and --bits with a number between, give each weight what pays most, as llvconv plan does.
+    --for makes what another program's files can hold, so that llvconv export writes exactly what llvconv verify measured:
+    only its types and groups, no bias where the model has none, no fusion that its files cannot say. --size and --bits
+    then mean its files.
     --views and --pool-pictures trade fidelity for speed. They go with any of these; alone they leave weights and graph
     as they are.
     """
@@ -81,7 +90,7 @@ let quantizeCommand = Command(
     case .none: break
     case .uniform:
       try quantization.refuseQuantized(arguments.positionals[0])
-      recipe = try quantizeRecipe(arguments)
+      recipe = try quantizeRecipe(arguments, quantization)
     case .planned:
       if !arguments.has("--plan") { try quantization.refuseQuantized(arguments.positionals[0]) }
       let plan = try plan(arguments, quantization, threads: threads)
@@ -97,6 +106,7 @@ let quantizeCommand = Command(
       guard recipe != nil else { throw Failure(.usage, "--attention is for a plan that changes weights") }
       recipe?.attention = form == "8" ? .int8 : .float
     }
+    if let recipe { try quantization.check(recipe) }
     model = try quantization.quantized(recipe, layout, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
   let summary = QuantizeSummary(before: source.model, after: model)
@@ -120,7 +130,10 @@ let quantizeCommand = Command(
   let elapsed = ContinuousClock.now - started
   summary.summarize(
     output.path, fileBytes: writer.byteCount, writer.losses.map(\.loss), elapsed, asJSON: arguments.has("--json"))
-  Output.next("llvconv verify \(output.path) --reference \(arguments.positionals[0]) --data PAIRS.jsonl")
+  let export =
+    quantization.target == .llv
+    ? "" : "; llvconv export \(output.path) --to \(quantization.target.rawValue) -o OUT then writes its files"
+  Output.next("llvconv verify \(output.path) --reference \(arguments.positionals[0]) --data PAIRS.jsonl\(export)")
   return 0
 }
 
@@ -140,6 +153,9 @@ private func plan(_ arguments: Arguments, _ quantization: Quantization, threads:
     guard plan.model == String(quantization.source.checksum, radix: 16) else {
       throw Failure(.usage, "planned for another model; run llvconv plan on this one", file: path)
     }
+    guard plan.target == quantization.target else {
+      throw Failure(.usage, "planned --for \(plan.target.rawValue); found --for \(quantization.target.rawValue)", file: path)
+    }
     return plan
   }
   let input: Op.LinearInput = try arguments.choice("--activations", ["float", "8"]) == "8" ? .int8 : .float
@@ -149,36 +165,29 @@ private func plan(_ arguments: Arguments, _ quantization: Quantization, threads:
   return try quantization.plan(try quantization.planner(arguments, input: input, threads: threads), budget)
 }
 
-private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeRecipe {
-  let bits = try arguments.choice("--bits", ["16", "8", "4"]) ?? "8"
-  var text = bits
-  if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
-  let forms = ["--symmetric", "--affine", "--two-level"].filter(arguments.has)
-  guard forms.count < 2 else { throw Failure(.usage, "\(forms.joined(separator: " and ")) exclude each other") }
-  if bits == "16", arguments["--group"] != nil || !forms.isEmpty {
-    throw Failure(.usage, "--group, --symmetric, --affine and --two-level are for --bits 8 and 4")
-  }
-  guard bits == "4" || forms.first != "--two-level" else { throw Failure(.usage, "--two-level is for --bits 4") }
-  if let form = forms.first { text += ":\(form.dropFirst(2))" }
-  guard let linear = WeightChoice(text) else {
-    if forms.first == "--two-level" {
-      throw Failure(.usage, "--two-level needs a --group that is a multiple of 8; found \(arguments["--group"] ?? "")")
+private func quantizeRecipe(_ arguments: Arguments, _ quantization: Quantization) throws(Failure) -> QuantizeRecipe {
+  let target = quantization.target
+  let (linear, isInputRounded) = try weightChoice(arguments, target)
+  let bits: Int? =
+    switch linear {
+    case .integers(let bits, _, _): bits
+    case .bfloat16: 16
+    default: nil
     }
-    throw Failure(
-      .usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
-  }
-  let tableText = arguments["--table"] ?? (bits == "4" ? "8:channel" : linear.text)
-  guard let table = WeightChoice(tableText) else {
-    throw Failure(
-      .usage,
-      "--table must be keep, 16, or 8 or 4 with :gN, :channel, :affine, :symmetric or :two-level; found \(Failure.quoted(tableText))"
-    )
-  }
+  let standard = tableChoice(target, linear)
+  guard let table = try arguments["--table"].map({ (text) throws(Failure) in
+    guard let table = WeightChoice(text) else {
+      throw Failure(.usage, "--table must be \(WeightChoice.grammar); found \(Failure.quoted(text))")
+    }
+    return table
+  }) ?? standard else { throw Failure(.internal, "no choice for tables") }
   let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"
-  guard input == "float" || (input == "16") == (bits == "16") else {
-    throw Failure(.usage, "--activations \(input) does not go with --bits \(bits): 16 with 16, 8 with 8 and 4")
+  guard input == "float" || (input == "16") == (bits == 16) else {
+    throw Failure(
+      .usage, "--activations \(input) does not go with weights of \(linear.text): 16 with 16 bits, 8 with 8 and 4")
   }
-  var overrides: [(pattern: String, choice: WeightChoice)] = []
+  var overrides = quantization.kept(in: quantization.fused).subtracting(quantization.fused.tableNames)
+    .sorted().map { (pattern: $0.text, choice: WeightChoice.keep) }
   for text in arguments.all("--tensor") {
     guard let equals = text.lastIndex(of: "="), let choice = WeightChoice(String(text[text.index(after: equals)...]))
     else {
@@ -188,8 +197,63 @@ private func quantizeRecipe(_ arguments: Arguments) throws(Failure) -> QuantizeR
     overrides.append((String(text[..<equals]), choice))
   }
   return QuantizeRecipe(
-    linear: linear, table: table, input: input == "8" ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides
-  )
+    linear: linear, table: table,
+    input: input == "8" || isInputRounded ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides)
+}
+
+/// What all linear weights become, and whether the choice's name says that inputs are rounded to 8 bits.
+private func weightChoice(_ arguments: Arguments, _ target: Target) throws(Failure) -> (WeightChoice, Bool) {
+  let forms = ["--symmetric", "--affine", "--two-level"].filter(arguments.has)
+  if let name = arguments["--weights"] {
+    guard forms.isEmpty, !arguments.has("--group") else {
+      throw Failure(.usage, "--group, --symmetric, --affine and --two-level are part of what --weights says")
+    }
+    let scheme = target == .compressedTensors ? CompressedScheme.named(name) : nil
+    guard let choice = scheme?.choice ?? WeightChoice(name) else {
+      throw Failure(.usage, "--weights must be \(WeightChoice.grammar); found \(Failure.quoted(name))")
+    }
+    return (choice, scheme?.roundsInputs ?? false)
+  }
+  let bits = try arguments.choice("--bits", ["16", "8", "4"]) ?? "8"
+  var text = bits
+  if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
+  guard forms.count < 2 else { throw Failure(.usage, "\(forms.joined(separator: " and ")) exclude each other") }
+  if bits == "16", arguments["--group"] != nil || !forms.isEmpty {
+    throw Failure(.usage, "--group, --symmetric, --affine and --two-level are for --bits 8 and 4")
+  }
+  guard bits == "4" || forms.first != "--two-level" else { throw Failure(.usage, "--two-level is for --bits 4") }
+  if let form = forms.first { text += ":\(form.dropFirst(2))" }
+  if bits != "16" {
+    // What each program's own quantizer takes where nothing is said.
+    switch target {
+    case .llv, .gguf: break
+    case .compressedTensors:
+      if arguments["--group"] == nil { text += bits == "8" ? ":channel" : ":g128" }
+      if forms.isEmpty { text += ":symmetric" }
+    case .mlx:
+      if arguments["--group"] == nil { text += ":g64" }
+      if forms.isEmpty { text += ":affine" }
+    }
+  }
+  guard let linear = WeightChoice(text) else {
+    if forms.first == "--two-level" {
+      throw Failure(.usage, "--two-level needs a --group that is a multiple of 8; found \(arguments["--group"] ?? "")")
+    }
+    throw Failure(
+      .usage, "--group must be a whole number above 0, or channel; found \(Failure.quoted(arguments["--group"] ?? ""))")
+  }
+  return (linear, false)
+}
+
+/// What token tables become where nobody says.
+private func tableChoice(_ target: Target, _ linear: WeightChoice) -> WeightChoice? {
+  switch target {
+  case .llv: if case .integers(bits: 4, _, _) = linear { WeightChoice("8:channel") } else { linear }
+  // Errors in the token table reach every layer.
+  case .gguf: if case .block = linear { WeightChoice("Q8_0") } else { linear }
+  case .compressedTensors: .keep
+  case .mlx: linear
+  }
 }
 
 /// What quantizing changes, from names and shapes alone.
