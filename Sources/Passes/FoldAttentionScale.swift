@@ -33,7 +33,7 @@ extension Pass {
 
   /// The linear operation behind an attention's query, through a rotation, which commutes with a factor; nil when there
   /// is none or something else reads it.
-  private static func queryLinear(of attention: Int, _ graph: Graph) -> Int? {
+  static func queryLinear(of attention: Int, _ graph: Graph) -> Int? {
     var reader = attention
     while case .node(let place) = graph.nodes[reader].inputs[0], graph.readers(of: place) == [reader] {
       switch graph.nodes[place].op {

@@ -20,12 +20,24 @@ struct Architecture {
     var need: Need
     /// Another spelling of the same tensor.
     var alias: String?
+    /// What stands for the tensor where a fusion took it into another one; nil where none does.
+    var folded: Folded?
 
-    init(_ pattern: String, _ shape: [String]?, _ need: Need = .required, alias: String? = nil) {
+    /// A tensor of one value, which changes nothing.
+    struct Folded {
+      var value: Float
+      /// What the names of weights begin with that read the result, `{layer}` filled in.
+      var into: String?
+    }
+
+    init(
+      _ pattern: String, _ shape: [String]?, _ need: Need = .required, alias: String? = nil, folded: Folded? = nil
+    ) {
       self.pattern = pattern
       self.shape = shape
       self.need = need
       self.alias = alias
+      self.folded = folded
     }
   }
 
@@ -172,7 +184,7 @@ extension Architecture.Rule {
 }
 
 extension String {
-  fileprivate func filled(_ layer: Int) -> String {
+  func filled(_ layer: Int) -> String {
     guard let open = firstIndex(of: "{"), let close = firstIndex(of: "}") else { return self }
     return self[..<open] + String(layer) + self[index(after: close)...]
   }

@@ -7,7 +7,7 @@ enum Bert {
     [
       .init("embeddings.word_embeddings.weight", ["vocab_size", "hidden_size"]),
       .init("embeddings.position_embeddings.weight", ["max_position_embeddings", "hidden_size"]),
-      .init("embeddings.token_type_embeddings.weight", ["type_vocab_size", "hidden_size"]),
+      .init("embeddings.token_type_embeddings.weight", ["type_vocab_size", "hidden_size"], folded: .init(value: 0)),
       .init("embeddings.LayerNorm.weight", ["hidden_size"], alias: "embeddings.LayerNorm.gamma"),
       .init("embeddings.LayerNorm.bias", ["hidden_size"], alias: "embeddings.LayerNorm.beta"),
       .init("embeddings.position_ids", nil, .unused),
@@ -89,17 +89,21 @@ enum Bert {
       ?? ""
   }
 
+  static func architecture(_ numbers: Numbers, prefix: String) -> Architecture {
+    Architecture(
+      name: "bert", rules: rules,
+      dimensions: [
+        "hidden_size": numbers.hidden, "intermediate_size": numbers.intermediate, "vocab_size": numbers.vocabulary,
+        "max_position_embeddings": numbers.positions, "type_vocab_size": numbers.types,
+      ], stacks: [.init(head: "encoder.layer.", layers: numbers.layers)], prefix: prefix)
+  }
+
   /// The model: the checkpoint's tensors as they are, and the graph over them.
   static func model(_ checkpoint: Checkpoint, config: JSON, recipe: SentenceRecipe, notes: inout [String])
     throws(Failure) -> Model
   {
     let numbers = try Numbers(config)
-    let architecture = Architecture(
-      name: "bert", rules: rules,
-      dimensions: [
-        "hidden_size": numbers.hidden, "intermediate_size": numbers.intermediate, "vocab_size": numbers.vocabulary,
-        "max_position_embeddings": numbers.positions, "type_vocab_size": numbers.types,
-      ], stacks: [.init(head: "encoder.layer.", layers: numbers.layers)], prefix: prefix(checkpoint.tensors))
+    let architecture = architecture(numbers, prefix: prefix(checkpoint.tensors))
     let tensors = try architecture.match(checkpoint.tensors, notes: &notes).tensors
     var model = Model(
       configuration: Configuration(

@@ -15,40 +15,72 @@ public struct Family {
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for
   /// LLaVE.
   public let tensors: [Tensor]
+  /// With the names of the layout that was imported, as `tensors` in the same order: the model's, then what a checkpoint
+  /// must have besides.
   private(set) var checkpoint: Checkpoint
+  private let architecture: Architecture
 
-  /// - Throws: `unsupported` for a model whose operations were fused, because no other program knows its tensors.
+  /// - Throws: `unsupported` for a model whose operations are fused, because no other program knows its tensors.
   public init(_ model: Model) throws(Failure) {
     checkpoint = try Checkpoint(model)
     guard let config = try checkpoint.json("config.json") else {
       throw Failure(.unsupported, "the container holds no config.json; import the checkpoint again")
     }
-    if let tensor = checkpoint.tensors.first(where: { $0.name.isFused }) {
-      throw Failure(
-        .unsupported,
-        "is of no checkpoint: quantize fused operations. Export the imported container (--type quantizes on the way), or quantize with --no-fuse",
-        thing: "tensor \(tensor.name.quoted)")
-    }
+    if let tensor = checkpoint.tensors.first(where: { $0.name.isFused }) { throw Family.refusal(tensor.name) }
     var notes: [String] = []
     let shapes = Shapes(checkpoint.tensors)
     switch model.configuration.architecture {
     case "bert":
-      kind = .bert(try Bert.Numbers(config))
-      tensors = checkpoint.tensors.renamed(from: Bert.prefix(checkpoint.tensors), to: "")
+      let numbers = try Bert.Numbers(config)
+      let prefix = Bert.prefix(checkpoint.tensors)
+      (kind, architecture) = (.bert(numbers), Bert.architecture(numbers, prefix: prefix))
+      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
+      tensors = checkpoint.tensors.renamed(from: prefix, to: "")
     case "qwen2":
       let prefix = Qwen2.prefix(shapes)
-      kind = .qwen2(try Qwen2.Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes))
+      let numbers = try Qwen2.Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes)
+      (kind, architecture) = (.qwen2(numbers), Qwen2.architecture(numbers, prefix: prefix))
+      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
       tensors = checkpoint.tensors.renamed(from: prefix, to: "model.")
     case "llava_onevision":
       guard let layout = Llave.Layout(shapes) else { throw Failure(.malformed, "the projector's tensors are missing") }
       let facts = try Llave.Facts(checkpoint, config: config, layout, shapes, notes: &notes)
-      kind = .llave(facts)
+      (kind, architecture) = (.llave(facts), Llave.architecture(facts))
+      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
       if facts.depth < facts.vision.layers { try checkpoint.declare(visionLayers: facts.depth, config) }
       tensors = layout.renamed(checkpoint.tensors, to: .original)
     case "siglip":
+      let prefix = Siglip.prefix(shapes) ?? ""
       kind = .siglip
+      architecture = Siglip.architecture(try Siglip.numbers(config, prefix: prefix, shapes), prefix: prefix)
+      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
       tensors = checkpoint.tensors
     case let other: throw Failure(.unsupported, "architecture \(Failure.quoted(other)) cannot be exported")
+    }
+    if let tensor = checkpoint.tensors.first(where: { $0.name.bytes.contains(UInt8(ascii: "+")) }) {
+      throw Family.refusal(tensor.name)
+    }
+  }
+
+  private static func refusal(_ name: TensorName) -> Failure {
+    Failure(
+      .unsupported, "is of no checkpoint, and what passes did to it cannot be undone; quantize with --no-fuse",
+      thing: "tensor \(name.quoted)")
+  }
+
+  /// Holds a model to what other programs read: a bias that rounding asked for (`quantize --calibration`) needs a place.
+  ///
+  /// - Parameter format: for the message.
+  /// - Throws: `unsupported` for the first bias that a checkpoint of this family does not have.
+  public func refuseForeignBiases(_ model: Model, format: String) throws(Failure) {
+    for node in model.graphs.flatMap(\.graph.nodes) where node.inputs.count > 2 {
+      guard case .linear = node.op, case .tensor(let name) = node.inputs[2],
+        !architecture.has(name, among: checkpoint.tensors)
+      else { continue }
+      throw Failure(
+        .unsupported,
+        "makes up for what rounding its weight changed, which \(format) has no place for; quantize again with --for FORMAT",
+        thing: "tensor \(name.quoted)")
     }
   }
 }
@@ -141,8 +173,11 @@ extension Checkpoint {
 }
 
 extension TensorName {
-  /// Whether a pass made it: `a.{q,k}.weight`, `a.weight+gain`.
-  fileprivate var isFused: Bool { bytes.contains(UInt8(ascii: "{")) || bytes.contains(UInt8(ascii: "+")) }
+  /// Whether a pass made it: `a.{q,k}.weight`, `a.weight+scaled`. (`a.weight+gain` may be a norm's.)
+  fileprivate var isFused: Bool {
+    let rest = text.hasSuffix("+gain") ? text.dropLast(5) : text[...]
+    return rest.contains { $0 == "{" || $0 == "+" }
+  }
 }
 
 extension [Tensor] {

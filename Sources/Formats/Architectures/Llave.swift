@@ -122,24 +122,28 @@ enum Llave {
     }
   }
 
-  static func model(
-    _ checkpoint: Checkpoint, config: JSON, _ layout: Layout, _ shapes: Shapes, notes: inout [String]
-  ) throws(Failure) -> Model {
-    let facts = try Facts(checkpoint, config: config, layout, shapes, notes: &notes)
-    let (text, vision) = (facts.text, facts.vision)
+  static func architecture(_ facts: Facts) -> Architecture {
+    let layout = facts.layout
     let rules =
       Qwen2.rules(layout.text, head: layout.head) + Siglip.rules(layout.vision, hasHead: false)
       + Architecture.Rule.linear(layout.projector[0], "hidden_size", "vision_size")
       + Architecture.Rule.linear(layout.projector[1], "hidden_size", "hidden_size")
       + [.init(layout.newline, ["hidden_size"])]
-    let architecture = Architecture(
+    return Architecture(
       name: "llava_onevision", rules: rules,
-      dimensions: text.dimensions.merging(vision.dimensions) { first, _ in first },
+      dimensions: facts.text.dimensions.merging(facts.vision.dimensions) { first, _ in first },
       stacks: [
-        .init(head: layout.text + "layers.", layers: text.layers),
+        .init(head: layout.text + "layers.", layers: facts.text.layers),
         .init(head: layout.vision + "encoder.layers.", layers: facts.depth, mayHoldMore: true),
       ], prefix: "")
-    let match = try architecture.match(checkpoint.tensors, notes: &notes)
+  }
+
+  static func model(
+    _ checkpoint: Checkpoint, config: JSON, _ layout: Layout, _ shapes: Shapes, notes: inout [String]
+  ) throws(Failure) -> Model {
+    let facts = try Facts(checkpoint, config: config, layout, shapes, notes: &notes)
+    let (text, vision) = (facts.text, facts.vision)
+    let match = try architecture(facts).match(checkpoint.tensors, notes: &notes)
     var model = Model(
       configuration: Configuration(
         architecture: "llava_onevision", width: text.hidden, vocabulary: text.vocabulary,

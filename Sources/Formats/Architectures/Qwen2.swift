@@ -11,8 +11,10 @@ enum Qwen2 {
       .init(prefix + "embed_tokens.weight", ["vocab_size", "hidden_size"]),
       .init(prefix + "norm.weight", ["hidden_size"]),
       .init(head, nil, .dead),
-      .init(layer + "input_layernorm.weight", ["hidden_size"]),
-      .init(layer + "post_attention_layernorm.weight", ["hidden_size"]),
+      .init(
+        layer + "input_layernorm.weight", ["hidden_size"], folded: .init(value: 1, into: layer + "self_attn.")),
+      .init(
+        layer + "post_attention_layernorm.weight", ["hidden_size"], folded: .init(value: 1, into: layer + "mlp.")),
       .init(layer + "self_attn.rotary_emb.inv_freq", nil, .dead),
     ]
       + Architecture.Rule.linear(layer + "self_attn.q_proj", "hidden_size", "hidden_size")
@@ -161,6 +163,12 @@ enum Qwen2 {
     return graph
   }
 
+  static func architecture(_ numbers: Numbers, prefix: String) -> Architecture {
+    Architecture(
+      name: "qwen2", rules: rules(prefix, head: "lm_head.weight"), dimensions: numbers.dimensions,
+      stacks: [.init(head: prefix + "layers.", layers: numbers.layers)], prefix: "")
+  }
+
   /// What stands in front of every name.
   static func prefix(_ shapes: Shapes) -> String { shapes.has("model.embed_tokens.weight") ? "model." : "" }
 
@@ -171,10 +179,7 @@ enum Qwen2 {
     let shapes = Shapes(checkpoint.tensors)
     let prefix = prefix(shapes)
     let numbers = try Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes)
-    let architecture = Architecture(
-      name: "qwen2", rules: rules(prefix, head: "lm_head.weight"), dimensions: numbers.dimensions,
-      stacks: [.init(head: prefix + "layers.", layers: numbers.layers)], prefix: "")
-    let match = try architecture.match(checkpoint.tensors, notes: &notes)
+    let match = try architecture(numbers, prefix: prefix).match(checkpoint.tensors, notes: &notes)
     var model = Model(
       configuration: Configuration(
         architecture: "qwen2", width: numbers.hidden, vocabulary: numbers.vocabulary,

@@ -6,34 +6,39 @@ import Tensors
 enum Siglip {
   static func rules(_ prefix: String, hasHead: Bool) -> [Architecture.Rule] {
     let layer = prefix + "encoder.layers.{layer}."
-    func norm(_ name: String, _ need: Architecture.Rule.Need = .required) -> [Architecture.Rule] {
-      [.init(name + ".weight", ["vision_size"], need), .init(name + ".bias", ["vision_size"], need)]
-    }
     return [
       .init(prefix + "embeddings.patch_embedding.weight", ["vision_size", "channels", "patch_size", "patch_size"]),
       .init(prefix + "embeddings.patch_embedding.bias", ["vision_size"]),
       .init(prefix + "embeddings.position_embedding.weight", ["patches", "vision_size"]),
       .init(prefix + "embeddings.position_ids", nil, .dead),
     ]
-      + norm(layer + "layer_norm1") + norm(layer + "layer_norm2")
+      + norm(layer + "layer_norm1", into: layer + "self_attn.") + norm(layer + "layer_norm2", into: layer + "mlp.")
       + ["q", "k", "v", "out"].flatMap {
         Architecture.Rule.linear(layer + "self_attn.\($0)_proj", "vision_size", "vision_size")
       }
       + Architecture.Rule.linear(layer + "mlp.fc1", "vision_intermediate", "vision_size")
       + Architecture.Rule.linear(layer + "mlp.fc2", "vision_size", "vision_intermediate")
-      + norm(prefix + "post_layernorm", hasHead ? .required : .dead) + head(prefix, isDead: !hasHead)
+      + norm(prefix + "post_layernorm", into: hasHead ? prefix + "head.attention." : nil) + head(prefix, isDead: !hasHead)
+  }
+
+  /// - Parameter into: what reads it; nil where nothing does.
+  private static func norm(_ name: String, into: String?) -> [Architecture.Rule] {
+    [("weight", Float(1)), ("bias", 0)].map { suffix, value in
+      let folded = into.map { Architecture.Rule.Folded(value: value, into: $0) }
+      return .init("\(name).\(suffix)", ["vision_size"], into == nil ? .dead : .required, folded: folded)
+    }
   }
 
   private static func head(_ prefix: String, isDead: Bool) -> [Architecture.Rule] {
     let rules: [(String, [String])] = [
       ("probe", ["one", "one", "vision_size"]), ("attention.in_proj_weight", ["three_vision", "vision_size"]),
       ("attention.in_proj_bias", ["three_vision"]), ("attention.out_proj.weight", ["vision_size", "vision_size"]),
-      ("attention.out_proj.bias", ["vision_size"]), ("layernorm.weight", ["vision_size"]),
-      ("layernorm.bias", ["vision_size"]), ("mlp.fc1.weight", ["vision_intermediate", "vision_size"]),
+      ("attention.out_proj.bias", ["vision_size"]), ("mlp.fc1.weight", ["vision_intermediate", "vision_size"]),
       ("mlp.fc1.bias", ["vision_intermediate"]), ("mlp.fc2.weight", ["vision_size", "vision_intermediate"]),
       ("mlp.fc2.bias", ["vision_size"]),
     ]
-    return rules.map { .init(prefix + "head." + $0.0, $0.1, isDead ? .dead : .required) }
+    return norm(prefix + "head.layernorm", into: isDead ? nil : prefix + "head.mlp.")
+      + rules.map { .init(prefix + "head." + $0.0, $0.1, isDead ? .dead : .required) }
   }
 
   struct Numbers {
@@ -190,21 +195,29 @@ enum Siglip {
     ["vision_model.", ""].first { shapes.has($0 + "embeddings.patch_embedding.weight") }
   }
 
+  static func architecture(_ numbers: Numbers, prefix: String) -> Architecture {
+    let rules = rules(prefix, hasHead: true) + [.init("logit_scale", nil, .dead), .init("logit_bias", nil, .dead)]
+    return Architecture(
+      name: "siglip", rules: rules, dimensions: numbers.dimensions,
+      stacks: [.init(head: prefix + "encoder.layers.", layers: numbers.layers)], prefix: "")
+  }
+
+  /// A plain tower's, which names nothing but its configuration.
+  static func numbers(_ config: JSON, prefix: String, _ shapes: Shapes) throws(Failure) -> Numbers {
+    try Numbers(config.optional("vision_config") ?? config, tower: nil, heads: nil, prefix, shapes)
+  }
+
   /// A plain tower: one picture, one vector.
   static func model(_ checkpoint: Checkpoint, config: JSON, notes: inout [String]) throws(Failure) -> Model {
     let shapes = Shapes(checkpoint.tensors)
     let prefix = prefix(shapes) ?? ""
-    let numbers = try Numbers(config.optional("vision_config") ?? config, tower: nil, heads: nil, prefix, shapes)
+    let numbers = try numbers(config, prefix: prefix, shapes)
     // The text tower of a whole SigLIP has a tokenizer of another kind; only its pictures are read.
     let tensors = checkpoint.tensors.filter { !$0.name.bytes.starts(with: "text_model.".utf8) }
     if tensors.count < checkpoint.tensors.count {
       notes.append("the text tower (\(checkpoint.tensors.count - tensors.count) tensors) is left out: pictures only")
     }
-    let rules = rules(prefix, hasHead: true) + [.init("logit_scale", nil, .dead), .init("logit_bias", nil, .dead)]
-    let architecture = Architecture(
-      name: "siglip", rules: rules, dimensions: numbers.dimensions,
-      stacks: [.init(head: prefix + "encoder.layers.", layers: numbers.layers)], prefix: "")
-    let match = try architecture.match(tensors, notes: &notes)
+    let match = try architecture(numbers, prefix: prefix).match(tensors, notes: &notes)
     var model = Model(
       configuration: Configuration(architecture: "siglip", width: numbers.width, vocabulary: 1, maximumTokens: 1))
     model.configuration.vision = Vision(tile: numbers.tile, patch: numbers.patch, width: numbers.width)

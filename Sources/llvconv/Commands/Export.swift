@@ -35,7 +35,10 @@ let exportCommand = Command(
   try arguments.refuseInput(at: path, of: "-o")
   let threads = try arguments.threads()
   let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
-  var model = try Container.open(arguments.positionals[0]).model
+  var (model, undone) = (try Container.open(arguments.positionals[0]).model, [String]())
+  try Pass.run([.unfuse], on: &model, notes: &undone)
+  Output.notes(undone)
+  try Family(model).refuseForeignBiases(model, format: format)
   switch format {
   case "gguf":
     let options = GGUFExport.Options(
