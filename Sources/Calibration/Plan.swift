@@ -55,7 +55,7 @@ public struct Plan: Sendable {
     QuantizeRecipe(
       linear: .keep, table: .keep, input: input,
       choices: Dictionary(entries.map { ($0.name, $0.choice) }, uniquingKeysWith: { first, _ in first }),
-      floatInputs: Set(entries.filter(\.hasFloatInput).map(\.name)))
+      floatInputs: Set(entries.filter(\.hasFloatInput).map(\.name)), target: target)
   }
 
   public var json: JSONText {

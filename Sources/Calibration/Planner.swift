@@ -43,7 +43,7 @@ public struct Planner: Sendable {
   ) throws(Failure) {
     (self.model, self.objective, self.input, self.target) = (checksum, objective, input, target)
     let tables = model.tableNames
-    let names = try Pass.quantizableWeights(of: model).filter {
+    let names = try Pass.quantizableWeights(of: model, for: target).filter {
       !kept.contains($0)
     }
     let losses = try calibration?.losses(of: names, objective)
@@ -53,7 +53,7 @@ public struct Planner: Sendable {
     var rounded: [WeightChoice: Model] = [:]
     for choice in Set(target.choices + [Sensitivity.weightChoice, Sensitivity.inputChoice]) {
       var (copy, notes) = (model, [String]())
-      let recipe = QuantizeRecipe(linear: choice, table: choice, input: .float)
+      let recipe = QuantizeRecipe(linear: choice, table: choice, input: .float, target: target)
       try Pass.run([.quantize(recipe)], on: &copy, notes: &notes)
       rounded[choice] = copy
     }
@@ -74,7 +74,7 @@ public struct Planner: Sendable {
         return error
       }
       for choice in target.choices {
-        let bytes = target.bytes(of: choice, plain: tensor.encoding, tensor.shape)
+        let bytes = target.bytes(of: choice, plain: tensor.encoding, tensor.shape, input: input)
         guard target.objection(to: choice, columns: tensor.columns, isTable: tables.contains(name)) == nil,
           target != .llv || !weight.options.contains(where: { $0.bytes == bytes })
         else { continue }
@@ -110,7 +110,7 @@ public struct Planner: Sendable {
     for place in weights.indices {
       let name = weights[place].name
       guard let unit = units[name] ?? Sensitivity.interpolated(name, units) else {
-        throw Failure(.malformed, "the calibration lacks the sensitivity of weight \(name.quoted)")
+        throw Failure(.malformed, "the calibration lacks the sensitivity of weight \(name.quoted); measure again")
       }
       for index in weights[place].options.indices { weights[place].options[index].cost *= unit }
       guard weights[place].options.allSatisfy(\.cost.isFinite), inputs[name]?.isFinite ?? true else {

@@ -60,7 +60,8 @@ public struct Sensitivity: Sendable {
       for weight in walks[here[0]].walk.weights where isWanted(weight) {
         var tensors: [Tensor] = []
         for (name, choice, input) in variants(weight, withInputs: withInputs) {
-          let recipe = QuantizeRecipe(linear: .keep, table: .keep, input: input, choices: [weight: choice])
+          let recipe = QuantizeRecipe(
+            linear: .keep, table: .keep, input: input, choices: [weight: choice], target: .gguf)
           var (rounded, notes) = (model, [String]())
           try Pass.run([calibration.quantize(recipe)], on: &rounded, notes: &notes)
           guard rounded[weight]?.encoding != model[weight]?.encoding else { continue }

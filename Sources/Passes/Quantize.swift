@@ -18,12 +18,14 @@ public struct QuantizeRecipe: Sendable {
   public var floatInputs: Set<TensorName>
   /// What attention is computed with.
   public var attention: Op.LinearInput
+  /// The program that the weights are for.
+  public var target: Target
 
   /// - Parameter attention: nil for 8-bit integers where the inputs of linear operations become such, else floats.
   public init(
     linear: WeightChoice, table: WeightChoice, input: Op.LinearInput,
     overrides: [(pattern: String, choice: WeightChoice)] = [], choices: [TensorName: WeightChoice] = [:],
-    floatInputs: Set<TensorName> = [], attention: Op.LinearInput? = nil
+    floatInputs: Set<TensorName> = [], attention: Op.LinearInput? = nil, target: Target = .llv
   ) {
     self.linear = linear
     self.table = table
@@ -32,6 +34,7 @@ public struct QuantizeRecipe: Sendable {
     self.choices = choices
     self.floatInputs = floatInputs
     self.attention = attention ?? (input == .int8 ? .int8 : .float)
+    self.target = target
   }
 
   public var json: JSONText {
@@ -105,10 +108,10 @@ extension Pass {
   }
 
   /// Weights that quantizing makes smaller: those of linear operations and large token tables, in the model's order.
-  public static func quantizableWeights(of model: Model) throws(Failure) -> [TensorName] {
+  public static func quantizableWeights(of model: Model, for target: Target = .llv) throws(Failure) -> [TensorName] {
     var (copy, notes) = (model, [String]())
     let any = WeightChoice.integers(bits: 8, group: nil, form: .symmetric)
-    try run([.quantize(.init(linear: any, table: any, input: .float))], on: &copy, notes: &notes)
+    try run([.quantize(.init(linear: any, table: any, input: .float, target: target))], on: &copy, notes: &notes)
     return copy.tensors.map(\.name).filter { model[$0]?.encoding != copy[$0]?.encoding }
   }
 
@@ -119,7 +122,8 @@ extension Pass {
 }
 
 extension QuantizeRecipe {
-  /// Tables with fewer rows than this are kept: they are small, and every token reads them.
+  /// Tables with fewer rows than this are kept: they are small, and every token reads them. In files whose every byte
+  /// is counted token tables of any size may be rounded.
   private static let leastTableRows = 4_096
 
   /// What the recipe means for each weight of a model.
@@ -163,7 +167,8 @@ extension QuantizeRecipe {
       return (tensor.name, linear)
     case .embedding:
       guard let tensor = model.tensor(node.inputs[0]) else { return nil }
-      guard tensor.rows >= QuantizeRecipe.leastTableRows else {
+      let isCounted = target == .gguf && node.inputs[1] == .input(.tokens)
+      guard isCounted || tensor.rows >= QuantizeRecipe.leastTableRows else {
         notes.append("tensor \(tensor.name.quoted) is kept: a table of only \(tensor.rows) rows")
         return (tensor.name, .keep)
       }

@@ -18,10 +18,10 @@ public enum Target: String, Sendable, CaseIterable {
   public func fusions(withTower: Bool) -> [Pass] {
     switch self {
     case .llv: Pass.fusions
-    // Blocks need whole rows.
-    case .gguf: [.foldNorms, .padWidths, .fuseProjections, .dropUnused]
-    case .compressedTensors, .mlx:
-      [withTower ? .foldNorms : .foldNorms(of: ["text"]), .fuseProjections, .dropUnused]
+    case .gguf, .compressedTensors, .mlx:
+      // ggml's blocks need whole rows, which a tower's are not.
+      (withTower ? [.foldNorms] + (self == .gguf ? [.padWidths] : []) : [.foldNorms(of: ["text"])])
+        + [.fuseProjections, .dropUnused]
     }
   }
 
@@ -82,8 +82,8 @@ public enum Target: String, Sendable, CaseIterable {
     return columns * bits % 32 == 0 ? nil : "needs rows of whole 32-bit words; these have \(columns) codes of \(bits) bits"
   }
 
-  /// Bytes that a weight of `shape` takes in the target's files.
-  public func bytes(of choice: WeightChoice, plain: Encoding, _ shape: [Int]) -> Int {
+  /// Bytes that a weight of `shape` takes in the target's files, where inputs are treated like `input`.
+  public func bytes(of choice: WeightChoice, plain: Encoding, _ shape: [Int], input: Op.LinearInput) -> Int {
     let (count, columns) = (shape.reduce(1, *), shape.last ?? 1)
     switch choice {
     case .keep: return plain.byteCount(shape) ?? 0
@@ -95,7 +95,9 @@ public enum Target: String, Sendable, CaseIterable {
       let groups = count / columns * ((columns + (group ?? columns) - 1) / (group ?? columns))
       // MLX has a bias for every group; zeros of compressed-tensors are packed codes.
       let zeros = self == .mlx ? groups * 2 : form == .asymmetric ? groups * bits / 8 : 0
-      return count * bits / 8 + groups * 2 + zeros
+      // Beside inputs that are rounded to bytes codes are bytes too.
+      let codes = self == .compressedTensors && input == .int8 ? count : count * bits / 8
+      return codes + groups * 2 + zeros
     }
   }
 }

@@ -31,8 +31,19 @@ struct Quantization {
     guard target == .llv || !arguments.has("--no-fuse") else {
       throw Failure(.usage, "--no-fuse does not go with --for, which fuses what the files can hold")
     }
-    // Kernels of other programs want widths that a tower's are not, and MLX has no class for it.
-    keepsTower = target == .mlx || target == .compressedTensors && !arguments.has("--tower")
+    keepsTower =
+      switch target {
+      case .llv: false
+      // Its files are two, and a calibration on texts says nothing about pictures.
+      case .gguf: try calibration.map { (found) throws(Failure) in try !found.model.sawPictures(of: container.model) } ?? false
+      // Kernels of other programs want widths that a tower's are not.
+      case .compressedTensors: !arguments.has("--tower")
+      // Has no class for it.
+      case .mlx: true
+      }
+    if keepsTower, target == .gguf, source.model.graph("vision") != nil {
+      Output.note("note: the calibration saw no pictures: the vision tower and projector stay as they are")
+    }
     fusions = arguments.has("--no-fuse") ? [] : target.fusions(withTower: !keepsTower)
     var (model, notes) = (source.model, [String]())
     do throws(Failure) { try Pass.run(fusions, on: &model, notes: &notes) } catch { throw error.inFile(path) }
@@ -147,7 +158,7 @@ struct Quantization {
   /// The plan that makes all weights alike; tables of 4-bit models stay at 8 bits a row, as without a plan. nil where
   /// every weight is quantized already, unless all are to stay as they are.
   func plan(_ linear: WeightChoice, _ input: Op.LinearInput) throws(Failure) -> Plan? {
-    let names = try Pass.quantizableWeights(of: fused)
+    let names = try Pass.quantizableWeights(of: fused, for: target)
     guard !names.isEmpty || linear == .keep else { return nil }
     var table = linear
     if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
@@ -165,7 +176,7 @@ struct Quantization {
     }
     let smallest = try planner.plan(bytes: planner.range.lowerBound)
     let files = try TargetFiles(self)
-    let least = try files.bytes(smallest)
+    let least = try files.bytes(smallest.recipe)
     guard size >= least else {
       throw Failure(
         .usage,
@@ -176,7 +187,7 @@ struct Quantization {
     var room = size - (least - smallest.weightBytes)
     for _ in 0..<6 {
       let plan = try planner.plan(bytes: max(planner.range.lowerBound, room))
-      let excess = try files.bytes(plan) - size
+      let excess = try files.bytes(plan.recipe) - size
       if excess <= 0 { return plan }
       room = plan.weightBytes - excess
     }
@@ -204,14 +215,19 @@ struct Quantization {
   }
 }
 
-/// How large a plan's files are.
+/// How large a recipe's files are, in the program that they are for.
 struct TargetFiles {
   private let quantization: Quantization
-  /// Of everything but the planned weights, where the target is another program; an upper bound.
+  /// Weights that are planned; counted apart from everything else.
+  private let weights: [Tensor]
+  /// Of everything else, where the target is another program; an upper bound.
   private let others: Int
 
   init(_ quantization: Quantization) throws(Failure) {
     self.quantization = quantization
+    let fused = quantization.fused
+    let kept = quantization.kept(in: fused)
+    weights = try Pass.quantizableWeights(of: fused, for: quantization.target).filter { !kept.contains($0) }.compactMap { fused[$0] }
     guard quantization.target != .llv else {
       others = 0
       return
@@ -219,20 +235,33 @@ struct TargetFiles {
     var (model, ignored) = (quantization.source.model, [String]())
     let isGGUF = quantization.target == .gguf
     if isGGUF { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
-    let kept = quantization.kept(in: model)
-    let planned = try Pass.quantizableWeights(of: model).filter { !kept.contains($0) }.compactMap { model[$0] }
-    let own = planned.reduce(0) { $0 + (isGGUF ? $1.count * 4 : $1.byteCount) }
+    let keptOnes = quantization.kept(in: model)
+    let planned = try Pass.quantizableWeights(of: model, for: quantization.target).filter { !keptOnes.contains($0) }.compactMap { model[$0] }
+    let own = planned.reduce(0) { $0 + $1.byteCount }
     // Every tensor of a GGUF file starts at a multiple of 32 bytes.
     others =
       isGGUF
-      ? try GGUFExport(model, path: "model.gguf", .init(type: "F32", table: "F32")).fileBytes() - own
-        + 32 * model.tensors.count
+      ? try GGUFExport(model, path: "model.gguf", .init()).fileBytes() - own + 32 * model.tensors.count
       : try CheckpointExport.expectedBytes(model, isMLX: quantization.target == .mlx) - own
   }
 
-  func bytes(_ plan: Plan) throws(Failure) -> Int {
-    guard quantization.target != .llv else { return try quantization.fileBytes(plan.recipe) }
-    return others + plan.weightBytes
+  /// Elements and bytes of the weights of each choice, in the target's files.
+  func parts(_ recipe: QuantizeRecipe) throws(Failure) -> [(choice: WeightChoice, count: Int, bytes: Int)] {
+    var ignored: [String] = []
+    let choices = try recipe.resolved(quantization.fused, &ignored)
+    var parts: [WeightChoice: (count: Int, bytes: Int)] = [:]
+    for tensor in weights {
+      let choice = (choices[tensor.name] ?? .keep).fitted(to: tensor, &ignored)
+      let bytes = quantization.target.bytes(of: choice, plain: tensor.encoding, tensor.shape, input: recipe.input)
+      parts[choice, default: (0, 0)].count += tensor.count
+      parts[choice, default: (0, 0)].bytes += bytes
+    }
+    return parts.map { ($0.key, $0.value.count, $0.value.bytes) }.sorted { ($1.count, $0.choice.text) < ($0.count, $1.choice.text) }
+  }
+
+  func bytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {
+    guard quantization.target != .llv else { return try quantization.fileBytes(recipe) }
+    return others + (try parts(recipe).reduce(0) { $0 + $1.bytes })
   }
 }
 
@@ -243,6 +272,15 @@ extension Arguments {
       let name = try choice("--for", Target.allCases.map(\.rawValue))
       return name.flatMap(Target.init) ?? .llv
     }
+  }
+}
+
+extension Model {
+  /// Whether a calibration's tensors are those of the vision tower of `model` too.
+  fileprivate func sawPictures(of model: Model) throws(Failure) -> Bool {
+    var (fused, ignored) = (model, [String]())
+    try Pass.run(Pass.fusions, on: &fused, notes: &ignored)
+    return fused.graph("vision")?.tensors.contains { self[$0] != nil } ?? true
   }
 }
 

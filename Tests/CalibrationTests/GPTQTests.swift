@@ -1,5 +1,6 @@
 import Bytes
 import Calibration
+import Passes
 import Tensors
 import TestSupport
 import Testing
@@ -52,27 +53,33 @@ struct GPTQTests {
     #expect(SecondMoments.block(18_944) == 2_432)
   }
 
-  @Test("what a product loses is less than rounding loses", arguments: ["4 32 affine", "4 64 symmetric", "8 96 symmetric", "4 96 affine", "4 16 two-level"])
+  static let choices =
+    ["4:g32:affine", "4:g64:symmetric", "8:g96:symmetric", "4:g96:affine", "4:g16:two-level", "4:g64:asymmetric"]
+    + ["2:g64:affine", "3:g32:affine", "5:g64:affine", "6:g128:affine"] + BlockForm.allCases.map(\.rawValue)
+
+  @Test("what a product loses is less than rounding loses", arguments: GPTQTests.choices)
   func whatAProductLosesIsLess(_ what: String) throws {
-    let parts = what.split(separator: " ")
-    let (bits, group) = (try #require(Int(parts[0])), try #require(Int(parts[1])))
-    let form = try #require(GroupedInteger.Form(rawValue: String(parts[2])))
-    let integers = try #require(
-      GroupedInteger(bits: bits, groupSize: group, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
     var random = Random(seed: 5)
-    let (rows, columns, outputs) = (400, 192, 40)
+    let (rows, columns, outputs) = (400, 256, 40)
+    let grid = try #require(WeightChoice(what)?.grid(columns: columns))
+    let (integers, group) = (grid.integers, grid.integers.groupSize)
     let x = GPTQTests.inputs(rows, columns, &random)
     let w = (0..<outputs * columns).map { _ in random.normal() }
     let tensor = try Tensor("w", floats: w, shape: [outputs, columns])
     let moments = SecondMoments(threads: 2)
     try moments.sees("w", x, rows: rows, columns: columns, isPicture: [])
     let measured = try moments.tensors()
-    let gptq = try GPTQ(tensor, Grid(integers), moments: measured[0], mean: measured[1])
-    let shift = try GPTQ(tensor, Grid(integers), moments: measured[0], mean: measured[1]).biasShift(threads: 2)
+    let gptq = try GPTQ(tensor, grid, moments: measured[0], mean: measured[1])
+    let shift = try GPTQ(tensor, grid, moments: measured[0], mean: measured[1]).biasShift(threads: 2)
     let (bytes, loss) = try gptq.run(threads: 2)
     #expect(try gptq.run(threads: 1).0.array(of: UInt8.self) == bytes.array(of: UInt8.self))
     let found = try GPTQTests.decoded(bytes, integers, [outputs, columns])
 
+    let half = Float(1 << (grid.bits - 1))
+    let codes: [Float] =
+      grid.isBook
+      ? [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
+      : Array(stride(from: integers.isAffine ? 0 : grid.bits == 8 ? -127 : -half, to: integers.isAffine ? 2 * half : half, by: 1))
     /// The same error without compensation: nearest codes under the same scales.
     var plain = [Float](repeating: 0, count: w.count)
     let layout = try #require(integers.layout([outputs, columns]))
@@ -86,9 +93,8 @@ struct GPTQTests {
         let (scale, zero) = (
           scales.array(of: Float.self)[column / group], zeros.array(of: Float.self)[column / group]
         )
-        let low: Float = integers.isAffine ? 0 : bits == 8 ? -127 : -8
-        let high: Float = integers.isAffine ? Float(1 << bits) - 1 : bits == 8 ? 127 : 7
-        let code = min(high, max(low, ((w[row * columns + column] - zero) / scale).rounded()))
+        let exact = scale == 0 ? 0 : (w[row * columns + column] - zero) / scale
+        let code = try #require(codes.min { abs($0 - exact) < abs($1 - exact) })
         plain[row * columns + column] = code * scale + zero
       }
     }

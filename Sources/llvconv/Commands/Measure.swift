@@ -78,7 +78,10 @@ let measureCommand = Command(
       try arguments.integer("--sensitivity-every", in: 1...10_000)
       ?? (linearWeights(model.prepared) > 200_000_000 ? 4 : 1)
     chosen = try SensitivitySamples(model, file, tokens: tokens)
-    facts += [("sensitivity_tokens", .int(tokens)), ("sensitivity_every", .int(every)), ("inputs", .bool(withInputs))]
+    facts += [
+      ("sensitivity_tokens", .int(tokens)), ("sensitivity_every", .int(every)), ("inputs", .bool(withInputs)),
+      ("tables", "all"),
+    ]
   }
   let key = JSONText.object(facts)
   if let known = try? Container.open(outputPath).model.history.last, known == key {
@@ -154,7 +157,7 @@ private func sensitivity(
     count += 1
   }
   let known = Set(tensors.map(\.name))
-  let wanted = Sensitivity.spread(try Pass.quantizableWeights(of: model.prepared), every: every)
+  let wanted = Sensitivity.spread(try Pass.quantizableWeights(of: model.prepared, for: .gguf), every: every)
   let progress = Progress("rounding weights one by one", of: 1_000)
   try measured.measure(
     embeddings, withInputs: withInputs,

@@ -109,7 +109,11 @@ let quantizeCommand = Command(
     if let recipe { try quantization.check(recipe) }
     model = try quantization.quantized(recipe, layout, notes: &notes)
   } catch { throw error.kind == .usage ? error : error.inFile(arguments.positionals[0]) }
-  let summary = QuantizeSummary(before: source.model, after: model)
+  var summary = QuantizeSummary(before: source.model, after: model)
+  if quantization.target != .llv, let recipe {
+    let files = try TargetFiles(quantization)
+    summary.target = (quantization.target, try files.bytes(recipe), try files.parts(recipe))
+  }
   if arguments.has("--dry-run") {
     try summary.printDry(notes, threads: threads, asJSON: arguments.has("--json"))
     return 0
@@ -198,7 +202,8 @@ private func quantizeRecipe(_ arguments: Arguments, _ quantization: Quantization
   }
   return QuantizeRecipe(
     linear: linear, table: table,
-    input: input == "8" || isInputRounded ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides)
+    input: input == "8" || isInputRounded ? .int8 : input == "16" ? .bfloat16 : .float, overrides: overrides,
+    target: target)
 }
 
 /// What all linear weights become, and whether the choice's name says that inputs are rounded to 8 bits.
@@ -260,6 +265,8 @@ private func tableChoice(_ target: Target, _ linear: WeightChoice) -> WeightChoi
 private struct QuantizeSummary {
   let before, after: Model
   let bytesBefore, bytesAfter: Int
+  /// What the model comes to in the files that it is for.
+  var target: (target: Target, bytes: Int, parts: [(choice: WeightChoice, count: Int, bytes: Int)])?
   /// Elements and stored bits of the tensors that become integers.
   let weights, weightBits: Int
 
@@ -292,19 +299,38 @@ private struct QuantizeSummary {
     return " (\(parts.joined(separator: ", ")))"
   }
 
+  private var targetText: String? {
+    target.map { target, bytes, parts in
+      let count = parts.reduce(0) { $0 + $1.count }
+      let average = Double(parts.reduce(0) { $0 + $1.bytes } * 8) / Double(max(1, count))
+      let shares = parts.prefix(6).map { "\($0.choice.text) \(($0.count * 100 + count / 2) / max(1, count)) %" }
+      return "\(bytes) bytes at most, \(average.fixed(2)) bits per weight (\(shares.joined(separator: ", ")))"
+    }
+  }
+
+  private var targetJSON: [(String, JSONText)] {
+    guard let target else { return [] }
+    return [("for", .string(target.target.rawValue)), ("target_bytes", .int(target.bytes))]
+  }
+
   func printDry(_ notes: [String], threads: Int, asJSON: Bool) throws(Failure) {
     let seconds = try estimate(threads: threads)
     let largest = after.tensors.map { $0.byteCount }.max() ?? 0
     let memory = largest + (64 << 20)
     if asJSON {
-      Output.print([
-        "bytes_before": .int(bytesBefore), "bytes_after": .int(bytesAfter), "bits_per_weight": .number(bitsPerWeight),
-        "memory_bytes": .int(memory), "seconds": .number(seconds), "notes": .array(notes.map(JSONText.string)),
-        "tensors": .array(
-          after.tensors.map {
-            ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)]
-          }),
-      ])
+      let members: [(String, JSONText)] = [
+        ("bytes_before", .int(bytesBefore)), ("bytes_after", .int(bytesAfter)),
+        ("bits_per_weight", .number(bitsPerWeight)), ("memory_bytes", .int(memory)), ("seconds", .number(seconds)),
+        ("notes", .array(notes.map(JSONText.string))),
+        (
+          "tensors",
+          .array(
+            after.tensors.map {
+              ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)]
+            })
+        ),
+      ]
+      Output.print(.object(targetJSON + members))
       return
     }
     let width = after.tensors.map(\.name.text.count).max() ?? 0
@@ -318,6 +344,7 @@ private struct QuantizeSummary {
     if let pictures = after.configuration.vision?.summary { Output.print("pictures         \(pictures)") }
     Output.print("tensors          \(Output.size(bytesBefore)) -> \(Output.size(bytesAfter))")
     Output.print("bits per weight  \(bitsPerWeight.fixed(2))\(breakdown) over \(weights) quantized weights")
+    if let target, let targetText { Output.print("as \(target.target.rawValue.padded(13)) \(targetText)") }
     Output.print("memory           about \(Output.size(memory))")
     Output.print("time             about \(seconds.fixed(1)) s with \(threads) threads")
   }
@@ -340,12 +367,13 @@ private struct QuantizeSummary {
     let worst = losses.map(\.relativeError).max() ?? 0
     let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
     if asJSON {
-      Output.print([
-        "file": .string(path), "file_bytes": .int(fileBytes), "bytes_before": .int(bytesBefore),
-        "bytes_after": .int(bytesAfter),
-        "bits_per_weight": .number(bitsPerWeight), "largest_relative_error": .number(worst), "clamped": .int(clamped),
-        "vanished_groups": .int(vanished), "seconds": .number(seconds),
-      ])
+      let members: [(String, JSONText)] = [
+        ("file", .string(path)), ("file_bytes", .int(fileBytes)), ("bytes_before", .int(bytesBefore)),
+        ("bytes_after", .int(bytesAfter)), ("bits_per_weight", .number(bitsPerWeight)),
+        ("largest_relative_error", .number(worst)), ("clamped", .int(clamped)), ("vanished_groups", .int(vanished)),
+        ("seconds", .number(seconds)),
+      ]
+      Output.print(.object(targetJSON + members))
       return
     }
     if after.configuration.vision != before.configuration.vision, let pictures = after.configuration.vision?.summary {
@@ -357,5 +385,6 @@ private struct QuantizeSummary {
       : "\(bitsPerWeight.fixed(2)) bits per weight\(breakdown); weights' relative error at most "
         + "\((worst * 100).fixed(2)) %, \(clamped) clamped, \(vanished) groups vanished"
     Output.note("\(path): \(Output.size(fileBytes)), \(weights); \(seconds.fixed(1)) s")
+    if let target, let targetText { Output.note("as \(target.target.rawValue): \(targetText)") }
   }
 }
