@@ -40,7 +40,8 @@ extension TensorName {
     var rest = text[...]
     while let open = rest.firstIndex(of: "{") {
       guard let close = rest.firstIndex(of: "}"), open < close else { return nil }
-      parts += [[rest[..<open]], rest[rest.index(after: open)..<close].split(separator: ",", omittingEmptySubsequences: false)]
+      let choices = rest[rest.index(after: open)..<close]
+      parts += [[rest[..<open]], choices.split(separator: ",", omittingEmptySubsequences: false)]
       rest = rest[rest.index(after: close)...]
     }
     let choices = parts.indices.filter { $0 % 2 == 1 }.map { parts[$0] }
