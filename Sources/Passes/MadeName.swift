@@ -26,7 +26,9 @@ extension TensorName {
 
   private var taken: (name: TensorName, marks: [String]) {
     var (rest, marks) = (text[...], [String]())
-    while let plus = rest.lastIndex(of: "+"), case let mark = rest[rest.index(after: plus)...], TensorName.isMark(mark) {
+    while let plus = rest.lastIndex(of: "+"), case let mark = rest[rest.index(after: plus)...],
+      TensorName.isMark(mark)
+    {
       marks.insert(String(mark), at: 0)
       rest = rest[..<plus]
     }

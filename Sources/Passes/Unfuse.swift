@@ -3,8 +3,8 @@ import Tensors
 
 extension Pass {
   /// Undoes what `fusions` did, so that tensors have the names and shapes of a checkpoint again. Codes, scales and
-  /// zeros stay as they are where that is possible; the model computes the same. A norm's gain stays in the weights behind
-  /// it, and the norm has none; a row or a bias that went into a table stays there.
+  /// zeros stay as they are where that is possible; the model computes the same. A norm's gain stays in the weights
+  /// behind it, and the norm has none; a row or a bias that went into a table stays there.
   ///
   /// - Parameters:
   ///   - pixels: how the checkpoint scales them, for a model of pictures.

@@ -35,7 +35,8 @@ extension Model {
     for place in graphs.indices {
       let graph = graphs[place].graph
       guard let index = graph.nodes.indices.first(where: { isPatches(graph.nodes[$0]) }),
-        let vision = configuration.vision, let weight = tensor(graph.nodes[index].inputs[1]), let name = weight.name.without("pixels"),
+        let vision = configuration.vision, let weight = tensor(graph.nodes[index].inputs[1]),
+        let name = weight.name.without("pixels"),
         let biasName = name.biasBeside, rescale.mean.count == 3, weight.shape == [weight.rows, vision.patchColumns],
         graph.nodes[index].inputs.count > 2, let bias = tensor(graph.nodes[index].inputs[2])
       else { continue }

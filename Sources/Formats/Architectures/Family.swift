@@ -15,8 +15,8 @@ public struct Family {
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for
   /// LLaVE.
   public let tensors: [Tensor]
-  /// With the names of the layout that was imported, in the order of `tensors`: the model's, then what a checkpoint must
-  /// have besides.
+  /// With the names of the layout that was imported, in the order of `tensors`: the model's, then what a checkpoint
+  /// must have besides.
   private(set) var checkpoint: Checkpoint
   private let architecture: Architecture
 
