@@ -26,7 +26,9 @@ extension TensorName {
 
   private var taken: (name: TensorName, marks: [String]) {
     var (rest, marks) = (text[...], [String]())
-    while let plus = rest.lastIndex(of: "+"), case let mark = rest[rest.index(after: plus)...], TensorName.isMark(mark) {
+    while let plus = rest.lastIndex(of: "+"), case let mark = rest[rest.index(after: plus)...],
+      TensorName.isMark(mark)
+    {
       marks.insert(String(mark), at: 0)
       rest = rest[..<plus]
     }
@@ -40,7 +42,8 @@ extension TensorName {
     var rest = text[...]
     while let open = rest.firstIndex(of: "{") {
       guard let close = rest.firstIndex(of: "}"), open < close else { return nil }
-      parts += [[rest[..<open]], rest[rest.index(after: open)..<close].split(separator: ",", omittingEmptySubsequences: false)]
+      let choices = rest[rest.index(after: open)..<close]
+      parts += [[rest[..<open]], choices.split(separator: ",", omittingEmptySubsequences: false)]
       rest = rest[rest.index(after: close)...]
     }
     let choices = parts.indices.filter { $0 % 2 == 1 }.map { parts[$0] }

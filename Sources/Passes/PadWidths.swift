@@ -2,19 +2,20 @@ import Bytes
 import Tensors
 
 extension Pass {
+  static let padding = 32
+
   /// Inner widths of an MLP that are no multiple of 32 (SigLIP's 4304) are filled up with zero rows of the first
   /// weights and zero columns of the last, so that groups and vector registers come out even. Exact: each activation
   /// maps 0 to 0, and what is multiplied by the zero columns adds nothing.
   public static let padWidths = Pass("pad-widths") { (model, notes) throws(Failure) in
-    let multiple = 32
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for index in graph.nodes.indices {
         guard case .linear = graph.nodes[index].op, let last = model.tensor(graph.nodes[index].inputs[1]),
-          last.encoding.isPlain, last.shape.count == 2, last.columns % multiple != 0,
+          last.encoding.isPlain, last.shape.count == 2, last.columns % padding != 0,
           let first = firstLinears(below: index, graph, model)
         else { continue }
         let width = last.columns
-        let padded = (width + multiple - 1) / multiple * multiple
+        let padded = (width + padding - 1) / padding * padding
         // A few percent at most; narrow layers are better left alone.
         guard Double(padded) <= Double(width) * 1.05 else { continue }
         for place in first {
@@ -34,7 +35,9 @@ extension Pass {
 
   /// The linear operations whose results reach `index` through activations and products alone, and nothing else; nil
   /// when there is anything else on the way.
-  private static func firstLinears(below index: Int, _ graph: Graph, _ model: Model) -> [Int]? {
+  ///
+  /// - Parameter isPlain: whether their weights and biases must be plain tensors.
+  static func firstLinears(below index: Int, _ graph: Graph, _ model: Model, isPlain: Bool = true) -> [Int]? {
     guard case .node(let start) = graph.nodes[index].inputs[0], graph.readers(of: start) == [index] else { return nil }
     var open = [start]
     var found: [Int] = []
@@ -43,7 +46,7 @@ extension Pass {
       switch node.op {
       case .linear:
         let parameters = node.inputs.dropFirst().map { model.tensor($0) }
-        guard place != start, parameters.allSatisfy({ $0?.encoding.isPlain ?? false }) else { return nil }
+        guard place != start, !isPlain || parameters.allSatisfy({ $0?.encoding.isPlain ?? false }) else { return nil }
         found.append(place)
       case .activation, .multiply:
         for source in node.inputs {

@@ -2,25 +2,36 @@ import Bytes
 import Tensors
 
 extension Pass {
-  /// Undoes what `fusions` did, so that tensors have the names and shapes of a checkpoint again. Codes, scales and zeros
-  /// stay as they are wherever that is possible; the model computes the same. A norm's gain stays in the weights behind
-  /// it, and the norm has none.
-  public static let unfuse = Pass("unfuse") { (model, notes) throws(Failure) in
-    try model.splitProjections()
-    try model.takeScaleBack(&notes)
-    try model.takeNamesBack()
+  /// Undoes what `fusions` did, so that tensors have the names and shapes of a checkpoint again. Codes, scales and
+  /// zeros stay as they are where that is possible; the model computes the same. A norm's gain stays in the weights
+  /// behind it, and the norm has none; a row or a bias that went into a table stays there.
+  ///
+  /// - Parameters:
+  ///   - pixels: how the checkpoint scales them, for a model of pictures.
+  ///   - keepsPadding: whether rows and columns of zeros are left where `padWidths` put them.
+  public static func unfuse(pixels: Op.Rescale?, keepsPadding: Bool = false) -> Pass {
+    Pass("unfuse") { (model, notes) throws(Failure) in
+      try model.splitProjections()
+      if !keepsPadding { try model.cutPadding() }
+      try model.forgetPadding()
+      try model.takeScaleBack(&notes)
+      try model.giveBiasesBack()
+      if let pixels { try model.takePixelsBack(pixels, &notes) }
+      try model.takeNamesBack(&notes)
+    }
   }
 }
 
 extension Model {
   /// Gives what graphs read the names that a checkpoint has for them, and leaves out the scales of `foldScales`, which
   /// nothing reads.
-  fileprivate mutating func takeNamesBack() throws(Failure) {
+  fileprivate mutating func takeNamesBack(_ notes: inout [String]) throws(Failure) {
     var names: [TensorName: TensorName] = [:]
     for (_, graph) in graphs {
       for (index, node) in graph.nodes.enumerated() {
         for (place, source) in node.inputs.enumerated() {
-          guard case .tensor(let name) = source, let taken = takenBack(name, node, place, index, graph) else { continue }
+          guard case .tensor(let name) = source, let taken = takenBack(name, node, place, index, graph)
+          else { continue }
           guard names[name] == nil || names[name] == taken else {
             throw Failure(.unsupported, "stands for \(taken.text) and for another one", thing: "tensor \(name.quoted)")
           }
@@ -30,6 +41,16 @@ extension Model {
     }
     let unused = Set(self.unused.filter { $0.marks.last == "scales" })
     removeTensors { unused.contains($0.name) }
+    for (name, taken) in names.sorted(by: { $0.key < $1.key })
+    where name.marks.contains(where: { $0.hasPrefix("row") }) {
+      notes.append(
+        "tensor \(taken.quoted) holds what is added to every token; the table that it came from is written as zeros")
+    }
+    try rename(names)
+  }
+
+  /// Other names for tensors, in the graphs too.
+  mutating func rename(_ names: [TensorName: TensorName]) throws(Failure) {
     try replaceTensors { tensor in [names[tensor.name].map(tensor.renamed) ?? tensor] }
     for place in graphs.indices {
       for (index, node) in graphs[place].graph.nodes.enumerated() {
@@ -48,7 +69,7 @@ extension Model {
   ) -> TensorName? {
     guard !name.marks.isEmpty else { return nil }
     switch (node.op, place) {
-    case (.linear, 1): return name.marks.allSatisfy { $0 == "gain" || $0 == "padded" } ? name.base : nil
+    case (.linear, 1): return name.marks.allSatisfy { $0 == "gain" } ? name.base : nil
     case (.linear, 2):
       // Passes name it after the bias or after the weight, as there was one or not.
       guard case .tensor(let weight) = node.inputs[1] else { return nil }

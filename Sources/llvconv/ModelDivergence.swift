@@ -17,14 +17,12 @@ struct ModelDivergence {
     candidate: LoadedModel, path: String, reference: String, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
-    let unfused = try Container.open(reference).model
-    let own = candidate.contents.model
-    let names = linearWeights(own)
-    let isFused = !names.allSatisfy { unfused[$0] != nil }
-    var passes = isFused ? Target.fusions(of: own) : []
-    var base = unfused
+    var (base, own) = (try Container.open(reference).model, candidate.contents.model)
+    var (passes, ownPasses) = try ModelDivergence.passes(base, own)
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)
+    try Pass.run(ownPasses, on: &own, notes: &notes)
+    let names = linearWeights(own)
     // Columns that were scaled in the candidate are scaled in the reference too, which changes nothing it computes.
     let scales = try foldedScales(own, base)
     if !scales.isEmpty {
@@ -58,11 +56,22 @@ struct ModelDivergence {
     let old = LayerInputs(base)
     let new = LayerInputs(base, comparedWith: old)
     try run(reference, passes, old)
-    try run(path, [], new)
+    try run(path, ownPasses, new)
     let graphs = own.graphs.map { ($0.name, Set($0.graph.tensors)) }
     result.layers = new.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
     Progress.clear()
     return result
+  }
+
+  /// What brings both to tensors of the same names and meaning: a reference is fused as its candidate is. A candidate
+  /// that went out from a fused container and was imported again keeps gains in its weights, and its norms are ones.
+  private static func passes(_ base: Model, _ own: Model) throws(Failure) -> (base: [Pass], own: [Pass]) {
+    guard !own.isFused else { return (base.isFused ? [] : Target.fusions(of: own), []) }
+    var (reduced, notes) = (own, [String]())
+    try Pass.run([.dropNeutral], on: &reduced, notes: &notes)
+    guard base.isFused || reduced.graphs.map(\.graph) != own.graphs.map(\.graph) else { return ([], []) }
+    let undone = [Pass.unfuse(pixels: try Family.pixels(of: base)), .dropNeutral]
+    return ((base.isFused ? [] : Pass.fusions) + undone, [.dropNeutral])
   }
 
   private static func foldedScales(_ candidate: Model, _ base: Model) throws(Failure) -> [TensorName: [Float]] {

@@ -1,9 +1,10 @@
 import Bytes
 import Formats
+import Passes
 import Tensors
 
 /// The tensors of a file of any format, under names that do not depend on the format where that is possible: those of
-/// the family's first layout (Formats/Architectures/Family).
+/// the family's first layout (Formats/Architectures/Family). What passes fused is taken apart.
 struct NamedTensors {
   let path: String
   var tensors: [Tensor]
@@ -14,12 +15,13 @@ struct NamedTensors {
   /// - Parameter projector: the GGUF file with the vision tower that goes with a GGUF text model.
   init(_ path: String, projector: String? = nil) throws(Failure) {
     self.path = path
-    var model: Model?
+    var (model, isContainer) = (Model?.none, false)
     if !isDirectory(path), !path.hasSuffix(".index.json"),
       try CheckpointFormat.detect(try InputFile(path)) == .container
     {
       model = try Container.open(path).model
       tensors = model?.tensors ?? []
+      isContainer = true
     } else {
       tensors = try Checkpoint.rawTensors(path)
       do throws(Failure) {
@@ -31,8 +33,13 @@ struct NamedTensors {
         notes.append("\(path): names are as the file has them: \(error.problem)")
       }
     }
-    guard let model else { return }
+    guard var model else { return }
     do throws(Failure) {
+      if isContainer {
+        var unfused = model
+        try Pass.run([.unfuse(pixels: try Family.pixels(of: model))], on: &unfused, notes: &notes)
+        model = unfused
+      }
       let family = try Family(model)
       tensors = family.tensors
       unused = Set(zip(model.tensors, family.tensors).filter { model.unused.contains($0.0.name) }.map(\.1.name))

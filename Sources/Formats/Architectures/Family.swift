@@ -15,7 +15,7 @@ public struct Family {
   /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for
   /// LLaVE.
   public let tensors: [Tensor]
-  /// With the names of the layout that was imported, as `tensors` in the same order: the model's, then what a checkpoint
+  /// With the names of the layout that was imported, in the order of `tensors`: the model's, then what a checkpoint
   /// must have besides.
   private(set) var checkpoint: Checkpoint
   private let architecture: Architecture
@@ -62,13 +62,22 @@ public struct Family {
     }
   }
 
+  /// How the checkpoint of a model scales pixels; nil for a model without pictures.
+  public static func pixels(of model: Model) throws(Failure) -> Op.Rescale? {
+    guard model.configuration.vision != nil else { return nil }
+    if Shapes(model.tensors).has(Llave.Layout.original.projector[0] + ".weight") { return PictureScaling.siglip }
+    var notes: [String] = []
+    return try PictureScaling.read(try Checkpoint(model), notes: &notes)
+  }
+
   private static func refusal(_ name: TensorName) -> Failure {
     Failure(
       .unsupported, "is of no checkpoint, and what passes did to it cannot be undone; quantize with --no-fuse",
       thing: "tensor \(name.quoted)")
   }
 
-  /// Holds a model to what other programs read: a bias that rounding asked for (`quantize --calibration`) needs a place.
+  /// Holds a model to what other programs read: a bias that rounding asked for (`quantize --calibration`) needs a
+  /// place.
   ///
   /// - Parameter format: for the message.
   /// - Throws: `unsupported` for the first bias that a checkpoint of this family does not have.
@@ -79,7 +88,8 @@ public struct Family {
       else { continue }
       throw Failure(
         .unsupported,
-        "makes up for what rounding its weight changed, which \(format) has no place for; quantize again with --for FORMAT",
+        "makes up for what rounding its weight changed, which \(format) has no place for; quantize again with "
+          + "--for FORMAT",
         thing: "tensor \(name.quoted)")
     }
   }
@@ -137,15 +147,9 @@ extension JSONText {
 }
 
 extension Checkpoint {
-  /// A model's tensors and files. Rows and columns of zeros that were added for alignment are part of their tensors.
+  /// A model's tensors and files.
   fileprivate init(_ model: Model) throws(Failure) {
-    let padded = Array("+padded".utf8)
-    let tensors = model.tensors.map { tensor in
-      let name = tensor.name.bytes
-      return name.count > padded.count && name.suffix(padded.count).elementsEqual(padded)
-        ? tensor.renamed(TensorName(Array(name.dropLast(padded.count)))) : tensor
-    }
-    self.init(tensors: tensors, weights: [], directory: "", notes: [])
+    self.init(tensors: model.tensors, weights: [], directory: "", notes: [])
     for file in model.files { made[file.name] = try model.file(file.name) }
     isMade = true
   }

@@ -18,7 +18,8 @@ enum Siglip {
       }
       + Architecture.Rule.linear(layer + "mlp.fc1", "vision_intermediate", "vision_size")
       + Architecture.Rule.linear(layer + "mlp.fc2", "vision_size", "vision_intermediate")
-      + norm(prefix + "post_layernorm", into: hasHead ? prefix + "head.attention." : nil) + head(prefix, isDead: !hasHead)
+      + norm(prefix + "post_layernorm", into: hasHead ? prefix + "head.attention." : nil)
+      + head(prefix, isDead: !hasHead)
   }
 
   /// - Parameter into: what reads it; nil where nothing does.

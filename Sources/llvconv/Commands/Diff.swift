@@ -43,6 +43,8 @@ private struct Comparison {
     let name: TensorName
     let a, b: Tensor
     let difference: TensorDifference
+    /// Of integers: not only what they stand for.
+    let hasSameCodes: Bool
   }
 
   let a, b: NamedTensors
@@ -73,7 +75,9 @@ private struct Comparison {
       // Types that no weight has (positions, say) are not compared.
       if case .plain(let type) = tensor.encoding, !type.isWeight { continue }
       rows.append(
-        Row(name: tensor.name, a: tensor, b: other, difference: try TensorDifference(tensor, other, threads: threads)))
+        Row(
+          name: tensor.name, a: tensor, b: other, difference: try TensorDifference(tensor, other, threads: threads),
+          hasSameCodes: try tensor.hasSameCodes(as: other, threads: threads)))
       progress.show(done)
     }
     Progress.clear()
@@ -107,14 +111,16 @@ private struct Comparison {
       let d = row.difference
       let text =
         d.isIdentical
-        ? "identical  \(types)"
+        ? "identical\(row.hasSameCodes ? ", the same codes" : "")  \(types)"
         : "cosine \(d.cosine.fixed(6))  relative error \(d.relativeError.short)  most \(d.largestError.short)  \(types)"
       line(d.isIdentical ? "equal   " : isWithin(d) ? "close   " : "differs ", row.a, text)
     }
     let same = rows.count { $0.difference.isIdentical }
     let types = rows.count { $0.a.encoding != $0.b.encoding }
+    let coded = rows.count { $0.hasSameCodes }
+    let codes = coded > 0 ? " (\(coded) with the same codes)" : ""
     Output.print(
-      "\(same) of \(rows.count) tensors identical, \(types) of another type, \(missing.count) only in A, \(extra.count) only in B, \(reshaped.count) of another shape: \(isEqual ? "equal" : "not equal")"
+      "\(same) of \(rows.count) tensors identical\(codes), \(types) of another type, \(missing.count) only in A, \(extra.count) only in B, \(reshaped.count) of another shape: \(isEqual ? "equal" : "not equal")"
     )
   }
 
@@ -133,7 +139,7 @@ private struct Comparison {
         rows.map {
           [
             "name": .string($0.name.text), "type_a": .string($0.a.encoding.text), "type_b": .string($0.b.encoding.text),
-            "difference": $0.difference.json,
+            "difference": $0.difference.json, "same_codes": .bool($0.hasSameCodes),
           ]
         }),
     ]

@@ -25,7 +25,7 @@ let exportCommand = Command(
     Command.force, Command.threads,
   ],
   discussion: """
-    MODEL is a container that import wrote, or one that quantize --no-fuse wrote: other programs know no fused operations.
+    MODEL is a container that import or quantize wrote; what quantize fused is taken apart again, codes as they are.
     A LLaVE model makes two GGUF files, NAME.gguf for text and NAME-mmproj.gguf for pictures.
     """
 ) { (arguments) throws(Failure) in
@@ -35,10 +35,7 @@ let exportCommand = Command(
   try arguments.refuseInput(at: path, of: "-o")
   let threads = try arguments.threads()
   let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
-  var (model, undone) = (try Container.open(arguments.positionals[0]).model, [String]())
-  try Pass.run([.unfuse], on: &model, notes: &undone)
-  Output.notes(undone)
-  try Family(model).refuseForeignBiases(model, format: format)
+  var model = try checkpointModel(arguments.positionals[0], format)
   switch format {
   case "gguf":
     let options = GGUFExport.Options(
@@ -82,6 +79,19 @@ let exportCommand = Command(
   }
   Output.next("llvconv diff \(arguments.positionals[0]) \(path); Docs/EXPORT.md says how other programs load it")
   return 0
+}
+
+/// The container's model with what passes fused undone.
+private func checkpointModel(_ path: String, _ format: String) throws(Failure) -> Model {
+  var (model, notes) = (try Container.open(path).model, [String]())
+  do throws(Failure) {
+    // Blocks of 32 need the rows that were filled up.
+    let unfuse = Pass.unfuse(pixels: try Family.pixels(of: model), keepsPadding: format == "gguf")
+    try Pass.run([unfuse], on: &model, notes: &notes)
+    try Family(model).refuseForeignBiases(model, format: format)
+  } catch { throw error.inFile(path) }
+  Output.notes(notes)
+  return model
 }
 
 /// Options that mean nothing for a format would be ignored in silence.
