@@ -11,18 +11,18 @@ struct ModelDivergence {
   private static let items = 32
 
   /// - Parameters:
-  ///   - reference: its file; it is fused as the candidate was.
+  ///   - reference: fused as the candidate was, under the candidate's names where it is of another layout.
   ///   - data: whose items some run through both.
   static func find(
-    candidate: LoadedModel, path: String, reference: String, data: VerifyData, options: LoadedModel.Options
+    candidate: LoadedModel, reference: ModelFile, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
-    let unfused = try Container.open(reference).model
-    let own = candidate.contents.model
+    let (reference, file) = named(reference, candidate.file)
+    let own = file.model
     let names = linearWeights(own)
-    let isFused = !names.allSatisfy { unfused[$0] != nil }
+    let isFused = !names.allSatisfy { reference.model[$0] != nil }
     var passes = isFused ? Pass.fusions : []
-    var base = unfused
+    var base = reference.model
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)
     // Columns that were scaled in the candidate are scaled in the reference too, which changes nothing it computes.
@@ -45,8 +45,8 @@ struct ModelDivergence {
       && base.graphs.map(\.graph) == own.graphs.map(\.graph)
     let items = data.sample(ModelDivergence.items)
     let progress = Progress("comparing layers", of: 2 * items.count)
-    func run(_ path: String, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
-      let model = try LoadedModel(path, options, passes: passes, observer: observer)
+    func run(_ file: ModelFile, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
+      let model = try LoadedModel(file, options, passes: passes, observer: observer)
       let start = observer === new ? items.count : 0
       for case .failure(let failure) in try model.embed(
         items, folder: data.folder, progress: { progress.show(start + $0) }
@@ -58,10 +58,20 @@ struct ModelDivergence {
     let old = LayerInputs(base)
     let new = LayerInputs(base, comparedWith: old)
     try run(reference, passes, old)
-    try run(path, [], new)
+    try run(file, [], new)
     let graphs = own.graphs.map { ($0.name, Set($0.graph.tensors)) }
     result.layers = new.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
     Progress.clear()
+    return result
+  }
+
+  /// Both with names that go together: as they are, or the family's where they come from different layouts.
+  private static func named(_ reference: ModelFile, _ candidate: ModelFile) -> (ModelFile, ModelFile) {
+    let isAlike = linearWeights(candidate.model).allSatisfy { reference.model[$0] != nil }
+    guard !isAlike, let a = try? reference.model.underFamilyNames(), let b = try? candidate.model.underFamilyNames()
+    else { return (reference, candidate) }
+    var result = (reference, candidate)
+    (result.0.model, result.1.model) = (a, b)
     return result
   }
 
