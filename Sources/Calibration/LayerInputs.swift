@@ -11,6 +11,7 @@ public final class LayerInputs: LinearObserver {
   fileprivate struct Layer: Sendable {
     var seen = 0  // rows so far
     var kept: [Float] = []  // [rows, columns]
+    let columns: Int
     var place: Int  // order of appearance
     // Against the reference.
     var difference = 0.0, squares = 0.0, cosines = 0.0
@@ -42,7 +43,7 @@ public final class LayerInputs: LinearObserver {
   ) throws(Failure) {
     let old = reference?.layers.withLock { $0[weight] }
     layers.withLock { layers in
-      var layer = layers[weight] ?? Layer(place: layers.count)
+      var layer = layers[weight] ?? Layer(columns: columns, place: layers.count)
       for row in 0..<rows {
         let number = layer.seen + row
         guard number % LayerInputs.step == 0, number / LayerInputs.step < rowLimit else { continue }
@@ -51,8 +52,11 @@ public final class LayerInputs: LinearObserver {
           layer.kept += own
           continue
         }
-        let at = number / LayerInputs.step * columns
-        if let old, at + columns <= old.kept.count { layer.compare(old.kept[at..<at + columns], own) }
+        // Columns that one of the two has more are zeros, which were added for blocks of whole rows.
+        guard let old, case let at = number / LayerInputs.step * old.columns, at + old.columns <= old.kept.count else {
+          continue
+        }
+        layer.compare(old.kept[at..<at + min(columns, old.columns)], own)
       }
       layer.seen += rows
       layers[weight] = layer

@@ -40,6 +40,8 @@ public struct FidelityReport: Sendable {
     /// Whether the candidate embedded the documents too. Otherwise its queries search the reference's index alone, and
     /// what is said of its own index is said of that one.
     public var hasOwnIndex = true
+    /// Whether models made the vectors here; otherwise somebody gave them.
+    public var hasModels = true
     /// What searches rank by.
     public var metric = Metric.innerProduct
 
@@ -146,6 +148,7 @@ public struct FidelityReport: Sendable {
     (scope.hasOwnIndex ? [] : ["the candidate's own index: its documents were not embedded"])
       + (scope.isLabelled ? [] : ["whether the right document is found: no query says which that is"])
       + (divergence == nil ? ["the inside of the models: weights, settings, layers"] : [])
+      + (scope.hasModels ? [] : ["size and speed: only vectors were given"])
   }
 
   /// A check that fails decides; evidence that does not carry a verdict keeps a candidate from passing.

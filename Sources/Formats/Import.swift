@@ -75,6 +75,22 @@ public enum Import {
     do throws(Failure) { return try GGUF.read(path).keys.tokenizerJSON().bytes() } catch { throw error.inFile(path) }
   }
 
+  /// A hash of all that a model was imported from: the files with tensors, and what became files of the model.
+  ///
+  /// - Cost: one XXH64 over every file, which takes as long as reading them.
+  public static func checksum(_ checkpoint: Checkpoint, _ model: Model) throws(Failure) -> UInt64 {
+    var hash = XXH64()
+    for file in checkpoint.weights {
+      try ByteView(file, 0, file.count).forEachChunk { (chunk) throws(Failure) in hash.update(chunk) }
+      try file.checkUnchanged()
+    }
+    for file in model.files {
+      Array(file.name.utf8).withUnsafeBytes { hash.update($0) }
+      try model.file(file.name)?.withUnsafeBytes { hash.update($0) }
+    }
+    return hash.value()
+  }
+
   /// What `history` says of an import: name, size and SHA-256 of each file that holds tensors.
   public static func provenance(_ checkpoint: Checkpoint) throws(Failure) -> JSONText {
     var sources: [JSONText] = []

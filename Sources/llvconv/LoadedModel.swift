@@ -1,14 +1,13 @@
 import Bytes
-import Formats
 import Inference
 import Inputs
 import Passes
 import Synchronization
 import Tensors
 
-/// A container opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
+/// A model opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
 struct LoadedModel: Sendable {
-  let contents: Container.Contents
+  let file: ModelFile
   /// The model as it runs.
   private(set) var prepared: Model
   private(set) var builder: SampleBuilder
@@ -51,13 +50,13 @@ struct LoadedModel: Sendable {
   ///   - observer: who is shown the inputs of linear operations, of all tokens.
   ///   - isMeasured: whether somebody walks through it stage by stage, with all tokens.
   init(
-    _ path: String, _ options: Options, passes given: [Pass] = [], timeline: Profile? = nil,
+    _ file: ModelFile, _ options: Options, passes given: [Pass] = [], timeline: Profile? = nil,
     observer: (any LinearObserver)? = nil, isMeasured: Bool = false
   ) throws(Failure) {
-    contents = try Container.open(path)
+    self.file = file
     threads = options.threads
     do throws(Failure) {
-      var model = contents.model
+      var model = file.model
       let hasText = model.graph("text") != nil
       let tokenizer = hasText ? try Tokenizer.load { (name) throws(Failure) in try model.file(name) } : nil
       if let tokenizer, tokenizer.vocabulary > model.configuration.vocabulary {
@@ -76,15 +75,15 @@ struct LoadedModel: Sendable {
         model, on: options.device, prefix: builder.prefix, memory: options.memory,
         profile: timeline, observer: observer,
         isFine: isMeasured)
-    } catch { throw error.inFile(path) }
+    } catch { throw error.inFile(file.path) }
     identity =
-      withUnsafeBytes(of: contents.checksum) { Array($0) }
+      withUnsafeBytes(of: file.checksum) { Array($0) }
       + Array(
         "\(Program.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
           .utf8)
   }
 
-  /// The same weights, with pictures laid out otherwise. Not for a cache, whose keys know the container's own layout.
+  /// The same weights, with pictures laid out otherwise. Not for a cache, whose keys know the file's own layout.
   func laidOut(_ layout: PictureLayout) throws(Failure) -> LoadedModel {
     var (result, notes) = (self, [String]())
     try Pass.run(layout.passes, on: &result.prepared, notes: &notes)

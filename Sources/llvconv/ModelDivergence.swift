@@ -11,13 +11,14 @@ struct ModelDivergence {
   private static let items = 32
 
   /// - Parameters:
-  ///   - reference: its file; it is fused as the candidate was.
+  ///   - reference: fused as the candidate was, under the candidate's names where it is of another layout.
   ///   - data: whose items some run through both.
   static func find(
-    candidate: LoadedModel, path: String, reference: String, data: VerifyData, options: LoadedModel.Options
+    candidate: LoadedModel, reference: ModelFile, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
-    var (base, own) = (try Container.open(reference).model, candidate.contents.model)
+    let (reference, file) = named(reference, candidate.file)
+    var (base, own) = (reference.model, file.model)
     var (passes, ownPasses) = try ModelDivergence.passes(base, own)
     var notes: [String] = []
     try Pass.run(passes, on: &base, notes: &notes)
@@ -43,8 +44,8 @@ struct ModelDivergence {
       && base.graphs.map(\.graph) == own.graphs.map(\.graph)
     let items = data.sample(ModelDivergence.items)
     let progress = Progress("comparing layers", of: 2 * items.count)
-    func run(_ path: String, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
-      let model = try LoadedModel(path, options, passes: passes, observer: observer)
+    func run(_ file: ModelFile, _ passes: [Pass], _ observer: LayerInputs) throws(Failure) {
+      let model = try LoadedModel(file, options, passes: passes, observer: observer)
       let start = observer === new ? items.count : 0
       for case .failure(let failure) in try model.embed(
         items, folder: data.folder, progress: { progress.show(start + $0) }
@@ -56,7 +57,7 @@ struct ModelDivergence {
     let old = LayerInputs(base)
     let new = LayerInputs(base, comparedWith: old)
     try run(reference, passes, old)
-    try run(path, ownPasses, new)
+    try run(file, ownPasses, new)
     let graphs = own.graphs.map { ($0.name, Set($0.graph.tensors)) }
     result.layers = new.divergence { weight in graphs.first { $0.1.contains(weight) }?.0 }
     Progress.clear()
@@ -72,6 +73,16 @@ struct ModelDivergence {
     guard base.isFused || reduced.graphs.map(\.graph) != own.graphs.map(\.graph) else { return ([], []) }
     let undone = [Pass.unfuse(pixels: try Family.pixels(of: base)), .dropNeutral]
     return ((base.isFused ? [] : Pass.fusions) + undone, [.dropNeutral])
+  }
+
+  /// Both with names that go together: as they are, or the family's where they come from different layouts.
+  private static func named(_ reference: ModelFile, _ candidate: ModelFile) -> (ModelFile, ModelFile) {
+    let isAlike = linearWeights(candidate.model).allSatisfy { reference.model[$0] != nil }
+    guard !isAlike, let a = try? reference.model.underFamilyNames(), let b = try? candidate.model.underFamilyNames()
+    else { return (reference, candidate) }
+    var result = (reference, candidate)
+    (result.0.model, result.1.model) = (a, b)
+    return result
   }
 
   private static func foldedScales(_ candidate: Model, _ base: Model) throws(Failure) -> [TensorName: [Float]] {

@@ -57,7 +57,7 @@ struct SpeedTrial {
     let data = try arguments.required("--data")
     items = try DataFile.open(data).items
     folder = directory(of: data)
-    reference = try LoadedModel(path, options)
+    reference = try LoadedModel(ModelFile(container: path), options)
     layouts = try SpeedTrial.layouts(reference, items, folder, arguments)
     weights = try SpeedTrial.weights(quantization, arguments, budget, threads: options.threads)
     guard !weights.isEmpty else {
@@ -178,7 +178,7 @@ struct SpeedTrial {
     for choice in weights {
       let passes =
         choice.plan.changesWeights ? quantization.fusions + [quantization.pass(choice.plan.recipe)] : []
-      let model = try LoadedModel(path, options, passes: passes)
+      let model = try LoadedModel(ModelFile(container: path), options, passes: passes)
       _ = try model.embed(Array(items.prefix(1)), folder: folder)
       var models = [reference]
       for layout in layouts { models.append(try model.laidOut(layout.change)) }

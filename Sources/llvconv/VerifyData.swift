@@ -4,7 +4,25 @@ import Inputs
 
 /// Pairs laid out for searching: queries, then documents (positives, then negatives), and who should find whom.
 struct VerifyData {
-  var items: [(id: String, item: Item)] = []
+  /// A query or document, which is there once however often the pairs say it.
+  struct Entry {
+    /// What reports call it.
+    let id: String
+    let item: Item
+    /// Its place among all queries, or among all positives and then all negatives, as the pairs have them.
+    let row: Int
+    /// The document's own, where it has one.
+    var ownID: String?
+
+    /// What a file of ids may call it: `line N` is what embed says of items without an id.
+    var names: [String] { (ownID.map { [$0] } ?? []) + [id, "line \(row + 1)"] }
+  }
+
+  private(set) var items: [Entry] = []
+  /// How many queries and documents the pairs have, each as often as they say it.
+  private(set) var rows: (queries: Int, documents: Int)
+  var queries: ArraySlice<Entry> { items[..<queryCount] }
+  var documents: ArraySlice<Entry> { items[queryCount...] }
   private(set) var queryCount: Int
   var labels: [Retrieval.Label] = []
   /// Of the documents, where the pairs say so.
@@ -16,34 +34,43 @@ struct VerifyData {
   /// A document that several pairs name is in the index once.
   init(_ all: [Pair], folder: String) {
     self.folder = folder
-    let pairs = VerifyData.distinct(all)
+    let lines = VerifyData.distinct(all)
+    let pairs = lines.map { all[$0] }
+    rows = (all.count, all.count + all.reduce(0) { $0 + $1.negatives.count })
     remarks = VerifyData.remarks(pairs)
     queryCount = pairs.count
-    let names = pairs.enumerated().map { $0.element.id ?? "line \($0.offset + 1)" }
-    items = zip(names, pairs).map { ($0, $1.query) }
+    let names = zip(lines, pairs).map { $1.id ?? "line \($0 + 1)" }
+    items = zip(zip(lines, names), pairs).map { Entry(id: $0.1, item: $1.query, row: $0.0) }
     var places: [Item: Int] = [:]
-    func place(_ document: Item, _ name: String, _ label: String?) -> Int {
+    func place(_ document: Item, _ name: String, _ row: Int, _ label: String?) -> Int {
       var document = document
+      let own = document.id
       document.id = nil
       if let place = places[document] { return place }
       places[document] = items.count - queryCount
-      items.append((name, document))
+      items.append(Entry(id: name, item: document, row: row, ownID: own))
       classes.append(label)
       return items.count - 1 - queryCount
     }
     // Positives first: of equally similar documents the earlier counts as found.
-    let positives = zip(names, pairs).map { place($1.positive, "\($0), positive", $1.label) }
+    let positives = pairs.indices.map {
+      place(pairs[$0].positive, "\(names[$0]), positive", lines[$0], pairs[$0].label)
+    }
+    var firstNegatives = [all.count]
+    for pair in all { firstNegatives.append((firstNegatives.last ?? 0) + pair.negatives.count) }
     for (index, pair) in pairs.enumerated() {
-      let negatives = pair.negatives.enumerated().map { place($1, "\(names[index]), negative \($0 + 1)", nil) }
+      let negatives = pair.negatives.enumerated().map {
+        place($1, "\(names[index]), negative \($0 + 1)", firstNegatives[lines[index]] + $0, nil)
+      }
       labels.append(.init(positive: positives[index], negatives: negatives))
     }
   }
 
-  /// Every pair once: what is said twice is not twice the evidence.
-  private static func distinct(_ pairs: [Pair]) -> [Pair] {
+  /// Places of the pairs, every pair once: what is said twice is not twice the evidence.
+  private static func distinct(_ pairs: [Pair]) -> [Int] {
     var seen = Set<[Item]>()
-    let distinct = pairs.filter { pair in
-      var (query, positive) = (pair.query, pair.positive)
+    let distinct = pairs.indices.filter { place in
+      var (query, positive) = (pairs[place].query, pairs[place].positive)
       (query.id, positive.id) = (nil, nil)
       return seen.insert([query, positive]).inserted
     }

@@ -15,7 +15,7 @@ struct VerifyEvidence {
     candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?, isFedAlike: Bool
   ) throws(Failure) -> [Remark] {
     var result = data.remarks
-    let (a, b) = (reference.contents, candidate.contents)
+    let (a, b) = (reference.file, candidate.file)
     if isFedAlike, a.checksum == b.checksum || divergence?.isIdentical ?? false {
       result.append(
         Remark(.reference, "candidate and reference hold the same weights and settings: nothing was compared"))
@@ -42,13 +42,25 @@ struct VerifyEvidence {
     }
     return result
   }
+
+  /// The same of vectors that were given.
+  static func remarks(
+    _ given: FidelityReport.Vectors, _ reference: FidelityReport.Vectors, _ data: VerifyData
+  ) throws(Failure) -> [Remark] {
+    for (a, b) in [(given.queries, reference.queries), (given.documents, reference.documents)] {
+      guard try a.rows(0..<a.count) == b.rows(0..<b.count) else { return data.remarks }
+    }
+    return data.remarks + [
+      Remark(.reference, "the given vectors are the reference's to the last bit: nothing was compared")
+    ]
+  }
 }
 
-extension Container.Contents {
+extension ModelFile {
   fileprivate func sketch(_ text: JSONText) throws(Failure) -> ItemSketch {
     do throws(Failure) {
       return try ItemSketch(try JSON.parse(text.bytes(), what: "sketch"))
-    } catch { throw error.about("the history's sketch").inFile(file.path) }
+    } catch { throw error.about("the history's sketch").inFile(path) }
   }
 }
 

@@ -14,7 +14,11 @@ struct FileKindTests {
     (["quantize", "DIR/absent.llv", "--bits", "8"], 66, ["no such file"]),
     (["quantize", "DIR/model.bin", "--bits", "8"], 64, ["Python objects", "safetensors first"]),
     (["quantize", "DIR/tokenizer.json", "--bits", "8"], 64, ["is a tokenizer, not a model", "import FOLDER"]),
-    (["embed", "DIR/model/model.safetensors"], 64, ["is a checkpoint", "comes first"]),
+    (["bench", "DIR/model/model.safetensors"], 64, ["is a checkpoint", "comes first"]),
+    (["measure", "DIR/model", "--data", "DIR/x.jsonl"], 64, ["is a checkpoint", "comes first"]),
+    (["export", "DIR/m.gguf", "--to", "hf"], 64, ["is a GGUF file", "comes first"]),
+    (["embed", "DIR/tokenizer.json"], 64, ["is a tokenizer, not a model", "import FOLDER"]),
+    (["embed", "DIR/m.gguf"], 65, ["m.gguf", "24-byte header"]),
     (["import", "DIR/tokenizer.json"], 69, ["is a tokenizer, not a model", "takes the folder"]),
     (["import", "DIR/model/config.json"], 69, ["configuration, without its weights"]),
     (["import", "org/model"], 66, ["no such file", "download"]),
@@ -30,9 +34,10 @@ struct FileKindTests {
     try directory.write("tokenizer.json", #"{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#)
     try directory.write("model.bin", Array("PK\u{3}\u{4}".utf8) + [0, 0])
     try directory.write("pickled/pytorch_model.bin", [0x80, 2])
+    try directory.write("x.jsonl", "\"a\"")
     try directory.write("v.npy", [0x93] + Array("NUMPY".utf8) + [1, 0])
     try directory.write("m.gguf", Array("GGUF".utf8) + [3, 0, 0, 0])
-    let output = words[0] == "embed" ? [] : ["-o", directory.path + "/y"]
+    let output = ["embed", "bench"].contains(words[0]) ? [] : ["-o", directory.path + "/y"]
     func placed(_ text: String) -> String { text.replacingOccurrences(of: "DIR", with: directory.path) }
     let run = try ProgramRun(words.map(placed) + output)
     #expect(run.status == status, "\(words): \(run.status) \(run.errors)")

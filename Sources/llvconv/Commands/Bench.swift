@@ -32,7 +32,7 @@ let benchCommand = Command(
   let page = try arguments.output("--timeline")
   let profile = Profile()
   let opening = ContinuousClock.now
-  let model = try LoadedModel(arguments.positionals[0], options, timeline: profile)
+  let model = try LoadedModel(ModelFile(container: arguments.positionals[0]), options, timeline: profile)
   let loaded = (ContinuousClock.now - opening).seconds
   let samples = try benchSamples(model, arguments)
   let isProcessor = options.device is CPUDevice
@@ -91,7 +91,7 @@ private func benchSamples(_ model: LoadedModel, _ arguments: Arguments) throws(F
     }
     return samples
   }
-  let hasText = model.contents.model.graph("text") != nil
+  let hasText = model.file.model.graph("text") != nil
   let images = try arguments.integer("--images", in: 0...64) ?? (hasText ? 0 : 1)
   let tokens =
     try arguments.integer("--tokens", in: 0...model.builder.maximumTokens)

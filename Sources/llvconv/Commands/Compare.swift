@@ -27,6 +27,7 @@ let compareCommand = Command(
   let threads = try arguments.threads()
   let thresholds = try FidelityReport.Thresholds(arguments)
   var scope = FidelityReport.Scope()
+  scope.hasModels = false
   scope.isLabelled = arguments.has("--paired")
   scope.hasOwnIndex = !arguments.positionals.isEmpty
   scope.metric = try arguments.choice("--metric", Metric.allCases.map(\.rawValue)).flatMap(Metric.init) ?? .cosine

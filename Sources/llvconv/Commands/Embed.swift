@@ -5,7 +5,7 @@ import Tensors
 let embedCommand = Command(
   name: "embed",
   abstract: "Embeds items, one vector each, in order.",
-  positionals: ["MODEL.llv"],
+  positionals: ["MODEL"],
   options: [
     .init("--input", "X.jsonl", "items to read (default: standard input)"),
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
@@ -15,9 +15,11 @@ let embedCommand = Command(
     .init("--keep-going", nil, "exit code 0 although items are bad"),
     .init("--fail-on-error", nil, "stop at the first bad item"),
     .init("--strict", nil, "an item with a key that is not known is bad"),
-    Command.profile, Command.force,
+    Command.profile, Command.projector, Command.force,
   ] + Command.modelOptions,
   discussion: """
+    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory on the
+    way.
     An item is a line {"id", "text", "images", "video", "instruction"}, or a text in quotes. Each gives a line {"id",
     "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}; the job goes on, and its exit code is
     then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids
@@ -32,7 +34,8 @@ let embedCommand = Command(
   guard !(arguments.has("--keep-going") && arguments.has("--fail-on-error")) else {
     throw Failure(.usage, "--keep-going does not go with --fail-on-error")
   }
-  let model = try LoadedModel(arguments.positionals[0], try .init(arguments))
+  let model = try LoadedModel(
+    ModelFile(arguments.positionals[0], projector: arguments["--mmproj"]), try .init(arguments))
   try model.check(prompt: arguments["--prompt"])
   let source = try LineSource(arguments["--input"])
   let sink = try VectorSink(arguments["--output"], width: model.embedder.width, isReplacing: arguments.has("--force"))

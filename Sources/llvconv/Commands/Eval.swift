@@ -6,13 +6,15 @@ import Tensors
 let evalCommand = Command(
   name: "eval",
   abstract: "Scores a model on a benchmark: MMEB's protocol, and text-video retrieval.",
-  positionals: ["MODEL.llv"],
+  positionals: ["MODEL"],
   options: [
     .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
     .init("--no-cache", nil, "do not keep or use embeddings"), Command.strict, Command.json,
-    Command.profile,
+    Command.profile, Command.projector,
   ] + Command.modelOptions,
   discussion: """
+    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory on the
+    way; then no embeddings are kept.
     A data set has lines {"id", "query": item, "candidates": [items or ids]} with the right candidate first
     (precision@1), or {"id", "query": item, "positive": item or id} to search all positives, both ways (recall at 1, 5,
     10, median and mean rank). {"id", "candidate": item} names a candidate for lines below it. Tools/mmeb_to_jsonl.py
@@ -37,9 +39,9 @@ let evalCommand = Command(
     files.append(file)
   }
   let folder = isDirectory(path) ? (path.hasSuffix("/") ? path : path + "/") : directory(of: path)
-  let model = try LoadedModel(arguments.positionals[0], options)
-  let cache =
-    arguments.has("--no-cache") ? nil : VectorCache(beside: arguments.positionals[0], width: model.embedder.width)
+  let model = try LoadedModel(
+    ModelFile(arguments.positionals[0], projector: arguments["--mmproj"]), options)
+  let cache = arguments.has("--no-cache") ? nil : model.file.cache(width: model.embedder.width)
   var scores: [BenchmarkScore] = []
   var skipped: [SkippedItems] = []
   for file in files {

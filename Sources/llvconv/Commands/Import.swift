@@ -68,7 +68,7 @@ let importCommand = Command(
 }
 
 /// Refuses a model whose texts could not be read, before it is written.
-private func checkTokenizer(_ model: Model, of checkpoint: Checkpoint) throws(Failure) {
+func checkTokenizer(_ model: Model, of checkpoint: Checkpoint) throws(Failure) {
   guard model.graph("text") != nil else { return }
   do throws(Failure) {
     _ = try Tokenizer.load { (name) throws(Failure) in try model.file(name) }

@@ -46,7 +46,8 @@ let measureCommand = Command(
   let file = try DataFile.open(dataPath, isStrict: isStrict)
   let items = file.items
   let passes = arguments.has("--no-fuse") ? [] : Pass.fusions
-  let model = try LoadedModel(arguments.positionals[0], options, passes: passes, isMeasured: true)
+  let model = try LoadedModel(
+    ModelFile(container: arguments.positionals[0]), options, passes: passes, isMeasured: true)
   var samples: [Sample] = []
   var cut = 0
   var skipped = SkippedItems(of: items.count, isStrict: isStrict)
@@ -63,7 +64,7 @@ let measureCommand = Command(
   Output.notes(skipped.notes)
   model.complain(ofCuts: cut, of: items.count)
   var facts: [(String, JSONText)] = [
-    ("step", "measure"), ("model", .string(String(model.contents.checksum, radix: 16))), ("items", .int(samples.count)),
+    ("step", "measure"), ("model", .string(String(model.file.checksum, radix: 16))), ("items", .int(samples.count)),
     ("data", .string(String(fingerprint(samples), radix: 16))), ("passes", .array(passes.map { .string($0.name) })),
     ("picture_weight", .number(pictureWeight)), ("sketch", ItemSketch(items).json),
   ]
@@ -102,7 +103,7 @@ let measureCommand = Command(
     }
   }
   Progress.clear()
-  result.history = model.contents.model.history + [key]
+  result.history = model.file.model.history + [key]
   let writer = try ContainerWriter(output, threads: options.threads)
   try writer.writeData(result)
   try writer.finish(result, program: "llvconv \(Program.version)")

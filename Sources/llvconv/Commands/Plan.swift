@@ -107,12 +107,12 @@ private struct Trial {
     (self.quantization, self.path, self.options) = (quantization, path, options)
     items = try DataFile.open(data).items
     folder = directory(of: data)
-    reference = try LoadedModel(path, options).vectors(items, folder)
+    reference = try LoadedModel(ModelFile(container: path), options).vectors(items, folder)
   }
 
   private func cosine(_ plan: Plan) throws(Failure) -> Double {
     let passes = quantization.fusions + [quantization.pass(plan.recipe)]
-    return meanCosine(reference, try LoadedModel(path, options, passes: passes).vectors(items, folder))
+    return meanCosine(reference, try LoadedModel(ModelFile(container: path), options, passes: passes).vectors(items, folder))
   }
 
   /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the

@@ -5,14 +5,17 @@ import Inputs
 let verifyCommand = Command(
   name: "verify",
   abstract: "Says whether candidates still retrieve what their reference retrieves: pass, fail or inconclusive.",
-  positionals: ["CANDIDATE.llv..."],
+  positionals: ["[CANDIDATE]..."],
   options: [
-    .init("--reference", "REF.llv", "the model to compare with, usually the imported one", isRequired: true),
+    .init("--reference", "REF", "the model to compare with, usually the imported one", isRequired: true),
     .init(
       "--data", "PAIRS.jsonl",
       "labelled pairs: {\"id\", \"query\": item, \"positive\": item, \"negatives\": [items], \"label\"}",
       isRequired: true),
-    Command.profile,
+    .init(
+      "--vectors", "Q.npy,D.npy",
+      "a candidate that another program ran: its vectors of the queries and of the documents"),
+    Command.profile, Command.projector,
     .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
@@ -27,8 +30,13 @@ let verifyCommand = Command(
     the worst counts.
     With several devices every candidate is verified on each, and they must also agree: integer products bit for bit, the two
     vectors of an item to a cosine of \(DeviceAgreement.leastCosine). The reference runs on the processor.
+    With --vectors a row of Q.npy stands for the query of each pair, in order; a row of D.npy for the positive of each pair, then
+    for the negatives of each pair. Where Q.npy.ids or D.npy.ids lies beside it, as embed writes it, rows are found by id: a
+    query's is that of its pair, a document's its own, or "ID, positive" and "ID, negative N". Rankings are then by cosine.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
-    The reference's embeddings are kept in REF.llv.cache/ and used again while model and data are the same.
+    CANDIDATE and REF are .llv containers, or what import takes: a model folder, a .safetensors or a GGUF file, imported in
+    memory on the way. The embeddings of a reference that is a container are kept in REF.llv.cache/ and used again while model
+    and data are the same; beside other files nothing is written.
     """
 ) { (arguments) throws(Failure) in
   let choices = try DeviceChoice.list(arguments["--device"] ?? "cpu")
@@ -43,21 +51,40 @@ let verifyCommand = Command(
   var data = VerifyData(
     try pairs(dataPath, profile, isStrict: arguments.has("--strict")), folder: directory(of: dataPath))
   let referencePath = try arguments.required("--reference")
+  let given = try arguments["--vectors"].map { [data] (text) throws(Failure) in try GivenVectors(text, of: data) }
+  try refuseIdle(arguments)
   var candidates: [[LoadedModel]] = []
   for path in arguments.positionals {
     var models: [LoadedModel] = []
-    for options in devices { models.append(try LoadedModel(path, options)) }
+    let file = try ModelFile(path, projector: arguments["--mmproj"])
+    for options in devices { models.append(try LoadedModel(file, options)) }
     candidates.append(models)
   }
-  let reference = try LoadedModel(referencePath, own)
+  let reference = try LoadedModel(ModelFile(referencePath), own)
+  if let given, given.width != reference.embedder.width {
+    throw Failure(
+      .malformed, "has \(given.width) columns, the reference's vectors have \(reference.embedder.width)",
+      file: given.name)
+  }
   try checkKinds(of: zip(arguments.positionals, candidates).compactMap { ($0, $1.first) }, referencePath, reference)
-  let cache =
-    arguments.has("--no-cache") ? nil : VectorCache(beside: referencePath, width: reference.embedder.width)
+  let cache = arguments.has("--no-cache") ? nil : reference.file.cache(width: reference.embedder.width)
   let known = try data.vectors(ofReference: reference, cache: cache, isStrict: arguments.has("--strict"))
   var base = subject(referencePath, reference, known.itemsPerSecond)
   base.pictures = try data.pictures(reference)
   var reports: [FidelityReport] = []
   var agreements: [DeviceAgreement] = []
+  func judge(
+    _ subject: FidelityReport.Subject, _ vectors: FidelityReport.Vectors, _ divergence: Divergence?,
+    _ remarks: [Remark], _ scope: FidelityReport.Scope
+  ) throws(Failure) {
+    let comparing = Progress("searching", of: 100)
+    reports.append(
+      try FidelityReport(
+        candidate: (subject, vectors), reference: (base, known.vectors), data: fileName(dataPath),
+        labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence,
+        remarks: known.skipped.notes.map { Remark(.few, $0) } + remarks, thresholds: thresholds,
+        threads: own.threads, progress: { comparing.show(Int($0 * 100)) }))
+  }
   for (path, models) in zip(arguments.positionals, candidates) {
     var first: FidelityReport.Vectors?
     for ((choice, options), candidate) in zip(zip(choices, devices), models) {
@@ -73,24 +100,23 @@ let verifyCommand = Command(
         arguments.has("--no-layers") || profile != nil
         ? nil
         : try ModelDivergence.find(
-          candidate: candidate, path: path, reference: referencePath, data: data, options: options)
+          candidate: candidate, reference: reference.file, data: data, options: options)
       var described = subject(path, candidate, found.itemsPerSecond)
       described.pictures = try data.pictures(candidate)
       if let profile { described.name += " in \(profile.rawValue)" }
       if choices != [.cpu] { described.name += " on \(choice.name)" }
-      let comparing = Progress("searching", of: 100)
-      let remarks =
-        try known.skipped.notes.map { Remark(.few, $0) }
-        + VerifyEvidence.remarks(
-          candidate: candidate, reference: reference, data: data, divergence: divergence,
-          isFedAlike: profile == nil && choice == .cpu)
-      reports.append(
-        try FidelityReport(
-          candidate: (described, found.vectors),
-          reference: (base, known.vectors), data: fileName(dataPath),
-          labels: data.labels, items: data.reportItems, classes: data.classes, divergence: divergence, remarks: remarks,
-          thresholds: thresholds, threads: options.threads, progress: { comparing.show(Int($0 * 100)) }))
+      let remarks = try VerifyEvidence.remarks(
+        candidate: candidate, reference: reference, data: data, divergence: divergence,
+        isFedAlike: profile == nil && choice == .cpu)
+      try judge(described, found.vectors, divergence, remarks, .init())
     }
+  }
+  if let given {
+    var scope = FidelityReport.Scope()
+    // Other programs' vectors need not have length 1.
+    (scope.hasModels, scope.metric) = (false, .cosine)
+    let vectors = try given.vectors(of: data)
+    try judge(given.subject, vectors, nil, try VerifyEvidence.remarks(vectors, known.vectors, data), scope)
   }
   Progress.clear()
   try page?.write(Array(FidelityReport.page(reports, facts: Program.facts()) { data.pictures($0) }.utf8))
@@ -109,6 +135,22 @@ let verifyCommand = Command(
   }
   if let path = arguments["--report"] { Output.note("report: \(path)") }
   return agreements.allSatisfy(\.passes) ? exitCode(reports) : 1
+}
+
+/// Options that mean nothing for what is compared would be ignored in silence.
+private func refuseIdle(_ arguments: Arguments) throws(Failure) {
+  let models = arguments.positionals.count
+  guard models > 0 || arguments.has("--vectors") else {
+    throw Failure(.usage, "verify needs a CANDIDATE, or --vectors")
+  }
+  guard !arguments.has("--mmproj") || models == 1 else {
+    throw Failure(
+      .usage, "--mmproj is for one candidate; of several, each NAME.gguf has its NAME-mmproj.gguf beside it")
+  }
+  guard arguments.has("--vectors") else { return }
+  for name in ["--profile"] + (models > 0 ? [] : ["--device", "--no-layers"]) where arguments.has(name) {
+    throw Failure(.usage, "\(name) is for candidates that run here; --vectors are made already")
+  }
 }
 
 /// The worst of all verdicts, as an exit code.
@@ -170,10 +212,10 @@ func fileName(_ path: String) -> String { path.split(separator: "/").last.map(St
 
 private func subject(_ path: String, _ model: LoadedModel, _ itemsPerSecond: Double?) -> FidelityReport.Subject {
   var subject = FidelityReport.Subject(fileName(path))
-  subject.bytes = model.contents.model.tensors.reduce(0) { $0 + $1.byteCount }
+  subject.bytes = model.file.bytes
   subject.itemsPerSecond = itemsPerSecond
-  subject.facts = [("checksum", String(model.contents.checksum, radix: 16))]
-  for step in model.contents.model.history {
+  subject.facts = [("checksum", String(model.file.checksum, radix: 16))]
+  for step in model.file.model.history {
     guard case .object(let members) = step else { continue }
     // Losses of every tensor are in the table of weights.
     let shown = members.filter { !["losses", "step", "sketch"].contains($0.0) }
