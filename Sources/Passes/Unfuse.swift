@@ -39,6 +39,11 @@ extension Model {
         }
       }
     }
+    for (name, taken) in names.sorted(by: { $0.key < $1.key }) where self[taken] != nil && names[taken] == nil {
+      throw Failure(
+        .unsupported, "is needed beside \(name.quoted), and a checkpoint has room for one; quantize with --no-fuse",
+        thing: "tensor \(taken.quoted)")
+    }
     let unused = Set(self.unused.filter { $0.marks.last == "scales" })
     removeTensors { unused.contains($0.name) }
     for (name, taken) in names.sorted(by: { $0.key < $1.key })

@@ -261,6 +261,11 @@ struct UnfuseTests {
     var twice = fused
     twice.set(try Tensor(TensorName(stem + "key.weight"), floats: [1], shape: [1]))
     #expect(throws: Failure.self) { try UnfuseTests.unfused(twice) }
+    let table = TensorName("embeddings.position_embeddings.weight")
+    var both = fused
+    both.set(try Tensor(table, floats: [1], shape: [1]))
+    let failure = #expect(throws: Failure.self) { try UnfuseTests.unfused(both) }
+    #expect(failure?.kind == .unsupported && failure?.description.contains("beside") == true)
     // What was never fused stays.
     let plain = try UnfuseTests.bert()
     let same = try UnfuseTests.unfused(plain).model
