@@ -18,7 +18,8 @@ import llv
 
 PROGRAM = os.environ.get("LLVCONV", ROOT + "/.build/release/llvconv")
 LLAVE = ROOT + "/Tests/Goldens/llave/model"
-TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL"]
+TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+         "IQ4_NL"]
 
 
 def run(*words, code=0):

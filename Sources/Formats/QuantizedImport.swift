@@ -242,7 +242,9 @@ public struct QuantizedImport {
     let own = settings.optional(stem)
     let holder = own?.kind == .object ? own ?? settings : settings
     let bits = try holder.required("bits").integer("bits", in: 1...16)
-    guard bits == 4 || bits == 8 else { throw Failure(.unsupported, "MLX of \(bits) bits is not read; 4 and 8 are") }
+    guard [2, 3, 4, 5, 6, 8].contains(bits) else {
+      throw Failure(.unsupported, "MLX of \(bits) bits is not read; 2, 3, 4, 5, 6 and 8 are")
+    }
     if let mode = holder.optional("mode"), try mode.string("mode") != "affine" {
       throw mode.failure("MLX mode \(Failure.quoted(try mode.bytes())) is not read; affine is", .unsupported)
     }
@@ -251,8 +253,11 @@ public struct QuantizedImport {
     guard bias.shape == scale.shape, bias.encoding == scale.encoding else {
       throw Failure(.malformed, "weight \(words.shape), scales \(scale.shape) and biases \(bias.shape) do not fit")
     }
+    guard words.shape[1] * 32 % bits == 0 else {
+      throw Failure(.malformed, "weight \(words.shape): rows are no whole codes of \(bits) bits")
+    }
     let (rows, columns) = (words.shape[0], words.shape[1] * 32 / bits)
-    let form = try Form(stem, rows, columns, bits, scale: scale, isAffine: true)
+    let form = try Form(stem, rows, columns, bits > 4 ? 8 : 4, scale: scale, isAffine: true)
     let groups = form.layout.groups
     let source = Words(words, bits)
     return form.tensor(isScaleExact: true) { (threads) throws(Failure) in
@@ -420,8 +425,12 @@ private struct Words: Sendable {
       value(index * bits / 32 * width + column, index * bits % 32)
     }
 
+    /// Codes of 3, 5 and 6 bits go on in the next word of the row.
     private func value(_ word: Int, _ shift: Int) -> Int {
-      bytes.with(UInt32.self) { Int($0[word] >> UInt32(shift)) & ((1 << bits) - 1) }
+      bytes.with(UInt32.self) { words in
+        let rest = shift + bits > 32 ? UInt64(words[word + 1]) << 32 : 0
+        return Int((rest | UInt64(words[word])) >> UInt64(shift)) & ((1 << bits) - 1)
+      }
     }
   }
 }

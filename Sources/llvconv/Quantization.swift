@@ -13,7 +13,7 @@ struct Quantization {
   /// The program whose files the model is for.
   let target: Target
   /// Whether weights of the vision tower and projector stay as they are.
-  private let keepsTower: Bool
+  let keepsTower: Bool
   let fusions: [Pass]
   /// After the fusions.
   let fused: Model
@@ -234,9 +234,13 @@ struct TargetFiles {
     }
     var (model, ignored) = (quantization.source.model, [String]())
     let isGGUF = quantization.target == .gguf
-    if isGGUF { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
+    if isGGUF, !quantization.keepsTower {
+      let named = Pass.unfuse(pixels: nil, keepsPadding: true)
+      try Pass.run([.padWidths, .dropUnused, named], on: &model, notes: &ignored)
+    }
     let keptOnes = quantization.kept(in: model)
-    let planned = try Pass.quantizableWeights(of: model, for: quantization.target).filter { !keptOnes.contains($0) }.compactMap { model[$0] }
+    let planned = try Pass.quantizableWeights(of: model, for: quantization.target)
+      .filter { !keptOnes.contains($0) }.compactMap { model[$0] }
     let own = planned.reduce(0) { $0 + $1.byteCount }
     // Every tensor of a GGUF file starts at a multiple of 32 bytes.
     others =
@@ -256,7 +260,8 @@ struct TargetFiles {
       parts[choice, default: (0, 0)].count += tensor.count
       parts[choice, default: (0, 0)].bytes += bytes
     }
-    return parts.map { ($0.key, $0.value.count, $0.value.bytes) }.sorted { ($1.count, $0.choice.text) < ($0.count, $1.choice.text) }
+    return parts.map { ($0.key, $0.value.count, $0.value.bytes) }
+      .sorted { ($1.count, $0.choice.text) < ($0.count, $1.choice.text) }
   }
 
   func bytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {

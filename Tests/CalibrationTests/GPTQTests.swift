@@ -117,7 +117,7 @@ struct GPTQTests {
     #expect(error(found, shift) < 0.6 * error(plain), "\(error(found, shift)), \(error(plain))")
     #expect(error(found, shift) < error(found))
     let lost = try #require(loss)
-    #expect(lost.relativeError > 0 && lost.vanishedGroups == 0 && (1..<w.count).contains(lost.clamped), "\(lost)")
+    #expect(lost.relativeError > 0 && lost.vanishedGroups == 0 && (grid.isBook || (1..<w.count).contains(lost.clamped)), "\(lost)")
   }
 
   @Test("moments of other inputs are refused")

@@ -116,7 +116,7 @@ struct PlanTests {
     #expect(read.entries.map(\.name) == plan.entries.map(\.name) && read.recipe.json == plan.recipe.json)
     #expect(read.layout == plan.layout)
     for (old, new) in [
-      ("4:g64:two-level", "5:g64"), ("llvconv plan", "plan"), ("\"b\"", "\"a\""), ("int8", "int7"),
+      ("4:g64:two-level", "9:g64"), ("llvconv plan", "plan"), ("\"b\"", "\"a\""), ("int8", "int7"),
       ("\"cost\"", "\"coast\""), ("\"views\":3", "\"views\":0"), ("\"views\":3", "\"views\":\"3\""),
       ("\"pool_pictures\":2", "\"pool_pictures\":3"), ("\"pool_pictures\"", "\"pool\""),
     ] {

@@ -9,7 +9,20 @@ struct TargetCommandTests {
   static func imported() throws -> TemporaryDirectory {
     var tiny = TinyBert()
     (tiny.hidden, tiny.intermediate, tiny.layers) = (256, 512, 1)
-    return try CommandTests.imported(tiny)
+    let directory = try TemporaryDirectory()
+    let path = try tiny.write(to: directory)
+    let vocabulary = tiny.words.enumerated().map { "\"\($1)\": \($0)" }.joined(separator: ", ")
+    try directory.write(
+      "model/tokenizer.json",
+      """
+      {"normalizer": {"type": "BertNormalizer", "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"},
+       "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+       "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                 "max_input_chars_per_word": 100, "vocab": {\(vocabulary)}}}
+      """)
+    let run = try ProgramRun(["import", path, "-o", directory.path + "/m.llv"])
+    #expect(run.status == 0, "\(run.errors)")
+    return directory
   }
 
   private func run(_ words: [String]) throws -> ProgramRun {
@@ -35,7 +48,8 @@ struct TargetCommandTests {
   func codesOfAnExportAreThoseOfTheContainer(_ target: Target) throws {
     let directory = try TargetCommandTests.imported()
     let (path, model) = (directory.path, directory.path + "/m.llv")
-    for choice in target.choices {
+    // 16 bits alone are no integers, which `export` would make then.
+    for choice in target.choices where choice != .bfloat16 {
       let (container, files) = (path + "/q.llv", path + "/out-\(choice.text.replacing(":", with: "-"))")
       _ = try run(
         ["quantize", model, "--for", target.rawValue, "--weights", choice.text, "-o", container, "--force"])
@@ -83,7 +97,7 @@ struct TargetCommandTests {
       (["--for", "compressed-tensors", "--weights", "4:g32:affine"], "zeros that are no whole codes"),
       (["--for", "gguf", "--weights", "Q4_0", "--activations", "8"], "--activations does not go with --for gguf"),
       (["--weights", "Q4_K"], "say which with --for"), (["--weights", "5:g64"], "has 5 bits"),
-      (["--for", "llama"], "--for"), (["--for", "gguf", "--weights", "Q9"], "--weights must be"),
+      (["--for", "llama", "--bits", "8"], "--for"), (["--for", "gguf", "--weights", "Q9"], "--weights must be"),
       (["--for", "gguf", "--bits", "4", "--no-fuse"], "--no-fuse does not go with --for"),
     ] {
       let run = try ProgramRun(["quantize", model, "-o", directory.path + "/no.llv"] + words)

@@ -211,12 +211,15 @@ struct QuantizeTests {
 
   @Test("choices are read and written alike")
   func choicesAreReadAndWrittenAlike() {
-    for text in ["keep", "16", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric", "4:g32:two-level"] {
+    for text in [
+      "keep", "16", "F16", "8:g32:symmetric", "4:g64:affine", "4:channel:symmetric", "4:g32:two-level", "3:g64:affine",
+      "4:g128:asymmetric", "Q4_K", "IQ4_NL",
+    ] {
       #expect(WeightChoice(text)?.text == text)
     }
     #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g16:two-level")
     #expect(WeightChoice("4:g20")?.text == "4:g20:affine" && WeightChoice("4:channel")?.text == "4:channel:affine")
-    for text in ["", "3", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12", "8:two-level", "4:g20:two-level"] { #expect(WeightChoice(text) == nil) }
+    for text in ["", "1", "9", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12", "8:two-level", "4:g20:two-level"] { #expect(WeightChoice(text) == nil) }
   }
 
   /// The whole integer path against the double-precision reference, on a model quantized as users do.

@@ -100,12 +100,11 @@ struct UnfuseTests {
   @Test(
     "where a group is cut, smaller ones hold the same values", arguments: ["8", "4", "4:affine", "4:g64", "8:channel"])
   func whereAGroupIsCutSmallerOnesHoldTheSameValues(_ text: String) throws {
-    guard case .integers(let bits, let group, let form)? = WeightChoice(text) else { throw Failure(.usage, text) }
+    let choice = try #require(WeightChoice(text))
+    guard case .integers(_, let group, let form) = choice else { throw Failure(.usage, text) }
     var random = Random(seed: 9)
     let tensor = try Tensor("w", floats: (0..<3 * 352).map { _ in random.normal() }, shape: [3, 352])
-    let integers = try #require(
-      GroupedInteger(bits: bits, groupSize: group ?? 352, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
-    let whole = Pass.quantized(tensor, integers)
+    let whole = Pass.quantized(tensor, try #require(choice.grid(columns: 352)))
     for (width, size) in [(344, group == nil ? 344 : 8), (350, group == nil ? 350 : group), (320, group ?? 320)] {
       // Two levels need groups of whole eights.
       if form == .twoLevel, group == nil, width % 8 != 0 { continue }
@@ -204,7 +203,7 @@ struct UnfuseTests {
     let floats = (0..<8 * 32).map { _ in random.normal() }
     let tensor = try Tensor("w", floats: floats, shape: [8, 32])
     func quantized(_ bits: Int, _ group: Int, _ form: GroupedInteger.Form, _ tensor: Tensor) throws -> Tensor {
-      Pass.quantized(tensor, try #require(GroupedInteger(bits: bits, groupSize: group, form: form)))
+      Pass.quantized(tensor, Grid(try #require(GroupedInteger(bits: bits, groupSize: group, form: form))))
     }
     let half = try quantized(8, 16, .symmetric, tensor)
     let integers = try #require(GroupedInteger(bits: 8, groupSize: 16, form: .symmetric, scaleType: .F32))

@@ -35,14 +35,12 @@ let exportCommand = Command(
   try arguments.refuseInput(at: path, of: "-o")
   let threads = try arguments.threads()
   let split = try arguments.integer("--split", in: 1...1 << 40).map { $0 << 20 }
-  var model = try checkpointModel(arguments.positionals[0], format)
+  var model = try checkpointModel(
+    arguments.positionals[0], format, isPadded: format == "gguf" && arguments.has("--type"))
   switch format {
   case "gguf":
     let options = GGUFExport.Options(
       type: arguments["--type"], table: arguments["--table"], split: split)
-    // Blocks need whole rows: 4,304 columns are no multiple of 32.
-    var ignored: [String] = []
-    if options.type != nil { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
     let export = try GGUFExport(model, path: path, options)
     Output.notes(export.notes)
     let files = try export.files()
@@ -82,9 +80,12 @@ let exportCommand = Command(
 }
 
 /// The container's model with what passes fused undone.
-private func checkpointModel(_ path: String, _ format: String) throws(Failure) -> Model {
-  var (model, notes) = (try Container.open(path).model, [String]())
+///
+/// - Parameter isPadded: whether rows are filled up to whole blocks: 4,304 columns are no multiple of 32.
+private func checkpointModel(_ path: String, _ format: String, isPadded: Bool) throws(Failure) -> Model {
+  var (model, notes, ignored) = (try Container.open(path).model, [String](), [String]())
   do throws(Failure) {
+    if isPadded { try Pass.run([.padWidths, .dropUnused], on: &model, notes: &ignored) }
     // Blocks of 32 need the rows that were filled up.
     let unfuse = Pass.unfuse(pixels: try Family.pixels(of: model), keepsPadding: format == "gguf")
     try Pass.run([unfuse], on: &model, notes: &notes)
