@@ -116,7 +116,7 @@ public struct Calibration: Sendable {
   }
 
   /// Mean squares of the inputs of a weight, `[columns]`; nil for one that was not measured.
-  func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
+  public func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
     guard let tensor = moments[weight] else { return nil }
     guard SecondMoments.isShape(tensor.shape), tensor.encoding == .plain(.F32) else {
       throw Failure(.malformed, "second moments of \(tensor.shape)", thing: "tensor \(weight.quoted)")
@@ -125,6 +125,15 @@ public struct Calibration: Sendable {
     return try tensor.floats().with(Float.self) { values in
       (0..<columns).map { values[$0 * block + $0 % block] }
     }
+  }
+
+  /// Means of the inputs of a weight, `[columns]`; nil for one that was not measured.
+  public func means(_ weight: TensorName) throws(Failure) -> [Float]? {
+    guard let tensor = moments[SecondMoments.mean(weight)] else { return nil }
+    guard tensor.encoding == .plain(.F32) else {
+      throw Failure(.malformed, "means in \(tensor.encoding.text)", thing: "tensor \(tensor.name.quoted)")
+    }
+    return try tensor.floats().array(of: Float.self)
   }
 
   /// Largest magnitudes of the inputs of a weight, `[columns]`; nil for one that was not measured.

@@ -18,15 +18,28 @@ struct Quantization {
   init(_ arguments: Arguments, method: Calibration.Method = .init()) throws(Failure) {
     let path = arguments.positionals[0]
     source = try Container.open(path)
-    let container = source
-    calibration = try arguments["--calibration"].map { (file) throws(Failure) in
-      try Quantization.calibration(file, of: container)
-    }
-    self.method = method
     fusions = arguments.has("--no-fuse") ? [] : Pass.fusions
     var (model, notes) = (source.model, [String]())
     do throws(Failure) { try Pass.run(fusions, on: &model, notes: &notes) } catch { throw error.inFile(path) }
     (fused, self.notes) = (model, notes)
+    guard let file = arguments["--calibration"] else {
+      (calibration, self.method) = (nil, method)
+      return
+    }
+    guard FileKind(file) == .gguf else {
+      (calibration, self.method) = (try Quantization.calibration(file, of: source), method)
+      return
+    }
+    guard method.rounding != .gptq || !arguments.has("--method") else {
+      throw Failure(
+        .usage, "an importance matrix holds mean squares alone; --method gptq needs the second moments that llvconv "
+          + "measure keeps, weighted does not", file: file)
+    }
+    let (contents, unmeasured) = try Imatrix.calibration(file, of: source.model, fused: fused)
+    (calibration, self.method) = (contents, .init(.weighted, folds: method.folds))
+    if unmeasured > 0 {
+      Output.note("note: \(file): says nothing of \(unmeasured) linear weights, which are searched without it")
+    }
   }
 
   /// What `measure` found, held to be of this very model.
