@@ -140,7 +140,7 @@ public struct Calibration: Sendable {
   }
 
   /// Mean squares of the inputs of a weight, `[columns]`; nil for one that was not measured.
-  func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
+  public func meanSquares(_ weight: TensorName) throws(Failure) -> [Float]? {
     guard let tensor = moments[weight] else { return nil }
     if tensor.shape.count == 1, tensor.encoding == .plain(.F32) { return try tensor.floats().array(of: Float.self) }
     guard SecondMoments.isShape(tensor.shape), tensor.encoding == .plain(.F32) else {
@@ -150,6 +150,15 @@ public struct Calibration: Sendable {
     return try tensor.floats().with(Float.self) { values in
       (0..<columns).map { values[$0 * block + $0 % block] }
     }
+  }
+
+  /// Means of the inputs of a weight, `[columns]`; nil for one that was not measured.
+  public func means(_ weight: TensorName) throws(Failure) -> [Float]? {
+    guard let tensor = moments[SecondMoments.mean(weight)] else { return nil }
+    guard tensor.encoding == .plain(.F32) else {
+      throw Failure(.malformed, "means in \(tensor.encoding.text)", thing: "tensor \(tensor.name.quoted)")
+    }
+    return try tensor.floats().array(of: Float.self)
   }
 
   /// Largest magnitudes of the inputs of a weight, `[columns]`; nil for one that was not measured.

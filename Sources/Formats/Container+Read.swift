@@ -9,6 +9,10 @@ extension Container {
     /// XXH64 of the manifest, which holds a checksum of everything else: names the content.
     public var checksum: UInt64
     public var program: String
+
+    public init(model: Model, file: InputFile, checksum: UInt64, program: String) {
+      (self.model, self.file, self.checksum, self.program) = (model, file, checksum, program)
+    }
   }
 
   /// Reads header and manifest; tensor data stays where it is until somebody asks for it.

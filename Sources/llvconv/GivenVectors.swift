@@ -38,7 +38,8 @@ struct GivenVectors {
 
   /// The vectors of what is left of the data.
   func vectors(of data: VerifyData) throws(Failure) -> FidelityReport.Vectors {
-    FidelityReport.Vectors(queries: try queries.vectors(of: data.queries), documents: try documents.vectors(of: data.documents))
+    FidelityReport.Vectors(
+      queries: try queries.vectors(of: data.queries), documents: try documents.vectors(of: data.documents))
   }
 
   /// One of the two files.

@@ -23,19 +23,18 @@ struct Quantization {
     let path = arguments.positionals[0]
     source = try Container.open(path)
     let container = source
-    calibration = try arguments["--calibration"].map { (file) throws(Failure) in
-      try Quantization.calibration(file, of: container)
-    }
-    self.method = method
     target = try arguments.target
     guard target == .llv || !arguments.has("--no-fuse") else {
       throw Failure(.usage, "--no-fuse does not go with --for, which fuses what the files can hold")
     }
+    let matrix = arguments["--calibration"].flatMap { FileKind($0) == .gguf ? $0 : nil }
+    let measured = try matrix == nil
+      ? arguments["--calibration"].map { (file) throws(Failure) in try Quantization.calibration(file, of: container) } : nil
     keepsTower =
       switch target {
       case .llv: false
-      // Its files are two, and a calibration on texts says nothing about pictures.
-      case .gguf: try calibration.map { (found) throws(Failure) in try !found.model.sawPictures(of: container.model) } ?? false
+      // Its files are two, and what was measured on texts says nothing about pictures.
+      case .gguf: try arguments.has("--calibration") && !(measured?.model.sawPictures(of: container.model) ?? false)
       // Kernels of other programs want widths that a tower's are not.
       case .compressedTensors: !arguments.has("--tower")
       // Has no class for it.
@@ -48,6 +47,20 @@ struct Quantization {
     var (model, notes) = (source.model, [String]())
     do throws(Failure) { try Pass.run(fusions, on: &model, notes: &notes) } catch { throw error.inFile(path) }
     (fused, self.notes) = (model, notes)
+    guard let matrix else {
+      (calibration, self.method) = (measured, method)
+      return
+    }
+    guard method.rounding != .gptq || !arguments.has("--method") else {
+      throw Failure(
+        .usage, "an importance matrix holds mean squares alone; --method gptq needs the second moments that llvconv "
+          + "measure keeps, weighted does not", file: matrix)
+    }
+    let (contents, unmeasured) = try Imatrix.calibration(matrix, of: source.model, fused: fused)
+    (calibration, self.method) = (contents, .init(.weighted, folds: method.folds))
+    if unmeasured > 0 {
+      Output.note("note: \(matrix): says nothing of \(unmeasured) linear weights, which are searched without it")
+    }
   }
 
   /// What `measure` found, held to be of this very model.

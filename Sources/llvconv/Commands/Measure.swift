@@ -25,6 +25,9 @@ let measureCommand = Command(
       "measure every Nth layer and the last, and interpolate (default 1; 4 for more than 200 million weights)"),
     .init(
       "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
+    .init(
+      "--imatrix", "OUT.gguf",
+      "also write the mean squares as llama.cpp's importance matrix, for llama-quantize --imatrix"),
     .init("--no-fuse", nil, "for quantize --no-fuse"), Command.strict, Command.force,
   ] + Command.modelOptions,
   discussion: """
@@ -37,6 +40,7 @@ let measureCommand = Command(
   let options = try LoadedModel.Options(arguments)
   let dataPath = try arguments.required("--data")
   let outputPath = try arguments.required("-o")
+  let imatrix = try arguments.output("--imatrix")
   let withInputs = try arguments.choice("--activations", ["8"]) != nil
   guard arguments.has("--sensitivity") || !withInputs else {
     throw Failure(.usage, "--activations is for --sensitivity")
@@ -85,8 +89,9 @@ let measureCommand = Command(
     ]
   }
   let key = JSONText.object(facts)
-  if let known = try? Container.open(outputPath).model.history.last, known == key {
+  if let known = try? Container.open(outputPath).model, known.history.last == key {
     Output.note("\(outputPath) is that measurement already")
+    if let imatrix { try Imatrix.write(imatrix, Calibration(known.tensors), of: model, samples, data: dataPath) }
     return 0
   }
   let output = try arguments.requiredOutput("-o")
@@ -109,6 +114,7 @@ let measureCommand = Command(
   try writer.finish(result, program: "llvconv \(Program.version)")
   try writer.commit()
   work(key).removeAll()
+  if let imatrix { try Imatrix.write(imatrix, Calibration(result.tensors), of: model, samples, data: dataPath) }
   Output.next("llvconv quantize \(arguments.positionals[0]) --bits 4 --calibration \(outputPath) -o OUT.llv")
   return 0
 }

@@ -112,7 +112,8 @@ private struct Trial {
 
   private func cosine(_ plan: Plan) throws(Failure) -> Double {
     let passes = quantization.fusions + [quantization.pass(plan.recipe)]
-    return meanCosine(reference, try LoadedModel(ModelFile(container: path), options, passes: passes).vectors(items, folder))
+    let model = try LoadedModel(ModelFile(container: path), options, passes: passes)
+    return meanCosine(reference, try model.vectors(items, folder))
   }
 
   /// Bisection over sizes, to a hundredth of the range; nil, said aloud, when even the largest does not keep the

@@ -47,8 +47,9 @@ let quantizeCommand = Command(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
       isRepeated: true),
     .init(
-      "--calibration", "C.llv",
-      "what llvconv measure found on your data: rounding errors are weighed and made up for (GPTQ)"),
+      "--calibration", "C",
+      "what llvconv measure found on your data: rounding errors are weighed and made up for (GPTQ); or an importance "
+        + "matrix of llama.cpp (GGUF): they are weighed alone"),
     .init(
       "--method", "search|weighted|gptq",
       "with --calibration: what is done with it (default gptq); with fold+ before it, columns are scaled against what feeds them"
