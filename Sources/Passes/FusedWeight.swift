@@ -28,7 +28,7 @@ public struct FusedWeight: Sendable {
       guard case .linear = node.op, case .tensor(let name) = node.inputs[1], seen.insert(name).inserted else {
         return nil
       }
-      let members = name.members.filter { unfused[$0] != nil }
+      let members = (name.base.members ?? [name]).map(\.base).filter { unfused[$0] != nil }
       let norm = name.text.contains("+gain") ? members.first.flatMap { norms[$0]?.inputs } ?? [] : []
       return FusedWeight(
         name: name, members: members, gain: norm.count > 1 ? unfused.tensor(norm[1]) : nil,
@@ -83,24 +83,5 @@ public struct FusedWeight: Sendable {
         thing: "tensor \(tensor.name.quoted)")
     }
     return try tensor.floats().array(of: Float.self)
-  }
-}
-
-extension TensorName {
-  /// The names that were joined to this one, without the marks of passes: `a.q.weight` and `a.k.weight` of
-  /// `a.{q,k}.weight+gain`.
-  fileprivate var members: [TensorName] {
-    var names: [[UInt8]] = [[]]
-    var rest = bytes[...]
-    while let open = rest.firstIndex(of: UInt8(ascii: "{")),
-      let close = rest[open...].firstIndex(of: UInt8(ascii: "}"))
-    {
-      let choices = rest[(open + 1)..<close].split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false)
-      if names.count == 1 { names = choices.map { _ in names[0] } }
-      guard choices.count == names.count else { return [] }
-      for (place, choice) in choices.enumerated() { names[place] += rest[..<open] + choice }
-      rest = rest[(close + 1)...]
-    }
-    return names.map { TensorName(Array(($0 + rest).prefix { $0 != UInt8(ascii: "+") })) }
   }
 }

@@ -28,13 +28,13 @@ struct Quantization {
       throw Failure(.usage, "--no-fuse does not go with --for, which fuses what the files can hold")
     }
     let matrix = arguments["--calibration"].flatMap { FileKind($0) == .gguf ? $0 : nil }
-    let measured = try matrix == nil
-      ? arguments["--calibration"].map { (file) throws(Failure) in try Quantization.calibration(file, of: container) } : nil
+    let measured: Container.Contents? =
+      if matrix == nil, let file = arguments["--calibration"] { try Quantization.calibration(file, of: container) } else { nil }
     keepsTower =
       switch target {
       case .llv: false
       // Its files are two, and what was measured on texts says nothing about pictures.
-      case .gguf: try arguments.has("--calibration") && !(measured?.model.sawPictures(of: container.model) ?? false)
+      case .gguf: if let measured { try !measured.model.sawPictures(of: container.model) } else { matrix != nil }
       // Kernels of other programs want widths that a tower's are not.
       case .compressedTensors: !arguments.has("--tower")
       // Has no class for it.
