@@ -90,12 +90,14 @@ public struct CheckpointExport: Sendable {
     return (result, JSONText.object(members).bytes(pretty: true))
   }
 
-  /// About what a model's files come to with its weights as they are, an upper bound: every weight counts with a header
-  /// of three tensors.
+  /// About what a model's files come to with its weights as they are, an upper bound: every matrix counts with the
+  /// header of three tensors.
   public static func expectedBytes(_ model: Model, isMLX: Bool) throws(Failure) -> Int {
     let export = try CheckpointExport(model, isMLX ? .textTower : .transformers(inMemory: false))
     let files = export.files.reduce(0) { $0 + $1.bytes.count }
-    return export.tensors.reduce(files) { $0 + $1.byteCount + 3 * ($1.name.bytes.count + 120) }
+    return export.tensors.reduce(files) { sum, tensor in
+      sum + tensor.byteCount + (tensor.shape.count == 2 ? 3 : 1) * (tensor.name.bytes.count + 90)
+    }
   }
 
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }

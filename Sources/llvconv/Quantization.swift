@@ -247,10 +247,9 @@ struct TargetFiles {
     }
     var (model, ignored) = (quantization.source.model, [String]())
     let isGGUF = quantization.target == .gguf
-    if isGGUF, !quantization.keepsTower {
-      let named = Pass.unfuse(pixels: nil, keepsPadding: true)
-      try Pass.run([.padWidths, .dropUnused, named], on: &model, notes: &ignored)
-    }
+    let isPadded = isGGUF && !quantization.keepsTower
+    let named = Pass.unfuse(pixels: nil, keepsPadding: true)
+    try Pass.run((isPadded ? [.padWidths] : []) + [.dropUnused, named], on: &model, notes: &ignored)
     let keptOnes = quantization.kept(in: model)
     let planned = try Pass.quantizableWeights(of: model, for: quantization.target)
       .filter { !keptOnes.contains($0) }.compactMap { model[$0] }

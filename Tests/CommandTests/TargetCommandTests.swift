@@ -11,12 +11,16 @@ struct TargetCommandTests {
     (tiny.hidden, tiny.intermediate, tiny.layers) = (256, 512, 1)
     let directory = try TemporaryDirectory()
     let path = try tiny.write(to: directory)
+    let added = tiny.words.enumerated().filter { $1.hasPrefix("[") }
+      .map { "{\"id\": \($0), \"content\": \"\($1)\", \"special\": true}" }.joined(separator: ", ")
     let vocabulary = tiny.words.enumerated().map { "\"\($1)\": \($0)" }.joined(separator: ", ")
     try directory.write(
       "model/tokenizer.json",
       """
-      {"normalizer": {"type": "BertNormalizer", "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"},
-       "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+      {"normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                      "strip_accents": null, "lowercase": true},
+       "pre_tokenizer": {"type": "BertPreTokenizer"},
+       "added_tokens": [\(added)], "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
                  "max_input_chars_per_word": 100, "vocab": {\(vocabulary)}}}
       """)
@@ -80,7 +84,8 @@ struct TargetCommandTests {
         ])
         _ = try run(["export", container, "--to", target.rawValue, "-o", files])
         let bytes = try bytes(files)
-        #expect(bytes <= size && bytes > size * 8 / 10, "\(target.rawValue): \(bytes) of \(size)")
+        // Small tensors have large headers beside them.
+        #expect(bytes <= size && bytes > size * 7 / 10, "\(target.rawValue): \(bytes) of \(size)")
         #expect(try run(["diff", container, files]).status == 0)
       }
     }
