@@ -439,7 +439,7 @@ class QuantizedExports(Folder):
         return llv.open(self.path("q.llv"))
 
     def test_compressed_tensors(self):
-        for name, bits_, words in (("W4A16", 4, ["--bits", "4", "--symmetric"]), ("W8A16", 8, ["--bits", "8", "--group", "channel"]),
+        for name, bits_, words in (("W4A16", 4, ["--bits", "4", "--symmetric", "--group", "128"]), ("W8A16", 8, ["--bits", "8", "--group", "channel"]),
                                    ("W8A8", 8, ["--bits", "8", "--group", "channel", "--activations", "8"])):
             with self.subTest(name):
                 reference = self.reference(*words, *([] if name == "W4A16" else ["--force"]))
