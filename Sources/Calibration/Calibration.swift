@@ -96,7 +96,8 @@ public struct Calibration: Sendable {
     try pass.apply(&model, &notes)
     let squares = alone.withLock { $0 }
     if propagates, squares > 0 {
-      notes.append("mean squares alone are known of the inputs of \(squares) weights: errors are weighed, not made up for")
+      notes.append(
+        "mean squares alone are known of the inputs of \(squares) weights: errors are weighed, not made up for")
     }
     let quantizers = done.withLock { $0 }
     for name in model.tensors.map(\.name) {

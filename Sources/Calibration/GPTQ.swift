@@ -117,7 +117,8 @@ public final class GPTQ: Sendable {
     result.clear()
     guard propagates else {
       let variances = (0..<columns).map { column in
-        Double(source.pointer[column * block + column % block]) - Double(means.pointer[column]) * Double(means.pointer[column])
+        let mean = Double(means.pointer[column])
+        return Double(source.pointer[column * block + column % block]) - mean * mean
       }
       let mean = variances.reduce(0, +) / Double(columns)
       let least = mean > 0 ? mean * GPTQ.damping : 1
@@ -184,8 +185,8 @@ public final class GPTQ: Sendable {
           }
           llv_gptq_columns(
             w + column, columns, rows, next - column, factors + (column * block + column - first), block, stop - column,
-            bits, isAffine, grid.isBook ? 1 : 0, part.scales + place, part.zeros + place, layout.groups, part.codes + column, columns,
-            errors.pointer + (column - start), step, &clamped)
+            bits, isAffine, grid.isBook ? 1 : 0, part.scales + place, part.zeros + place, layout.groups,
+            part.codes + column, columns, errors.pointer + (column - start), step, &clamped)
           column = next
         }
         guard stop < end else { continue }

@@ -79,7 +79,9 @@ public struct CheckpointExport: Sendable {
       weights.append((module, stored))
     }
     guard !weights.isEmpty else {
-      throw Failure(.usage, "no weight of the model is quantized; say how with --weights, or quantize --for \(kind.rawValue) first")
+      throw Failure(
+        .usage,
+        "no weight of the model is quantized; say how with --weights, or quantize --for \(kind.rawValue) first")
     }
     let entry = kind.configuration(weights, kept: kept)
     var members: [(String, JSONText)] = []

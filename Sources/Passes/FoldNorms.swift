@@ -16,24 +16,24 @@ extension Pass {
   }
 
   private static func foldNorms(in graph: inout Graph, of model: inout Model) throws(Failure) {
-      for index in graph.nodes.indices {
-        let node = graph.nodes[index]
-        guard case .norm = node.op, node.inputs.count > 1, index != graph.output,
-          let gain = model.tensor(node.inputs[1])
-        else {
-          continue
-        }
-        let bias = node.inputs.count > 2 ? model.tensor(node.inputs[2]) : nil
-        let readers = graph.readers(of: index)
-        let isFoldable = readers.allSatisfy { reader in
-          let linear = graph.nodes[reader]
-          guard case .linear = linear.op, linear.inputs[0] == .node(index) else { return false }
-          return linear.inputs.dropFirst().allSatisfy { model.tensor($0)?.encoding.isPlain ?? false }
-        }
-        guard isFoldable, !readers.isEmpty else { continue }
-        for reader in readers { fold(gain, bias, into: reader, &graph, &model) }
-        graph.replace(index, with: .init(node.op, [node.inputs[0]]))
+    for index in graph.nodes.indices {
+      let node = graph.nodes[index]
+      guard case .norm = node.op, node.inputs.count > 1, index != graph.output,
+        let gain = model.tensor(node.inputs[1])
+      else {
+        continue
       }
+      let bias = node.inputs.count > 2 ? model.tensor(node.inputs[2]) : nil
+      let readers = graph.readers(of: index)
+      let isFoldable = readers.allSatisfy { reader in
+        let linear = graph.nodes[reader]
+        guard case .linear = linear.op, linear.inputs[0] == .node(index) else { return false }
+        return linear.inputs.dropFirst().allSatisfy { model.tensor($0)?.encoding.isPlain ?? false }
+      }
+      guard isFoldable, !readers.isEmpty else { continue }
+      for reader in readers { fold(gain, bias, into: reader, &graph, &model) }
+      graph.replace(index, with: .init(node.op, [node.inputs[0]]))
+    }
   }
 
   private static func fold(

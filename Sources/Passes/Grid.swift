@@ -107,7 +107,8 @@ public final class StepFinder {
   private var groups: Int { Checked.ceilDivide(columns, grid.integers.groupSize) }
 
   private func search(
-    _ column: Int, _ w: UnsafePointer<Float>, _ rows: Int, _ importance: UnsafePointer<Float>, _ part: GroupedWriter.Part
+    _ column: Int, _ w: UnsafePointer<Float>, _ rows: Int, _ importance: UnsafePointer<Float>,
+    _ part: GroupedWriter.Part
   ) {
     let group = grid.integers.groupSize
     let (n, at) = (min(group, columns - column), column / group)
@@ -141,7 +142,8 @@ public final class StepFinder {
   }
 
   private func snap(
-    _ column: Int, _ w: UnsafePointer<Float>, _ rows: Int, _ importance: UnsafePointer<Float>, _ part: GroupedWriter.Part
+    _ column: Int, _ w: UnsafePointer<Float>, _ rows: Int, _ importance: UnsafePointer<Float>,
+    _ part: GroupedWriter.Part
   ) {
     let group = grid.integers.groupSize
     let (n, at) = (min(group, columns - column), column / group)

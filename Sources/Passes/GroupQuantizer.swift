@@ -62,7 +62,7 @@ struct GroupQuantizer: Sendable {
         for row in 0..<span.count {
           let groups = row * layout.groups
           llv_encode_row(
-            values + row * columns, columns, size, Int32(grid.bits), integers.isAffine ? 1 : 0, grid.steps == .book ? 1 : 0,
+            values + row * columns, columns, size, Int32(grid.bits), integers.isAffine ? 1 : 0, grid.isBook ? 1 : 0,
             part.scales + groups, part.zeros + groups, part.codes + row * columns, &loss)
         }
       }

@@ -197,7 +197,8 @@ extension WeightChoice {
       guard columns % form.elements != 0 else { return self }
       let smaller = form.fallback.flatMap { columns % $0.elements == 0 ? WeightChoice.block($0) : nil } ?? .float16
       notes.append(
-        "tensor \(name): rows of \(columns) are no multiple of \(form.elements), \(smaller.text) in the place of \(text)")
+        "tensor \(name): rows of \(columns) are no multiple of \(form.elements), \(smaller.text) in the place of "
+          + text)
       return smaller
     case .integers(let bits, let group, let form):
       let size = min(group ?? columns, columns)

@@ -42,8 +42,9 @@ public enum Target: String, Sendable, CaseIterable {
       case .gguf:
         ["Q2_K", "Q3_K", "Q4_K", "IQ4_NL", "Q4_0", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16"]
       case .compressedTensors:
-        ["4:g128:symmetric", "4:g128:asymmetric", "4:g64:asymmetric", "4:g32:symmetric", "4:g32:asymmetric", "8:channel",
-          "8:g64:symmetric", "16",
+        [
+          "4:g128:symmetric", "4:g128:asymmetric", "4:g64:asymmetric", "4:g32:symmetric", "4:g32:asymmetric",
+          "8:channel", "8:g64:symmetric", "16",
         ]
       case .mlx:
         [2, 3, 4, 5, 6, 8].flatMap { bits in [128, 64, 32].map { "\(bits):g\($0):affine" } } + ["16"]
@@ -60,7 +61,8 @@ public enum Target: String, Sendable, CaseIterable {
     case (.llv, .integers(let bits, _, _)):
       return bits == 4 || bits == 8 ? nil : "has \(bits) bits; containers have 4 and 8"
     case (.gguf, .block(let form)):
-      return columns % form.elements == 0 ? nil : "needs rows of whole blocks of \(form.elements); these have \(columns)"
+      return columns % form.elements == 0
+        ? nil : "needs rows of whole blocks of \(form.elements); these have \(columns)"
     case (.gguf, .integers): return "is no type of ggml's"
     case (.compressedTensors, .block), (.mlx, .block): return "is a type of ggml's alone"
     case (.compressedTensors, .integers(let bits, let group, let form)):
@@ -79,7 +81,8 @@ public enum Target: String, Sendable, CaseIterable {
   private func wholeWords(_ bits: Int, _ group: Int?, _ columns: Int) -> String? {
     let group = group ?? columns
     guard columns % group == 0 else { return "needs rows of whole groups of \(group); these have \(columns)" }
-    return columns * bits % 32 == 0 ? nil : "needs rows of whole 32-bit words; these have \(columns) codes of \(bits) bits"
+    return columns * bits % 32 == 0
+      ? nil : "needs rows of whole 32-bit words; these have \(columns) codes of \(bits) bits"
   }
 
   /// Bytes that a weight of `shape` takes in the target's files, where inputs are treated like `input`.

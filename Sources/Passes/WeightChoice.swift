@@ -26,7 +26,8 @@ public enum WeightChoice: Sendable, Hashable {
 
   /// How a choice is written, for messages.
   public static let grammar =
-    "keep, 16, F16, 2 to 8 with :gN, :channel, :affine, :asymmetric, :symmetric or :two-level, or one of ggml's types, like Q4_K"
+    "keep, 16, F16, 2 to 8 with :gN, :channel, :affine, :asymmetric, :symmetric or :two-level, or one of ggml's "
+    + "types, like Q4_K"
 
   /// `keep`, `16` for BF16, `F16`, a name of ggml's, or bits with optional `:gN`, `:channel`, `:affine`, `:asymmetric`,
   /// `:symmetric`, `:two-level`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`, `Q4_K`. Four bits are in two levels

@@ -1,7 +1,7 @@
 import CKernels
 
-/// ggml's block types that weights are rounded to: what their codes and steps may be, and how the IR holds the very same
-/// values.
+/// ggml's block types that weights are rounded to: what their codes and steps may be, and how the IR holds the very
+/// same values.
 ///
 /// Layouts: Formats/gguf/spec.md.
 public enum BlockForm: String, Sendable, CaseIterable {

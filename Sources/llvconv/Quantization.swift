@@ -29,7 +29,9 @@ struct Quantization {
     }
     let matrix = arguments["--calibration"].flatMap { FileKind($0) == .gguf ? $0 : nil }
     let measured: Container.Contents? =
-      if matrix == nil, let file = arguments["--calibration"] { try Quantization.calibration(file, of: container) } else { nil }
+      if matrix == nil, let file = arguments["--calibration"] {
+        try Quantization.calibration(file, of: container)
+      } else { nil }
     keepsTower =
       switch target {
       case .llv: false
