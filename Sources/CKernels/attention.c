@@ -1,4 +1,7 @@
 #include "exp.h"
+#include "sight.h"
+
+#include <string.h>
 
 enum { KEYS = LLV_ATTENTION_KEYS, QUERIES = LLV_ATTENTION_QUERIES };
 
@@ -41,10 +44,15 @@ LLV_INLINE void llv_scale_row_body(const float *x, size_t count, float factor, f
 }
 LLV_DISPATCH(llv_scale_row, (const float *x, size_t count, float factor, float *y), (x, count, factor, y))
 
+LLV_INLINE void llv_add_row_body(const float *x, size_t count, float *y) {
+  for (size_t i = 0; i < count; i++) y[i] += x[i];
+}
+LLV_DISPATCH(llv_add_row, (const float *x, size_t count, float *y), (x, count, y))
+
 size_t llv_attention_scratch(size_t d) { return QUERIES * (KEYS + d + (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL); }
 
 void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                   float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride) {
+                   float scale, llv_sight sight, float *scratch, float *y, size_t y_stride) {
   size_t width = (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL;
   float *scores = scratch, *total = scores + QUERIES * KEYS, *scaled = total + QUERIES * width;  // [m, KEYS], [m, width], [m, d]
   running state[QUERIES];
@@ -53,17 +61,19 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
     llv_scale_row(q + r * stride, d, scale, scaled + r * d);
   }
   for (size_t i = 0; i < m * width; i++) total[i] = 0;
-  for (size_t part = 0; part < part_count; part++) {
+  for (size_t part = 0, base = 0; part < part_count; base += parts[part].count, part++) {
     const llv_attention_keys *k = parts + part;
-    int masked = causal && part + 1 == part_count;
-    size_t last = masked && seen + m - 1 < k->count ? seen + m - 1 : k->count;  // keys that the last row sees
-    for (size_t first = 0; first < last; first += KEYS) {
+    size_t start = llv_seen(&sight, 0, base, k->count).from / KEYS * KEYS, last = llv_seen(&sight, m - 1, base, k->count).to;
+    for (size_t first = start; first < last; first += KEYS) {
       size_t keys = last - first < KEYS ? last - first : KEYS;
       for (size_t i = 0; i < keys; i += LLV_PANEL)
         llv_products_f32(scaled, d, m, d, k->keys + (first + i) * d, 0, scores + i, KEYS);
       for (size_t r = 0; r < m; r++) {
-        size_t visible = !masked ? keys : seen + r <= first ? 0 : seen + r - first < keys ? seen + r - first : keys;
-        llv_weigh(scores + r * KEYS, visible, keys, state + r);
+        llv_range seen = llv_in_block(llv_seen(&sight, r, base, k->count), first, keys);
+        float *row = scores + r * KEYS;
+        if (sight.bias) llv_add_row(sight.bias + (ptrdiff_t)(base + first) - (ptrdiff_t)(sight.at + r) + seen.from, seen.to - seen.from, row + seen.from);
+        memset(row, 0, seen.from * sizeof *row);
+        llv_weigh(row + seen.from, seen.to - seen.from, keys - seen.from, state + r);
         if (state[r].factor != 1) llv_scale_row(total + r * width, width, state[r].factor, total + r * width);
       }
       for (size_t i = 0; i < width; i += LLV_PANEL)

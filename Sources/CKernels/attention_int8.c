@@ -1,4 +1,4 @@
-#include "internal.h"
+#include "sight.h"
 
 #include <math.h>
 #include <string.h>
@@ -301,35 +301,38 @@ LLV_INLINE w16 below(size_t n) {
   return (w16)(index < (w16)(uint32_t)n);
 }
 
+// Lanes of the panel at i that are seen.
+LLV_INLINE w16 seen_lanes(llv_range seen, size_t i) {
+  return below(seen.to > i ? seen.to - i : 0) & ~below(seen.from > i ? seen.from - i : 0);
+}
+
 // Codes of weights 2^(scores factor + offset), of which `is_far` takes `most` off the scores first; gives the sum of
 // weights.
-LLV_INLINE v16 weigh_scores(const float *scores, size_t seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
+LLV_INLINE v16 weigh_scores(const float *scores, llv_range seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
   const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
   v16 total = 0;
-  for (size_t i = 0; i < seen; i += LLV_PANEL) {
+  for (size_t i = seen.from / LLV_PANEL * LLV_PANEL; i < seen.to; i += LLV_PANEL) {
     v16 x = *(const v16 *)(scores + i);
     x = __builtin_elementwise_fma(is_far ? x - most : x, factor, offset);
     v16 weight = exp2_fast(x > least ? x : least);
-    if (seen - i < LLV_PANEL) weight = (v16)((w16)weight & below(seen - i));
+    if (i < seen.from || seen.to - i < LLV_PANEL) weight = (v16)((w16)weight & seen_lanes(seen, i));
     total += weight;
     *(b16 *)(weights + i) = __builtin_convertvector((w16)(weight + round) & 255, b16);
   }
   return total;
 }
 
-// Scores of the first `seen` keys, in units of `scale`, to codes of weights relative to the largest, which is 127; of
+// Scores of the keys that are seen, in units of `scale`, to codes of weights relative to the largest, which is 127; of
 // others 0. Gives that largest score and the sum of weights before they were rounded.
-LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
-  size_t whole = seen / LLV_PANEL * LLV_PANEL;
+LLV_INLINE void weigh_row(const float *scores, llv_range seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
+  size_t start = seen.from / LLV_PANEL * LLV_PANEL;
   v16 best = -INFINITY;
-  for (size_t i = 0; i < whole; i += LLV_PANEL) {
+  for (size_t i = start; i < seen.to; i += LLV_PANEL) {
     v16 s = *(const v16 *)(scores + i);
-    best = s > best ? s : best;
-  }
-  if (whole < seen) {
-    w16 rest = below(seen - whole);
-    v16 s = *(const v16 *)(scores + whole);
-    s = (v16)(((w16)s & rest) | ((w16)(v16)-INFINITY & ~rest));
+    if (i < seen.from || seen.to - i < LLV_PANEL) {
+      w16 lanes = seen_lanes(seen, i);
+      s = (v16)(((w16)s & lanes) | ((w16)(v16)-INFINITY & ~lanes));
+    }
     best = s > best ? s : best;
   }
   *most = most_of(best);
@@ -338,7 +341,8 @@ LLV_INLINE void weigh_row(const float *scores, size_t seen, size_t keys, float s
   // first.
   v16 total = fabsf(offset) > 16384 ? weigh_scores(scores, seen, 1, *most, scale, log2_127, weights)
                                     : weigh_scores(scores, seen, 0, 0, scale, offset, weights);
-  size_t end = up(seen, LLV_PANEL);
+  size_t end = up(seen.to, LLV_PANEL);
+  memset(weights, 0, start);
   memset(weights + end, 0, up(keys, LLV_PANEL) - end);
   *sum = sum_of(total);
 }
@@ -349,13 +353,13 @@ typedef struct { float most, carry; double part, sum; } running;
 
 // Weights of a tile's rows for a block of keys, and how the totals so far and the block's are to be added. means:
 // scores of the keys' mean.
-LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const size_t *seen, size_t keys, const float *scales,
+LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const llv_range *seen, size_t keys, const float *scales,
                                      const float *means, uint8_t *weights, running *state, float *shrink, float *grow) {
   float most[LLV_PANEL] = {0}, sum[LLV_PANEL] = {0};
   for (size_t r = 0; r < LLV_PANEL; r++) shrink[r] = grow[r] = 0;
   for (size_t r = 0; r < rows; r++) {
     weigh_row(scores + r * KEYS, seen[r], keys, scales[r], weights + r * KEYS, most + r, sum + r);
-    if (seen[r] == 0) continue;
+    if (seen[r].from == seen[r].to) continue;
     float block = fmaf(most[r], scales[r], means[r]), before = state[r].most;
     state[r].most = block > before || isnan(block) ? block : before;  // what is not a number stays that to the end
     shrink[r] = before - state[r].most, grow[r] = block - state[r].most;
@@ -365,13 +369,13 @@ LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const siz
     *to = exp2_fast(x) + x * 0;
   }
   for (size_t r = 0; r < rows; r++) {
-    if (seen[r] == 0) shrink[r] = 1, grow[r] = 0;
+    if (seen[r].from == seen[r].to) shrink[r] = 1, grow[r] = 0;
     state[r].carry *= shrink[r];
     state[r].part = state[r].part * shrink[r] + (double)sum[r] * grow[r];
   }
 }
 LLV_DISPATCH(llv_weigh_codes,
-             (const float *scores, size_t rows, const size_t *seen, size_t keys, const float *scales, const float *means,
+             (const float *scores, size_t rows, const llv_range *seen, size_t keys, const float *scales, const float *means,
               uint8_t *weights, running *state, float *shrink, float *grow),
              (scores, rows, seen, keys, scales, means, weights, state, shrink, grow))
 
@@ -419,7 +423,7 @@ size_t llv_attention_int8_scratch(size_t d) {
 }
 
 void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                        float scale, int causal, size_t seen, void *scratch, float *y, size_t y_stride) {
+                        float scale, llv_sight sight, void *scratch, float *y, size_t y_stride) {
   size_t width = up(d, LLV_PANEL), places = up(d, 4);
   float *scores = scratch, *total = scores + TILE * KEYS, *result = total + QUERIES * width, *floats = result + QUERIES * width;
   int8_t *codes = (int8_t *)(floats + QUERIES * width);
@@ -438,24 +442,21 @@ void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, con
   llv_code_queries(q, stride, m, d, scale * 1.44269504088896341f, floats, codes, scales, starts);  // 2^x for e^x
   for (size_t r = 0; r < m; r++) state[r] = (running){.most = -INFINITY};
   memset(result, 0, m * width * 4);
-  for (size_t number = 0; number < part_count; number++) {
+  for (size_t number = 0, base = 0; number < part_count; base += parts[number].count, number++) {
     size_t count = parts[number].count;
     packed p = packed_at((void *)parts[number].packed, count, d);
-    int masked = causal && number + 1 == part_count;
-    size_t last = masked ? least(seen + m - 1, count) : count;  // keys that the last row sees
+    size_t start = llv_seen(&sight, 0, base, count).from / KEYS * KEYS, last = llv_seen(&sight, m - 1, base, count).to;
     llv_dot_rows(p.key_mean, floats, m, width, means);
     memset(total, 0, m * width * 4);
     for (size_t r = 0; r < m; r++) state[r].carry = 1, state[r].part = 0;
-    for (size_t first = 0; first < last; first += KEYS) {
+    for (size_t first = start; first < last; first += KEYS) {
       size_t keys = least(last - first, KEYS);
       for (size_t row = 0; row < m; row += TILE) {
-        size_t rows = least(m - row, TILE), visible[TILE];
-        for (size_t r = 0; r < rows; r++) {
-          size_t end = masked ? seen + row + r : last;
-          visible[r] = end <= first ? 0 : least(end - first, keys);
-        }
+        size_t rows = least(m - row, TILE);
+        llv_range seen[TILE];
+        for (size_t r = 0; r < rows; r++) seen[r] = llv_in_block(llv_seen(&sight, row + r, base, count), first, keys);
         score(rows, codes + row * width, width, places, starts + row, p.keys + first * places, p.key_scales + first, keys, scores);
-        llv_weigh_codes(scores, rows, visible, keys, scales + row, means + row, weights, state + row, shrink, grow);
+        llv_weigh_codes(scores, rows, seen, keys, scales + row, means + row, weights, state + row, shrink, grow);
         mix(rows, weights, p.values + first * LLV_PANEL, up(keys, 4) / 4, up(count, 4) * LLV_PANEL, shrink, grow,
             total + row * width, width);
       }

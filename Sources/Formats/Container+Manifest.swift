@@ -158,17 +158,19 @@ extension Container {
 
   static func parameters(_ op: Op) -> [(String, JSONText)] {
     switch op {
-    case .embedding, .add, .multiply, .interpolate, .normalize: []
+    case .add, .multiply, .interpolate, .concatenate, .normalize: []
+    case .embedding(let offset): offset == 0 ? [] : [("offset", .int(offset))]
     case .row(let index): [("row", .int(index))]
     case .linear(let input): [("input", .string(input.rawValue))]
-    case .norm(let kind, let epsilon): [("kind", .string(kind.rawValue)), ("epsilon", .number(epsilon))]
+    case .norm(let kind, let epsilon, let heads):
+      [("kind", .string(kind.rawValue)), ("epsilon", .number(epsilon))] + (heads == 1 ? [] : [("heads", .int(heads))])
     case .activation(let kind): [("kind", .string(kind.rawValue))]
     case .rescale(let rescale):
       [
         ("factor", .number(rescale.factor)), ("mean", .array(rescale.mean.map(JSONText.number))),
         ("deviation", .array(rescale.deviation.map(JSONText.number))),
       ]
-    case .rope(let theta, let width): [("theta", .number(theta)), ("head_width", .int(width))]
+    case .rope(let rotation): parameters(rotation)
     case .slice(let offset, let count): [("offset", .int(offset)), ("count", .int(count))]
     case .attention(let attention):
       [
@@ -176,6 +178,8 @@ extension Container {
         ("head_width", .int(attention.headWidth)), ("scale", .number(attention.scale)),
         ("causal", .bool(attention.isCausal)),
       ] + (attention.input == .float ? [] : [("input", .string(attention.input.rawValue))])
+        + (attention.window.map { [("window", .int($0))] } ?? [])
+        + (attention.farthest.map { [("farthest", .int($0))] } ?? [])
     case .pool(let kind): [("kind", .string(kind.rawValue))]
     }
   }
@@ -185,7 +189,8 @@ extension Container {
     func number(_ key: String) throws(Failure) -> Int { try json.required(key).integer(key, in: index) }
     let name = try json.required("op")
     switch try name.string("op") {
-    case "embedding": return .embedding
+    case "embedding": return .embedding(offset: json["offset"] == nil ? 0 : try number("offset"))
+    case "concatenate": return .concatenate
     case "row": return .row(try number("row"))
     case "linear": return .linear(try choice(json, "input"))
     case "add": return .add
@@ -193,7 +198,8 @@ extension Container {
       let value = try json.required("epsilon")
       let epsilon = try value.double("epsilon")
       guard epsilon > 0, epsilon < 1 else { throw value.failure("epsilon must be above 0 and below 1") }
-      return .norm(try choice(json, "kind"), epsilon: epsilon)
+      return .norm(
+        try choice(json, "kind"), epsilon: epsilon, heads: json["heads"] == nil ? 1 : try number("heads"))
     case "activation": return .activation(try choice(json, "kind"))
     case "multiply": return .multiply
     case "interpolate": return .interpolate
@@ -210,17 +216,15 @@ extension Container {
         throw json.failure("factor and deviations must be above 0")
       }
       return .rescale(rescale)
-    case "rope":
-      let value = try json.required("theta")
-      let theta = try value.double("theta")
-      guard theta > 0, theta < 1e15 else { throw value.failure("theta must be above 0 and below 1e15") }
-      return .rope(theta: theta, headWidth: try number("head_width"))
+    case "rope": return .rope(try rotation(json))
     case "slice": return .slice(offset: try number("offset"), count: try number("count"))
     case "attention":
       var attention = Op.Attention(
         heads: try number("heads"), keyValueHeads: try number("key_value_heads"), headWidth: try number("head_width"),
         scale: try json.required("scale").double("scale"), isCausal: try json.required("causal").bool("causal"))
       if json["input"] != nil { attention.input = try choice(json, "input") }
+      if json["window"] != nil { attention.window = try number("window") }
+      if json["farthest"] != nil { attention.farthest = try number("farthest") }
       return .attention(attention)
     case "pool": return .pool(try choice(json, "kind"))
     case "normalize": return .normalize

@@ -4,6 +4,7 @@ import Tensors
 
 extension GPUDevice {
   func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
+    guard !attention.dependsOnPlace else { throw Failure(.unsupported, "windows on a GPU") }
     let starts = try indices(inputs[3])
     let isSelf = inputs[0].rows == inputs[1].rows
     let width = attention.headWidth

@@ -18,7 +18,7 @@ public struct GPUDevice: Device {
 
   /// Small arrays that many operations use.
   private final class Kept: Sendable {
-    let turns = Mutex<[String: (source: Buffer, memory: Memory)]>([:])
+    let turns = Mutex<[Op.Rotation: (source: Buffer, memory: Memory)]>([:])
     let channels = Mutex<[Op.Rescale: Memory]>([:])
   }
 
@@ -98,17 +98,19 @@ public struct GPUDevice: Device {
     }
     return switch op {
     case .linear(let input): try linear(input, inputs, steps)
-    case .embedding: try lookup(inputs)
+    case .embedding(let offset): try lookup(inputs, offset: offset)
     case .row(let index): try row(index, of: inputs[0])
     case .add: try combine(inputs, Int(LLV_ADD))
     case .multiply: try combine(inputs, Int(LLV_MULTIPLY))
     case .activation(let kind): try activation(kind, inputs[0])
-    case .norm(let kind, let epsilon): try norm(kind == .layer ? .layer : .rms, epsilon, inputs)
+    case .norm(let kind, let epsilon, let heads):
+      try norm(kind == .layer ? .layer : .rms, epsilon, heads: heads, gainOffset: kind.gainOffset, inputs)
     case .normalize: try norm(.length, 0, inputs)
     case .rescale(let rescale): try self.rescale(inputs[0], rescale)
-    case .rope(let theta, let width): try rope(inputs[0], inputs[1], theta, width)
+    case .rope(let rotation): try rope(inputs[0], inputs[1], rotation)
     case .interpolate: try interpolate(inputs)
     case .slice(let offset, let count): try slice(inputs[0], offset, count)
+    case .concatenate: throw Failure(.unsupported, "concatenate on a GPU")
     case .attention(let attention): try self.attention(attention, inputs)
     case .pool(let kind): try pool(kind, inputs[0], inputs[1])
     }
@@ -132,8 +134,9 @@ public struct GPUDevice: Device {
   }
 
   private func norm(
-    _ kind: RowProgram.Norm, _ epsilon: Double, _ inputs: [DeviceBuffer]
+    _ kind: RowProgram.Norm, _ epsilon: Double, heads: Int = 1, gainOffset: Float = 0, _ inputs: [DeviceBuffer]
   ) throws(Failure) -> DeviceBuffer {
+    guard heads == 1, gainOffset == 0 else { throw Failure(.unsupported, "norms of heads on a GPU") }
     var row = try value(inputs[0]).row()
     if row.norm != .none { row = RowProgram(try value(inputs[0]).floats()) }
     row.norm = kind
@@ -162,19 +165,19 @@ public struct GPUDevice: Device {
   }
 
   private func rope(
-    _ x: DeviceBuffer, _ positions: DeviceBuffer, _ theta: Double, _ width: Int
+    _ x: DeviceBuffer, _ positions: DeviceBuffer, _ rotation: Op.Rotation
   ) throws(Failure) -> DeviceBuffer {
     let places = try indices(positions)
-    let table = try turns.table(theta: theta, headWidth: width, positions: Int(places.values.max() ?? 0) + 1)
+    let table = try turns.table(rotation, positions: Int(places.values.max() ?? 0) + 1)
     let memory = try kept.turns.withLock { (kept) throws(Failure) in
-      if let found = kept["\(theta) \(width)"], found.source === table { return found.memory }
+      if let found = kept[rotation], found.source === table { return found.memory }
       let made = try engine.upload(table.array(of: Float.self))
-      kept["\(theta) \(width)"] = (table, made)
+      kept[rotation] = (table, made)
       return made
     }
     return value(
       x.rows, x.columns,
-      .rope(try value(x).floats(), positions: try places.onGPU(), turns: memory, width: width))
+      .rope(try value(x).floats(), positions: try places.onGPU(), turns: memory, width: rotation.headWidth))
   }
 
   /// Columns of a value: the same memory.
@@ -186,7 +189,8 @@ public struct GPUDevice: Device {
 
   // MARK: Lookups
 
-  private func lookup(_ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
+  private func lookup(_ inputs: [DeviceBuffer], offset: Int) throws(Failure) -> DeviceBuffer {
+    guard offset == 0 else { throw Failure(.unsupported, "an offset on a GPU") }
     let (table, ids) = (try weight(inputs[0]), try indices(inputs[1]))
     let features = inputs.count > 2 ? try value(inputs[2]).floats() : nil
     let featureCount = inputs.count > 2 ? inputs[2].rows : 0
@@ -253,6 +257,7 @@ public struct GPUDevice: Device {
       case .first: 0
       case .last: 1
       case .mean: 2
+      case .max, .weightedMean, .rootMean: throw Failure(.unsupported, "\(kind) on a GPU")
       }
     try engine.launch(
       .pool, (rows, 1),

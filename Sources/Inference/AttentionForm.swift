@@ -9,10 +9,9 @@ protocol AttentionForm: Sendable {
   func pack(_ keys: Rows, _ values: Rows, _ count: Int, _ target: UnsafeMutableRawPointer)
   /// Bytes of scratch that a thread needs.
   var scratch: Int { get }
-  /// `softmax(scale q keysᵀ) values` for `count` rows over stretches of packed keys, each with how many they are. With
-  /// `causalFrom`, row i sees so many keys of the last stretch and i more.
+  /// `softmax(scale q keysᵀ + bias) values` for `count` rows over stretches of packed keys, each with how many they are.
   func attend(
-    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], causalFrom: Int?,
+    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], _ sight: llv_sight,
     _ scratch: UnsafeMutableRawPointer, _ result: Rows)
 }
 
@@ -47,7 +46,7 @@ struct FloatAttention: AttentionForm {
   var scratch: Int { llv_attention_scratch(width) * 4 }
 
   func attend(
-    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], causalFrom: Int?,
+    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], _ sight: llv_sight,
     _ scratch: UnsafeMutableRawPointer, _ result: Rows
   ) {
     let parts = stretches.map { packed, keys in
@@ -55,8 +54,8 @@ struct FloatAttention: AttentionForm {
       return llv_attention_keys(keys: UnsafePointer(floats), values: UnsafePointer(values(floats, keys)), count: keys)
     }
     llv_attention(
-      parts, parts.count, q.base, q.stride, count, width, scale, causalFrom == nil ? 0 : 1, causalFrom ?? 0,
-      scratch.assumingMemoryBound(to: Float.self), result.base, result.stride)
+      parts, parts.count, q.base, q.stride, count, width, scale, sight, scratch.assumingMemoryBound(to: Float.self),
+      result.base, result.stride)
   }
 }
 
@@ -72,12 +71,11 @@ struct IntegerAttention: AttentionForm {
   var scratch: Int { llv_attention_int8_scratch(width) }
 
   func attend(
-    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], causalFrom: Int?,
+    _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], _ sight: llv_sight,
     _ scratch: UnsafeMutableRawPointer, _ result: Rows
   ) {
     let parts = stretches.map { llv_attention_codes(packed: UnsafeRawPointer($0), count: $1) }
     llv_attention_int8(
-      parts, parts.count, q.base, q.stride, count, width, scale, causalFrom == nil ? 0 : 1, causalFrom ?? 0, scratch,
-      result.base, result.stride)
+      parts, parts.count, q.base, q.stride, count, width, scale, sight, scratch, result.base, result.stride)
   }
 }

@@ -8,8 +8,8 @@ extension CPUDevice {
   private struct Span: Sendable {
     var queries: Range<Int>
     var parts: [Int]
-    /// Whether a query sees keys of the last part only up to its own place.
-    let isCausal: Bool
+    /// The first query's place among all keys.
+    let place: Int
   }
 
   /// A stretch of keys and values, packed for every head that has its own: where the first is, and how far the next.
@@ -28,6 +28,7 @@ extension CPUDevice {
     let isForAll = inputs[0].rows == 1 && !isSelf
     let (result, out) = try result(isSelf ? inputs[0].rows : starts.count - 1, inputs[0].columns, nil)
 
+    let distances = inputs.count > 4 ? try distanceBiases(attention, inputs[4], starts) : nil
     let form: any AttentionForm = attention.input == .int8 ? IntegerAttention(width: d) : FloatAttention(width: d)
     var parts: [Part] = []
     var end = 0
@@ -51,8 +52,8 @@ extension CPUDevice {
     for index in parts.indices where isSelf || index >= prefixes {
       let (tokens, sequence) = (parts[index].tokens, index - prefixes)
       let span = Span(
-        queries: isSelf ? tokens : sequence..<sequence + 1,
-        parts: prefixes > 0 && index > 0 ? [0, index] : [index], isCausal: isSelf && attention.isCausal)
+        queries: isSelf ? tokens : sequence..<sequence + 1, parts: prefixes > 0 && index > 0 ? [0, index] : [index],
+        place: prefixes > 0 && index > 0 ? starts[0] : 0)
       for first in stride(from: 0, to: span.queries.count, by: Int(LLV_ATTENTION_QUERIES)) {
         blocks.append((span, first))
       }
@@ -67,25 +68,44 @@ extension CPUDevice {
       let seen = span.parts.map { index in
         (packed.start + (all[index].first + own * all[index].bytes), all[index].tokens.count)
       }
+      let sight = llv_sight(
+        at: span.place + first, causal: isSelf && attention.isCausal ? 1 : 0, window: attention.window ?? 0,
+        bias: distances.map { UnsafePointer($0.values.floats + head * (2 * $0.most + 1) + $0.most) })
       form.attend(
         Rows(base: q[isForAll ? 0 : row] + head * d, stride: q.stride),
         count: min(Int(LLV_ATTENTION_QUERIES), span.queries.count - first), scale: Float(attention.scale),
-        to: seen, causalFrom: span.isCausal ? first + 1 : nil, scratch.piece(0, thread),
-        Rows(base: out[row] + head * d, stride: out.stride))
+        to: seen, sight, scratch.piece(0, thread), Rows(base: out[row] + head * d, stride: out.stride))
     }
-    withExtendedLifetime((packed, scratch)) {}
+    withExtendedLifetime((packed, scratch, distances)) {}
     return result
+  }
+
+  /// What is added to scores, by distances from `-most` to `most`: `[heads, 2 most + 1]`.
+  private func distanceBiases(
+    _ attention: Op.Attention, _ biases: DeviceBuffer, _ starts: [Int]
+  ) throws(Failure) -> (values: Buffer, most: Int) {
+    let heads = attention.heads
+    let longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
+    let most = starts[0] + longest
+    let buckets = try download(biases)
+    let values = try Buffer(count: heads * (2 * most + 1) * 4)
+    for distance in -most...most {
+      let bucket = Op.Attention.bucket(distance, of: biases.rows, farthest: attention.farthest ?? most)
+      for head in 0..<heads { values.floats[head * (2 * most + 1) + most + distance] = buckets[bucket * heads + head] }
+    }
+    return (values, most)
   }
 
   /// Turns pairs of columns by the angle of the row's position. Frequencies and angles are Float32, as the models were
   /// trained; their sines and cosines are exact to Float32.
   func rope(
-    _ x: DeviceBuffer, _ positions: DeviceBuffer, theta: Double, headWidth: Int, _ target: DeviceBuffer?
+    _ x: DeviceBuffer, _ positions: DeviceBuffer, _ rotation: Op.Rotation, _ target: DeviceBuffer?
   ) throws(Failure) -> DeviceBuffer {
+    let headWidth = rotation.headWidth
     let places = try indices(positions)
     let from = try values(x)
     let half = headWidth / 2
-    let turns = try turns.table(theta: theta, headWidth: headWidth, positions: (places.max() ?? 0) + 1)
+    let turns = try turns.table(rotation, positions: (places.max() ?? 0) + 1)
     let (result, to) = try result(x.rows, x.columns, target)
     let width = x.columns
     try forRows(x.rows) { range in

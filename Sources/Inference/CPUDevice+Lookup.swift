@@ -4,16 +4,18 @@ import Tensors
 
 /// Operations that pick rows or blend them.
 extension CPUDevice {
-  func embedding(_ inputs: [DeviceBuffer], _ target: DeviceBuffer?) throws(Failure) -> DeviceBuffer {
+  func embedding(
+    _ inputs: [DeviceBuffer], offset: Int, _ target: DeviceBuffer?
+  ) throws(Failure) -> DeviceBuffer {
     let rows = inputs[0].rows
     let table = try table(inputs[0])
     let ids = try indices(inputs[1])
     let width = inputs[0].columns
     let features = inputs.count > 2 ? try values(inputs[2]) : nil
     let featureCount = inputs.count > 2 ? inputs[2].rows : 0
-    if let bad = ids.first(where: { $0 < -featureCount || $0 >= rows }) {
+    if let bad = ids.first(where: { $0 < -featureCount || $0 >= rows - offset }) {
       throw Failure(
-        .malformed, "index \(bad) has no row; the table has \(rows)", thing: "tensor \(table.tensor.name.quoted)")
+        .malformed, "index \(bad) has no row; the table has \(rows - offset)", thing: "tensor \(table.tensor.name.quoted)")
     }
     let (result, out) = try result(ids.count, width, target)
     try forRows(ids.count, step: 256) { (range) throws(Failure) in
@@ -21,7 +23,7 @@ extension CPUDevice {
         for row in range {
           if ids[row] >= 0 {
             try table.tensor.decodeRows(
-              ids[row]..<ids[row] + 1, of: bytes, into: UnsafeMutableBufferPointer(start: out[row], count: width))
+              ids[row] + offset..<ids[row] + offset + 1, of: bytes, into: UnsafeMutableBufferPointer(start: out[row], count: width))
           } else if let features {
             out[row].update(from: features[-1 - ids[row]], count: width)
           }
@@ -86,13 +88,22 @@ extension CPUDevice {
         switch kind {
         case .first: out.update(from: from[rows.lowerBound], count: width)
         case .last: out.update(from: from[rows.upperBound - 1], count: width)
-        case .mean:
-          var sums = [Double](repeating: 0, count: width)
-          for row in rows {
+        case .max:
+          out.update(from: from[rows.lowerBound], count: width)
+          for row in rows.dropFirst() {
             let p = from[row]
-            for column in 0..<width { sums[column] += Double(p[column]) }
+            // What is not a number stays that.
+            for column in 0..<width where !(p[column] <= out[column]) { out[column] = p[column] }
           }
-          for column in 0..<width { out[column] = Float(sums[column] / Double(rows.count)) }
+        case .mean, .weightedMean, .rootMean:
+          var sums = [Double](repeating: 0, count: width)
+          for (place, row) in rows.enumerated() {
+            let p = from[row]
+            let weight = kind == .weightedMean ? Double(place + 1) : 1
+            for column in 0..<width { sums[column] += Double(p[column]) * weight }
+          }
+          let divisor = kind.divisor(rows.count)
+          for column in 0..<width { out[column] = Float(sums[column] / divisor) }
         }
       }
     }
@@ -106,5 +117,17 @@ extension CPUDevice {
     buffer.with(Int32.self) { _ = $0.update(fromContentsOf: picked) }
     return try upload(
       Tensor("indices", shape: [picked.count], encoding: .plain(.I32), content: .bytes(ByteView(buffer))))
+  }
+}
+
+extension Op.Pooling {
+  /// What the (weighted) sum of so many rows is divided by.
+  package func divisor(_ count: Int) -> Double {
+    switch self {
+    case .mean: Double(count)
+    case .weightedMean: Double(count) * Double(count + 1) / 2
+    case .rootMean: Double(count).squareRoot()
+    case .first, .last, .max: 1
+    }
   }
 }

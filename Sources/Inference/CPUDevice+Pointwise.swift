@@ -29,13 +29,45 @@ extension CPUDevice {
   }
 
   func norm(
-    _ kind: Op.Norm, _ epsilon: Double, _ inputs: [DeviceBuffer], _ target: DeviceBuffer?
+    _ kind: Op.Norm, _ epsilon: Double, heads: Int, _ inputs: [DeviceBuffer], _ target: DeviceBuffer?
   ) throws(Failure) -> DeviceBuffer {
     let gain = inputs.count > 1 ? try values(inputs[1]) : nil
     let bias = inputs.count > 2 ? try values(inputs[2]) : nil
-    return try mapRows(inputs[0], target) { x, width, y, _ in
-      llv_norm_row(x, width, kind == .layer ? 1 : 0, epsilon, gain?.base, bias?.base, y)
+    let columns = inputs[0].columns / heads
+    guard kind == .rmsPlusOne, let gain else {
+      return try normRows(inputs[0], kind, epsilon, columns, gain?.base, bias?.base, target)
     }
+    let more = try Buffer(count: columns * 4)
+    for column in 0..<columns { more.floats[column] = 1 + gain.base[column] }
+    defer { withExtendedLifetime(more) {} }
+    return try normRows(inputs[0], .rms, epsilon, columns, more.floats, bias?.base, target)
+  }
+
+  private func normRows(
+    _ x: DeviceBuffer, _ kind: Op.Norm, _ epsilon: Double, _ columns: Int, _ gain: UnsafeMutablePointer<Float>?,
+    _ bias: UnsafeMutablePointer<Float>?, _ target: DeviceBuffer?
+  ) throws(Failure) -> DeviceBuffer {
+    let (gain, bias) = (gain.map { Rows(base: $0, stride: 0) }, bias.map { Rows(base: $0, stride: 0) })
+    return try mapRows(x, target) { x, width, y, _ in
+      for head in stride(from: 0, to: width, by: columns) {
+        llv_norm_row(x + head, columns, kind == .layer ? 1 : 0, epsilon, gain?.base, bias?.base, y + head)
+      }
+    }
+  }
+
+  /// Columns side by side.
+  func concatenate(_ inputs: [DeviceBuffer], _ target: DeviceBuffer?) throws(Failure) -> DeviceBuffer {
+    let rows = inputs[0].rows
+    let (result, to) = try result(rows, inputs.reduce(0) { $0 + $1.columns }, target)
+    var place = 0
+    for input in inputs {
+      let (from, first, count) = (try values(input), place, input.columns)
+      try forRows(rows, step: 256) { range in
+        for row in range { (to[row] + first).update(from: from[row], count: count) }
+      }
+      place += count
+    }
+    return result
   }
 
   func activation(_ kind: Op.Activation, _ x: DeviceBuffer, _ target: DeviceBuffer?) throws(Failure) -> DeviceBuffer {

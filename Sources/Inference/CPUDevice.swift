@@ -106,17 +106,18 @@ public struct CPUDevice: RowDevice {
     default: guard steps.isEmpty else { throw Failure(.internal, "steps after an operation that is not linear") }
     }
     return switch op {
-    case .embedding: try embedding(inputs, target)
+    case .embedding(let offset): try embedding(inputs, offset: offset, target)
     case .row(let index): try row(index, of: inputs[0])
     case .linear(let input): try linear(input, inputs, steps, target)
     case .add: try combine(inputs[0], inputs[1], target) { $0 + $1 }
     case .multiply: try combine(inputs[0], inputs[1], target) { $0 * $1 }
     case .rescale(let rescale): try self.rescale(inputs[0], rescale, target)
-    case .rope(let theta, let width): try rope(inputs[0], inputs[1], theta: theta, headWidth: width, target)
+    case .rope(let rotation): try rope(inputs[0], inputs[1], rotation, target)
     case .interpolate: try interpolate(inputs)
-    case .norm(let kind, let epsilon): try norm(kind, epsilon, inputs, target)
+    case .norm(let kind, let epsilon, let heads): try norm(kind, epsilon, heads: heads, inputs, target)
     case .activation(let kind): try activation(kind, inputs[0], target)
     case .slice(let offset, let count): try slice(inputs[0], offset, count, target)
+    case .concatenate: try concatenate(inputs, target)
     case .attention(let attention): try self.attention(attention, inputs)
     case .pool(let kind): try pool(kind, inputs[0], inputs[1])
     case .normalize: try normalize(inputs[0], target)

@@ -20,6 +20,8 @@ public struct Conformance {
     /// Indices in the place of an input of this shape, below the bound; -1 is one of them.
     var taps: (shape: [Int], below: Int)?
     var positions = 0
+    /// Shape of a table that comes last.
+    var biases: [Int]?
     var encoding: GroupedInteger?
     /// The weight in BF16.
     var isBFloat = false
@@ -29,7 +31,7 @@ public struct Conformance {
   static let attention = Op.Attention(heads: 4, keyValueHeads: 4, headWidth: 8, scale: 0.35, isCausal: false)
   public static var rows: [Row] {
     var rows: [Row] = [
-      Row(name: "embedding", op: .embedding, shapes: [[11, 7]], ids: 19, tolerance: 0),
+      Row(name: "embedding", op: .embedding(), shapes: [[11, 7]], ids: 19, tolerance: 0),
       Row(name: "row", op: .row(3), shapes: [[11, 7]], tolerance: 0),
       Row(name: "linear", op: .linear(.float), shapes: [[13, 37], [29, 37], [29]], tolerance: 2e-6),
       Row(name: "linear, no bias", op: .linear(.float), shapes: [[130, 64], [140, 64]], tolerance: 2e-6),
@@ -39,6 +41,15 @@ public struct Conformance {
       Row(name: "norm", op: .norm(.layer, epsilon: 1e-12), shapes: [[13, 37], [37], [37]], tolerance: 1e-6),
       Row(name: "norm, bare", op: .norm(.layer, epsilon: 1e-5), shapes: [[13, 8]], tolerance: 1e-6),
       Row(name: "rms norm", op: .norm(.rms, epsilon: 1e-6), shapes: [[13, 37], [37]], tolerance: 1e-6),
+      Row(
+        name: "rms norm, heads, gain plus one", op: .norm(.rmsPlusOne, epsilon: 1e-6, heads: 3), shapes: [[13, 36], [12]],
+        tolerance: 1e-6),
+      Row(name: "norm, heads", op: .norm(.layer, epsilon: 1e-5, heads: 2), shapes: [[13, 18], [9], [9]], tolerance: 1e-6),
+      Row(name: "embedding with an offset", op: .embedding(offset: 2), shapes: [[13, 7]], ids: 19, tolerance: 0),
+      Row(name: "concatenate", op: .concatenate, shapes: [[13, 9], [13, 4], [13, 1]], tolerance: 0),
+      Row(name: "max", op: .pool(.max), shapes: [[19, 9]], starts: true, tolerance: 0),
+      Row(name: "weighted mean", op: .pool(.weightedMean), shapes: [[19, 9]], starts: true, tolerance: 1e-7),
+      Row(name: "root mean", op: .pool(.rootMean), shapes: [[19, 9]], starts: true, tolerance: 1e-7),
       Row(name: "slice", op: .slice(offset: 3, count: 5), shapes: [[13, 9]], tolerance: 0),
       Row(
         name: "attention", op: .attention(attention), shapes: [[19, 32], [19, 32], [19, 32]], starts: true,
@@ -53,10 +64,11 @@ public struct Conformance {
       Row(
         name: "rescale", op: .rescale(.init(factor: 1 / 255.0, mean: [0.5, 0.4, 0.3], deviation: [0.5, 0.2, 0.25])),
         shapes: [[13, 12]], tolerance: 5e-7),
-      Row(name: "rope", op: .rope(theta: 1e6, headWidth: 8), shapes: [[19, 24]], positions: 19, tolerance: 5e-7),
+      Row(
+        name: "rope", op: .rope(.init(theta: 1e6, headWidth: 8)), shapes: [[19, 24]], positions: 19, tolerance: 5e-7),
       Row(
         name: "interpolate", op: .interpolate, shapes: [[11, 9], [9], [17, 4]], taps: ([17, 4], 11), tolerance: 1e-6),
-      Row(name: "embedding with features", op: .embedding, shapes: [[11, 7], [5, 7]], ids: 19, tolerance: 0),
+      Row(name: "embedding with features", op: .embedding(), shapes: [[11, 7], [5, 7]], ids: 19, tolerance: 0),
       Row(
         name: "attention, one query a sequence", op: .attention(attention), shapes: [[3, 32], [19, 32], [19, 32]],
         starts: true, tolerance: 2e-6),
@@ -90,6 +102,7 @@ public struct Conformance {
           name: "causal with a prefix, heads of \(width)", op: .attention(wide),
           shapes: [[230, 4 * width], [230, 2 * width], [230, 2 * width]], starts: true, prefix: 70, tolerance: 1e-5))
     }
+    rows += placeRows
     // A number between two codes may fall to either.
     for (name, shapes, prefix) in [
       ("attention int8", [[19, 32], [19, 32], [19, 32]], 0),
@@ -132,7 +145,7 @@ public struct Conformance {
       }
       rows.append(
         Row(
-          name: "embedding \(integers.text)", op: .embedding, shapes: [[11, 96]], ids: 19, encoding: integers,
+          name: "embedding \(integers.text)", op: .embedding(), shapes: [[11, 96]], ids: 19, encoding: integers,
           tolerance: 1e-6))
     }
     // Several tiles of every kernel, more slices than any pipeline is deep, and rows and outputs that fill no tile.
@@ -157,13 +170,66 @@ public struct Conformance {
     return rows
   }
 
+  /// What depends on tokens' places: rotations that are slowed down, windows, biases for distances.
+  private static var placeRows: [Row] {
+    var rows: [Row] = []
+    for (name, scaling) in [
+      ("linear", .linear(factor: 4)), ("llama3", .llama3(factor: 8, low: 1, high: 4, original: 128)),
+      (
+        "yarn",
+        .yarn(factor: 4, slow: 1, fast: 32, original: 256, magnitude: 1.138629436, isTruncated: true)
+      ),
+    ] as [(String, Op.Rotation.Scaling)] {
+      rows.append(
+        Row(
+          name: "rope, \(name)", op: .rope(.init(theta: 1e4, headWidth: 16, scaling: scaling)), shapes: [[19, 48]],
+          positions: 19, tolerance: 5e-7))
+    }
+    for (name, isCausal, window, prefix) in [
+      ("window", false, 3, 0), ("window with a prefix", false, 33, 70), ("causal window with a prefix", true, 40, 70),
+      ("a window of one", false, 1, 0), ("a window wider than all", true, 500, 70),
+    ] {
+      for input in [Op.LinearInput.float, .int8] {
+        var near = attention
+        (near.isCausal, near.window, near.input) = (isCausal, window, input)
+        (near.headWidth, near.keyValueHeads, near.scale) = (32, 2, 0.2)
+        let tokens = prefix > 0 ? 230 : 19
+        rows.append(
+          Row(
+            name: "attention \(input), \(name)", op: .attention(near), shapes: [[tokens, 128], [tokens, 64], [tokens, 64]],
+            starts: true, prefix: prefix, tolerance: input == .int8 ? 4e-3 : 2e-6))
+      }
+    }
+    // Blocks of keys that a row does not see at all.
+    for input in [Op.LinearInput.float, .int8] {
+      var near = attention
+      (near.window, near.input, near.scale) = (70, input, 0.3)
+      rows.append(
+        Row(
+          name: "attention \(input), window in 900 tokens", op: .attention(near),
+          shapes: [[900, 32], [900, 32], [900, 32]], starts: true, sequences: [0, 5, 900],
+          tolerance: input == .int8 ? 4e-3 : 2e-6))
+    }
+    for prefix in [0, 70] {
+      var biased = attention
+      biased.farthest = 20
+      let tokens = prefix > 0 ? 230 : 19
+      rows.append(
+        Row(
+          name: "attention with biases" + (prefix > 0 ? " and a prefix" : ""), op: .attention(biased),
+          shapes: [[tokens, 32], [tokens, 32], [tokens, 32]], starts: true, prefix: prefix, biases: [16, 4],
+          tolerance: 2e-6))
+    }
+    return rows
+  }
+
   /// Uploads a row's inputs to a device and runs it.
   public static func run(_ row: Row, on device: any Device) throws(Failure) -> [Float] {
     var random = Random(seed: 17)
     var inputs: [DeviceBuffer] = []
     for (place, shape) in row.shapes.enumerated() {
       let values = (0..<shape.reduce(1, *)).map { _ in 2 * random.normal() }
-      let isWeight = place == (row.op == .embedding ? 0 : 1)
+      let isWeight = place == (row.isEmbedding ? 0 : 1)
       if let integers = row.encoding, isWeight {
         inputs.append(try device.upload(try grouped(integers, shape, &random), isLinear: row.isLinear))
       } else if row.isBFloat, isWeight {
@@ -171,9 +237,9 @@ public struct Conformance {
         buffer.with(UInt16.self) { for (i, value) in values.enumerated() { $0[i] = UInt16(value.bitPattern >> 16) } }
         let tensor = Tensor("w", shape: shape, encoding: .plain(.BF16), content: .bytes(ByteView(buffer)))
         inputs.append(try device.upload(tensor, isLinear: true))
-      } else if place == 0, row.op != .embedding, !row.isTable {
+      } else if place == 0, !row.isEmbedding, !row.isTable {
         inputs.append(try activation(values, shape, on: device))
-      } else if row.isWeightInput(place), row.op != .embedding || place == 0 {
+      } else if row.isWeightInput(place), !row.isEmbedding || place == 0 {
         inputs.append(
           try device.upload(try Tensor("w", floats: values, shape: shape), isLinear: row.isLinear && place == 1))
       } else {
@@ -182,7 +248,8 @@ public struct Conformance {
     }
     if row.ids > 0 {
       let features = row.shapes.count > 1 ? row.shapes[1][0] : 0
-      let ids = (0..<row.ids).map { _ in Int32(random.below(row.shapes[0][0] + features) - features) }
+      let below = row.shapes[0][0] - row.embeddingOffset
+      let ids = (0..<row.ids).map { _ in Int32(random.below(below + features) - features) }
       inputs.insert(try device.upload(indices: ids), at: 1)
     }
     if let taps = row.taps {
@@ -194,6 +261,10 @@ public struct Conformance {
       let usual = row.prefix > 0 ? [Int32(row.prefix), 71, 150, 230] : [0, 1, 8, 19]
       inputs.append(try device.upload(indices: row.sequences ?? usual))
     }
+    if let shape = row.biases {
+      let values = (0..<shape.reduce(1, *)).map { _ in random.normal() }
+      inputs.append(try device.upload(try Tensor("w", floats: values, shape: shape)))
+    }
     return try device.download(try device.run(row.op, inputs))
   }
 
@@ -202,7 +273,7 @@ public struct Conformance {
     _ values: [Float], _ shape: [Int], on device: any Device
   ) throws(Failure) -> DeviceBuffer {
     let table = try device.upload(try Tensor("x", floats: values, shape: shape))
-    return try device.run(.embedding, [table, try device.upload(indices: Array(0..<Int32(shape[0])))])
+    return try device.run(.embedding(), [table, try device.upload(indices: Array(0..<Int32(shape[0])))])
   }
 
   private static func encoding(_ bits: Int, _ group: Int, _ form: GroupedInteger.Form) -> GroupedInteger? {
@@ -282,8 +353,11 @@ public struct Conformance {
 }
 
 extension Conformance.Row {
+  var isEmbedding: Bool { if case .embedding = op { true } else { false } }
+  var embeddingOffset: Int { if case .embedding(let offset) = op { offset } else { 0 } }
+
   var isTable: Bool {
-    if case .row = op { true } else { op == .embedding }
+    if case .row = op { true } else { isEmbedding }
   }
 
   /// Whether sums of products are of integers, exact.

@@ -136,7 +136,7 @@ struct GraphRunner: Sendable {
   }
 
   /// Whether a node looks up token ids, of which a batch has few in a table of many.
-  private func isTable(_ node: Graph.Node) -> Bool { node.op == .embedding && node.inputs[1] == .input(.tokens) }
+  private func isTable(_ node: Graph.Node) -> Bool { node.op.isEmbedding && node.inputs[1] == .input(.tokens) }
 
   private func run(
     _ region: Schedule.Region, _ state: inout State, _ weights: [TensorName: DeviceBuffer], _ tokens: [Int32]

@@ -104,7 +104,7 @@ extension Op {
   /// The name with the kind, for people.
   fileprivate var shown: String {
     switch self {
-    case .norm(let kind, _): "\(kind.rawValue) norm"
+    case .norm(let kind, _, _): "\(kind.rawValue) norm"
     case .activation(let kind): kind.rawValue
     default: name
     }

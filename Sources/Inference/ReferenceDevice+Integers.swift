@@ -18,21 +18,27 @@ extension ReferenceDevice {
           keys: k[tokens].map { Array($0[shared..<shared + width]) },
           values: v[tokens].map { Array($0[shared..<shared + width]) })
       }
-      let common = prefix.isEmpty ? [] : [(stretch(prefix), prefix.count)]
-      func attend(_ query: [Double], _ stretches: [(Stretch, Int)]) -> [Double] {
-        attendByIntegers(query[own].map { Float($0) * (Float(attention.scale) * Float(M_LOG2E)) }, stretches)
+      let common = prefix.isEmpty ? [] : [stretch(prefix)]
+      /// - Parameter place: the query's among all keys; nil where it sees them all.
+      func attend(_ query: [Double], at place: Int?, _ stretches: [Stretch]) -> [Double] {
+        var (base, seen) = (0, [(Stretch, [Int])]())
+        for stretch in stretches {
+          let keys = Array(stretch.keys.indices)
+          seen.append((stretch, place.map { ReferenceDevice.seen(attention, by: $0 - base, keys) } ?? keys))
+          base += keys.count
+        }
+        return attendByIntegers(query[own].map { Float($0) * (Float(attention.scale) * Float(M_LOG2E)) }, seen)
       }
       for (index, span) in ((q.count == k.count && !prefix.isEmpty ? [prefix] : []) + spans).enumerated() {
         let keys = stretch(span)
         let before = span == prefix ? [] : common
         guard q.count == k.count else {
-          result[index].replaceSubrange(
-            own, with: attend(q[q.count == 1 ? 0 : index], before + [(keys, span.count)]))
+          result[index].replaceSubrange(own, with: attend(q[q.count == 1 ? 0 : index], at: nil, before + [keys]))
           continue
         }
         for row in span {
-          let seen = attention.isCausal ? row - span.lowerBound + 1 : span.count
-          result[row].replaceSubrange(own, with: attend(q[row], before + [(keys, seen)]))
+          let place = row - span.lowerBound + (before.isEmpty ? 0 : prefix.count)
+          result[row].replaceSubrange(own, with: attend(q[row], at: place, before + [keys]))
         }
       }
     }
@@ -64,24 +70,23 @@ extension ReferenceDevice {
     }
   }
 
-  /// - Parameter stretches: each with how many of its keys are seen.
-  private static func attendByIntegers(_ query: [Float], _ stretches: [(Stretch, Int)]) -> [Double] {
+  /// - Parameter stretches: each with those of its keys that are seen.
+  private static func attendByIntegers(_ query: [Float], _ stretches: [(Stretch, [Int])]) -> [Double] {
     let (codes, scale) = codes(query)
     // Of every block of 256 keys: its largest score, the sum of weights, the sum of values, relative to it.
     var blocks: [(most: Double, sum: Double, values: [Double])] = []
     for (stretch, seen) in stretches {
-      let scores = stretch.keys[..<seen].map { key in
+      let scores = stretch.keys.map { key in
         zip(codes, key.codes).reduce(0) { $0 + $1.0 * $1.1 } * scale * key.scale
           + zip(query, stretch.keyMean).reduce(0) { $0 + Double($1.0) * $1.1 }
       }
-      for first in stride(from: 0, to: seen, by: 256) {
-        let block = first..<min(first + 256, seen)
-        let most = scores[block].max() ?? 0
-        let weights = scores[block].map { 127 * exp2($0 - most) }
+      for (_, block) in Dictionary(grouping: seen, by: { $0 / 256 }).sorted(by: { $0.key < $1.key }) {
+        let most = block.map { scores[$0] }.max() ?? 0
+        let weights = block.map { 127 * exp2(scores[$0] - most) }
         let sum = weights.reduce(0, +)
         let values = query.indices.map { column in
-          zip(weights, stretch.values[column].codes[block]).reduce(0) {
-            $0 + $1.0.rounded(.toNearestOrEven) * $1.1
+          zip(weights, block).reduce(0) {
+            $0 + $1.0.rounded(.toNearestOrEven) * stretch.values[column].codes[$1.1]
           } * stretch.values[column].scale + sum * stretch.valueMean[column]
         }
         blocks.append((most, sum, values))

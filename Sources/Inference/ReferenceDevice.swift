@@ -57,8 +57,8 @@ public struct ReferenceDevice: Device {
     let x = values[0]
     let columns = inputs[0].columns
     switch op {
-    case .embedding:
-      return buffer(values[1].map { $0[0] >= 0 ? x[Int($0[0])] : values[2][-1 - Int($0[0])] }, columns)
+    case .embedding(let offset):
+      return buffer(values[1].map { $0[0] >= 0 ? x[Int($0[0]) + offset] : values[2][-1 - Int($0[0])] }, columns)
     case .row(let index): return buffer([x[index]], columns)
     case .linear(let input):
       let rounded =
@@ -84,8 +84,8 @@ public struct ReferenceDevice: Device {
         row.enumerated().map { ($1 * rescale.factor - rescale.mean[$0 / width]) / rescale.deviation[$0 / width] }
       }
       return buffer(y, columns)
-    case .rope(let theta, let width):
-      return buffer(zip(x, values[1]).map { ReferenceDevice.turned($0, at: $1[0], theta, width) }, columns)
+    case .rope(let rotation):
+      return buffer(zip(x, values[1]).map { ReferenceDevice.turned($0, at: $1[0], rotation) }, columns)
     case .interpolate:
       let y = zip(values[2], values[3]).map { taps, weights in
         (0..<columns).map { column in
@@ -93,21 +93,27 @@ public struct ReferenceDevice: Device {
         }
       }
       return buffer(y, columns)
-    case .norm(let kind, let epsilon):
+    case .norm(let kind, let epsilon, let heads):
+      let gain = values.count > 1 ? values[1][0].map { kind == .rmsPlusOne ? 1 + $0 : $0 } : nil
+      let bias = values.count > 2 ? values[2][0] : nil
       let y = x.map { row in
-        let mean = kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
-        let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(row.count)
-        return row.enumerated().map { index, value in
-          (value - mean) / (variance + epsilon).squareRoot() * (values.count > 1 ? values[1][0][index] : 1)
-            + (values.count > 2 ? values[2][0][index] : 0)
+        stride(from: 0, to: columns, by: columns / heads).flatMap { start in
+          ReferenceDevice.normalized(Array(row[start..<start + columns / heads]), kind, epsilon, gain, bias)
         }
       }
       return buffer(y, columns)
+    case .concatenate:
+      let y = x.indices.map { row in values.flatMap { $0[row] } }
+      return buffer(y, inputs.reduce(0) { $0 + $1.columns })
     case .activation(let kind): return buffer(x.map { $0.map { ReferenceDevice.activate(kind, $0) } }, columns)
     case .slice(let offset, let count): return buffer(x.map { Array($0[offset..<offset + count]) }, count)
     case .attention(let attention):
-      let attend = attention.input == .int8 ? ReferenceDevice.attendByIntegers : ReferenceDevice.attend
-      return buffer(attend(attention, x, values[1], values[2], values[3].map { Int($0[0]) }), columns)
+      let starts = values[3].map { Int($0[0]) }
+      guard attention.input != .int8 else {
+        return buffer(ReferenceDevice.attendByIntegers(attention, x, values[1], values[2], starts), columns)
+      }
+      let biases = values.count > 4 ? values[4] : nil
+      return buffer(ReferenceDevice.attend(attention, x, values[1], values[2], starts, biases), columns)
     case .pool(let kind):
       let starts = values[1].map { Int($0[0]) }
       let y = zip(starts, starts.dropFirst()).map { start, end in
@@ -115,6 +121,16 @@ public struct ReferenceDevice: Device {
         case .first: x[start]
         case .last: x[end - 1]
         case .mean: (0..<columns).map { column in x[start..<end].reduce(0) { $0 + $1[column] } / Double(end - start) }
+        case .max: (0..<columns).map { column in x[start..<end].map { $0[column] }.max() ?? 0 }
+        case .weightedMean:
+          (0..<columns).map { column in
+            let places = Double((end - start) * (end - start + 1) / 2)
+            return x[start..<end].enumerated().reduce(0) { $0 + Double($1.offset + 1) * $1.element[column] } / places
+          }
+        case .rootMean:
+          (0..<columns).map { column in
+            x[start..<end].reduce(0) { $0 + $1[column] } / Double(end - start).squareRoot()
+          }
         }
       }
       return buffer(y, columns)
@@ -139,14 +155,24 @@ public struct ReferenceDevice: Device {
     }
   }
 
+  private static func normalized(
+    _ row: [Double], _ kind: Op.Norm, _ epsilon: Double, _ gain: [Double]?, _ bias: [Double]?
+  ) -> [Double] {
+    let mean = kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
+    let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(row.count)
+    return row.enumerated().map { index, value in
+      (value - mean) / (variance + epsilon).squareRoot() * (gain?[index] ?? 1) + (bias?[index] ?? 0)
+    }
+  }
+
   /// A row with pairs of columns turned. Frequency and angle are rounded to Float32, as `Op.rope` is defined.
-  private static func turned(_ row: [Double], at position: Double, _ theta: Double, _ width: Int) -> [Double] {
+  private static func turned(_ row: [Double], at position: Double, _ rotation: Op.Rotation) -> [Double] {
     var result = row
+    let (width, frequencies, size) = (rotation.headWidth, rotation.frequencies, Double(rotation.magnitude))
     for head in stride(from: 0, to: row.count, by: width) {
       for i in 0..<width / 2 {
-        let frequency = 1 / powf(Float(theta), Float(2 * i) / Float(width))
-        let angle = Double(Float(position) * frequency)
-        let (a, b) = (row[head + i], row[head + i + width / 2])
+        let angle = Double(Float(position) * frequencies[i])
+        let (a, b) = (row[head + i] * size, row[head + i + width / 2] * size)
         result[head + i] = a * cos(angle) - b * sin(angle)
         result[head + i + width / 2] = b * cos(angle) + a * sin(angle)
       }
@@ -154,19 +180,33 @@ public struct ReferenceDevice: Device {
     return result
   }
 
+  /// Of keys in the order of their places, those that a query at a place sees.
+  static func seen(_ attention: Op.Attention, by place: Int, _ keys: [Int]) -> [Int] {
+    keys.enumerated().filter { key, _ in
+      (!attention.isCausal || key <= place) && attention.window.map { abs(key - place) < $0 } ?? true
+    }.map(\.element)
+  }
+
+  /// - Parameter biases: by bucket and head.
   private static func attend(
-    _ attention: Op.Attention, _ q: [[Double]], _ k: [[Double]], _ v: [[Double]], _ starts: [Int]
+    _ attention: Op.Attention, _ q: [[Double]], _ k: [[Double]], _ v: [[Double]], _ starts: [Int],
+    _ biases: [[Double]]?
   ) -> [[Double]] {
     let prefix = Array(0..<starts[0])
     var result: [[Double]] = []
-    func attend(_ query: [Double], _ seen: [Int]) {
+    /// - Parameter place: the query's among all keys; nil where it sees them all.
+    func attend(_ query: [Double], at place: Int?, _ keys: [Int]) {
+      let seen = place.map { self.seen(attention, by: $0, keys) } ?? keys
+      let places = Dictionary(uniqueKeysWithValues: keys.enumerated().map { ($1, $0) })
       var row = query
       for head in 0..<attention.heads {
         let own = head * attention.headWidth..<(head + 1) * attention.headWidth
         let first = head / (attention.heads / attention.keyValueHeads) * attention.headWidth
         let shared = first..<first + attention.headWidth
         let scores = seen.map { other in
-          zip(query[own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
+          let score = zip(query[own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
+          guard let biases, let farthest = attention.farthest, let place, let key = places[other] else { return score }
+          return score + biases[Op.Attention.bucket(key - place, of: biases.count, farthest: farthest)][head]
         }
         let most = scores.max() ?? 0
         let weights = scores.map { exp($0 - most) }
@@ -179,13 +219,13 @@ public struct ReferenceDevice: Device {
     }
     guard q.count == k.count else {
       for (index, (start, end)) in zip(starts, starts.dropFirst()).enumerated() {
-        attend(q[q.count == 1 ? 0 : index], prefix + Array(start..<end))
+        attend(q[q.count == 1 ? 0 : index], at: nil, prefix + Array(start..<end))
       }
       return result
     }
-    for row in prefix { attend(q[row], attention.isCausal ? Array(0...row) : prefix) }
+    for row in prefix { attend(q[row], at: row, prefix) }
     for (start, end) in zip(starts, starts.dropFirst()) {
-      for row in start..<end { attend(q[row], prefix + Array(start..<(attention.isCausal ? row + 1 : end))) }
+      for row in start..<end { attend(q[row], at: prefix.count + row - start, prefix + Array(start..<end)) }
     }
     return result
   }

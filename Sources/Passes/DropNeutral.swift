@@ -8,8 +8,9 @@ extension Pass {
   public static let dropNeutral = Pass("drop-neutral") { (model, notes) throws(Failure) in
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for (index, node) in graph.nodes.enumerated() {
-        if case .norm = node.op, try model.isNeutral(node) {
-          graph.replace(index, with: .init(node.op, [node.inputs[0]]))
+        if case .norm(let kind, let epsilon, let heads) = node.op, try model.isNeutral(node, kind) {
+          let plain: Op.Norm = kind == .rmsPlusOne ? .rms : kind
+          graph.replace(index, with: .init(.norm(plain, epsilon: epsilon, heads: heads), [node.inputs[0]]))
         }
         guard node.op == .add, case .node(let below) = node.inputs[1], case .row(let row) = graph.nodes[below].op,
           case .node = node.inputs[0], let table = model.tensor(graph.nodes[below].inputs[0]),
@@ -32,13 +33,15 @@ extension Model {
   public var isFused: Bool {
     graphs.flatMap(\.graph.nodes).contains { node in
       let place = if case .linear = node.op { 1 } else { 0 }
-      guard place == 1 || node.op == .embedding, case .tensor(let name) = node.inputs[place] else { return false }
+      guard place == 1 || node.op.isEmbedding, case .tensor(let name) = node.inputs[place] else { return false }
       return name.members != nil || !name.marks.isEmpty
     }
   }
 
-  fileprivate func isNeutral(_ norm: Graph.Node) throws(Failure) -> Bool {
-    guard norm.inputs.count > 1, let gain = tensor(norm.inputs[1]), try gain.isFilled(with: 1) else { return false }
+  fileprivate func isNeutral(_ norm: Graph.Node, _ kind: Op.Norm) throws(Failure) -> Bool {
+    guard norm.inputs.count > 1, let gain = tensor(norm.inputs[1]), try gain.isFilled(with: 1 - kind.gainOffset) else {
+      return false
+    }
     guard norm.inputs.count > 2 else { return true }
     return try tensor(norm.inputs[2])?.isFilled(with: 0) ?? false
   }

@@ -15,7 +15,7 @@ extension Pass {
         }
         let (linear, lookup) = (graph.nodes[match.linear], graph.nodes[match.lookup])
         graph.replace(match.linear, with: .init(linear.op, Array(linear.inputs.prefix(2))))
-        graph.replace(match.lookup, with: .init(.embedding, [folded, lookup.inputs[1]]))
+        graph.replace(match.lookup, with: .init(lookup.op, [folded, lookup.inputs[1]]))
       }
     }
   }
@@ -31,7 +31,7 @@ private struct BiasedSum {
     guard node.op == .add, case .node(let a) = node.inputs[0], case .node(let b) = node.inputs[1] else { return nil }
     for (linear, lookup) in [(a, b), (b, a)] {
       guard case .linear = graph.nodes[linear].op, graph.nodes[linear].inputs.count == 3,
-        graph.nodes[lookup].op == .embedding, graph.nodes[lookup].inputs.count == 2,
+        graph.nodes[lookup].op.isEmbedding, graph.nodes[lookup].inputs.count == 2,
         graph.readers(of: linear) == [index], graph.readers(of: lookup) == [index],
         let bias = model.tensor(graph.nodes[linear].inputs[2]), let table = model.tensor(graph.nodes[lookup].inputs[0]),
         graph.nodes.count(where: { $0.inputs.contains(.tensor(table.name)) }) == 1

@@ -15,7 +15,8 @@ extension Pass {
         let folded = model.addRows(name, of: match.table, with: match.rows) { row, rows in
           for column in row.indices { row[column] += rows[start + column] }
         }
-        graph.replace(match.lookup, with: .init(.embedding, [folded, graph.nodes[match.lookup].inputs[1]]))
+        let lookup = graph.nodes[match.lookup]
+        graph.replace(match.lookup, with: .init(lookup.op, [folded, lookup.inputs[1]]))
         graph.replace(index, with: graph.nodes[match.sum])
       }
     }
@@ -35,7 +36,7 @@ private struct ConstantSum {
       let rows = model.tensor(graph.nodes[constant].inputs[0])
     else { return nil }
     for case .node(let lookup) in graph.nodes[sum].inputs.reversed() {
-      guard graph.nodes[lookup].op == .embedding, graph.readers(of: lookup) == [sum],
+      guard graph.nodes[lookup].op.isEmbedding, graph.readers(of: lookup) == [sum],
         let table = model.tensor(graph.nodes[lookup].inputs[0]),
         graph.nodes.filter({ $0.inputs.contains(.tensor(table.name)) }).count == 1
       else { continue }

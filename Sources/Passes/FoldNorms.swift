@@ -18,7 +18,7 @@ extension Pass {
   private static func foldNorms(in graph: inout Graph, of model: inout Model) throws(Failure) {
     for index in graph.nodes.indices {
       let node = graph.nodes[index]
-      guard case .norm = node.op, node.inputs.count > 1, index != graph.output,
+      guard case .norm(let kind, let epsilon, 1) = node.op, node.inputs.count > 1, index != graph.output,
         let gain = model.tensor(node.inputs[1])
       else {
         continue
@@ -31,19 +31,20 @@ extension Pass {
         return linear.inputs.dropFirst().allSatisfy { model.tensor($0)?.encoding.isPlain ?? false }
       }
       guard isFoldable, !readers.isEmpty else { continue }
-      for reader in readers { fold(gain, bias, into: reader, &graph, &model) }
-      graph.replace(index, with: .init(node.op, [node.inputs[0]]))
+      for reader in readers { fold(gain, kind.gainOffset, bias, into: reader, &graph, &model) }
+      let plain: Op.Norm = kind == .rmsPlusOne ? .rms : kind
+      graph.replace(index, with: .init(.norm(plain, epsilon: epsilon), [node.inputs[0]]))
     }
   }
 
   private static func fold(
-    _ gain: Tensor, _ shift: Tensor?, into reader: Int, _ graph: inout Graph, _ model: inout Model
+    _ gain: Tensor, _ offset: Float, _ shift: Tensor?, into reader: Int, _ graph: inout Graph, _ model: inout Model
   ) {
     let linear = graph.nodes[reader]
     guard let weight = model.tensor(linear.inputs[1]) else { return }
     let bias = linear.inputs.count > 2 ? model.tensor(linear.inputs[2]) : nil
     let folded = model.addRows(weight.name.made("gain"), of: weight, with: gain) { row, gain in
-      for column in row.indices { row[column] *= gain[column] }
+      for column in row.indices { row[column] *= offset + gain[column] }
     }
     var inputs = [linear.inputs[0], folded]
     if let shift {

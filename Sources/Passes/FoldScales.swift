@@ -52,7 +52,7 @@ extension Model {
     }
     guard node != graph.output, let columns = weights.first.flatMap({ self[$0]?.columns }) else { return nil }
     switch graph.nodes[node].op {
-    case .norm:
+    case .norm(let kind, _, 1) where kind != .rmsPlusOne:
       return ScaleSite(
         weights: weights, scaleOfColumn: Array(0..<columns), scaleCount: columns, graph: place, feed: .norm(node))
     case .attention(let attention):

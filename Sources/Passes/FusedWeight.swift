@@ -8,7 +8,10 @@ public struct FusedWeight: Sendable {
   /// All of them see one input.
   public let members: [TensorName]
   /// `[columns]`: the members see `gain · x + shift` of what the fused weight sees; nil for 1 and for 0.
-  private let gain, shift: Tensor?
+  private let gain: Tensor?
+  /// How much larger the gain is than its tensor says.
+  private let gainOffset: Float
+  private let shift: Tensor?
 
   /// The linear weights of `fused`, each once, in the order in which they run.
   ///
@@ -29,10 +32,12 @@ public struct FusedWeight: Sendable {
         return nil
       }
       let members = (name.base.members ?? [name]).map(\.base).filter { unfused[$0] != nil }
-      let norm = name.text.contains("+gain") ? members.first.flatMap { norms[$0]?.inputs } ?? [] : []
+      let norm = name.text.contains("+gain") ? members.first.flatMap { norms[$0] } : nil
+      let inputs = norm?.inputs ?? []
+      let offset: Float = if case .norm(let kind, _, _) = norm?.op { kind.gainOffset } else { 0 }
       return FusedWeight(
-        name: name, members: members, gain: norm.count > 1 ? unfused.tensor(norm[1]) : nil,
-        shift: norm.count > 2 ? unfused.tensor(norm[2]) : nil)
+        name: name, members: members, gain: inputs.count > 1 ? unfused.tensor(inputs[1]) : nil, gainOffset: offset,
+        shift: inputs.count > 2 ? unfused.tensor(inputs[2]) : nil)
     }
   }
 
@@ -49,7 +54,7 @@ public struct FusedWeight: Sendable {
         .malformed, "\(squares.count) and \(means.count) columns were measured, the weight has \(columns)",
         thing: "tensor \(name.quoted)")
     }
-    let (gain, shift) = (try values(gain, columns), try values(shift, columns))
+    let (gain, shift) = (try values(gain, columns)?.map { gainOffset + $0 }, try values(shift, columns))
     return (0..<columns).map { column in
       let (g, h) = (Double(gain?[column] ?? 1), Double(shift?[column] ?? 0))
       return Float(max(0, g * g * Double(squares[column]) + 2 * g * h * Double(means[column]) + h * h))
@@ -67,7 +72,7 @@ public struct FusedWeight: Sendable {
         .malformed, "\(squares.count) columns were measured, the weight has \(columns)",
         thing: "tensor \(name.quoted)")
     }
-    let gain = try values(gain, squares.count)
+    let gain = try values(gain, squares.count)?.map { gainOffset + $0 }
     let own = squares.indices.map { column in
       let g = Double(gain?[column] ?? 1)
       return g == 0 ? 0 : Float(Double(squares[column]) / (g * g))

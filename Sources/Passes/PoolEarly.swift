@@ -15,7 +15,7 @@ extension Pass {
   /// The graph with one pool moved in front of the operation it follows; nil when none can move.
   private static func nextStep(_ graph: Graph, _ model: Model) -> Graph? {
     for (index, node) in graph.nodes.enumerated() {
-      guard case .pool(let kind) = node.op, kind != .mean, case .node(let below) = node.inputs[0],
+      guard case .pool(let kind) = node.op, kind.picksRow, case .node(let below) = node.inputs[0],
         graph.readers(of: below).allSatisfy({ graph.nodes[$0].op == node.op }),
         let pooled = pooledInputs(graph.nodes[below], kind)
       else { continue }
@@ -31,8 +31,9 @@ extension Pass {
     case .add, .multiply: [0, 1]
     case .rope: [0, 1]
     // A query that sees its whole sequence: the last one of a causal sequence, any of another.
-    case .attention(let attention): !attention.isCausal || kind == .last ? [0] : nil
-    case .embedding, .row, .interpolate, .pool: nil
+    case .attention(let attention):
+      !attention.dependsOnPlace && (!attention.isCausal || kind == .last) ? [0] : nil
+    case .embedding, .row, .interpolate, .pool, .concatenate: nil
     }
   }
 

@@ -81,7 +81,8 @@ extension Pass {
       try model.rewriteGraphs { (graph, model) throws(Failure) in
         for (index, node) in graph.nodes.enumerated() {
           if case .attention(var attention) = node.op {
-            attention.input = recipe.attention
+            // Biases are added to scores that are not rounded.
+            attention.input = attention.farthest == nil ? recipe.attention : .float
             graph.replace(index, with: .init(.attention(attention), node.inputs))
           }
           guard case .linear = node.op, let weight = model.tensor(node.inputs[1]) else { continue }

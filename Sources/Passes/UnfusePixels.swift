@@ -12,13 +12,13 @@ extension Model {
           guard case .node(let linear) = node.inputs[first], case .linear = graph.nodes[linear].op,
             graph.nodes[linear].inputs.count == 2, let weight = tensor(graph.nodes[linear].inputs[1]),
             let bias = weight.name.biasBeside, self[bias] == nil,
-            case .node(let lookup) = node.inputs[second], graph.nodes[lookup].op == .embedding,
+            case .node(let lookup) = node.inputs[second], graph.nodes[lookup].op.isEmbedding,
             case .tensor(let name) = graph.nodes[lookup].inputs[0], let old = name.without("bias"),
             readers(of: name) == 1
           else { continue }
           try replaceTensors { [$0.name == name ? $0.renamed(old) : $0] }
           set(try Tensor(bias, floats: [Float](repeating: 0, count: weight.rows), shape: [weight.rows]))
-          graph.replace(lookup, with: .init(.embedding, [.tensor(old)] + graph.nodes[lookup].inputs.dropFirst()))
+          graph.replace(lookup, with: .init(graph.nodes[lookup].op, [.tensor(old)] + graph.nodes[lookup].inputs.dropFirst()))
           graph.replace(linear, with: .init(graph.nodes[linear].op, graph.nodes[linear].inputs + [.tensor(bias)]))
         }
       }

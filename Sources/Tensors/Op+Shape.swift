@@ -43,7 +43,8 @@ extension Op {
       if case .fixed(let rows)? = inputs.first?.rows, rows != 1 { try need(false, "a value of the batch first") }
     }
     switch self {
-    case .embedding:
+    case .embedding(let offset):
+      try need(offset >= 0, "an offset that is not negative")
       try need((2...3).contains(inputs.count) && !inputs[0].isIndex && inputs[1].isIndex, "a table and ids")
       try need(inputs[1].columns == 1, "one id a row")
       try need(
@@ -77,7 +78,8 @@ extension Op {
         channels > 0 && rescale.deviation.count == channels && inputs[0].columns % channels == 0,
         "a mean and a deviation for each channel, and channels that divide the columns")
       return inputs[0]
-    case .rope(_, let width):
+    case .rope(let rotation):
+      let width = rotation.headWidth
       try need(inputs.count == 2 && !inputs[0].isIndex, "a value and positions")
       try need(inputs[1] == ValueType(inputs[0].rows, 1, isIndex: true), "a position for each row")
       try need(width > 0 && width % 2 == 0 && inputs[0].columns % width == 0, "heads of an even width")
@@ -88,10 +90,21 @@ extension Op {
       try need(
         inputs[2].rows == .features && inputs[3] == ValueType(.features, inputs[2].columns), "a weight for each index")
       return ValueType(.features, inputs[0].columns)
-    case .norm:
+    case .norm(_, _, let heads):
       try need((1...3).contains(inputs.count) && reals == inputs.count, "x, perhaps a gain, perhaps a bias")
-      for index in inputs.indices.dropFirst() { try need(isVector(index, inputs[0].columns), "vectors as wide as x") }
+      try need(heads > 0 && inputs[0].columns % heads == 0, "heads that divide the columns")
+      for index in inputs.indices.dropFirst() {
+        try need(isVector(index, inputs[0].columns / heads), "vectors as wide as a head of x")
+      }
       return inputs[0]
+    case .concatenate:
+      try need(inputs.count >= 2 && reals == inputs.count, "two values or more")
+      var columns = 0
+      for input in inputs {
+        try need(input.rows == inputs[0].rows, "equal rows")
+        columns += input.columns
+      }
+      return ValueType(inputs[0].rows, columns)
     case .activation, .normalize:
       try need(inputs.count == 1 && reals == 1, "one value")
       return inputs[0]
@@ -100,12 +113,23 @@ extension Op {
       try need(offset >= 0 && count > 0 && count <= inputs[0].columns - offset, "columns inside the value")
       return ValueType(inputs[0].rows, count)
     case .attention(let attention):
-      try need(inputs.count == 4 && reals == 3 && inputs[3].rows == .starts, "q, k, v and sequence starts")
+      try need((4...5).contains(inputs.count), "q, k, v, sequence starts and perhaps biases")
+      try need(reals == inputs.count - 1 && inputs[3].rows == .starts, "q, k, v and sequence starts")
       let (heads, shared, width) = (attention.heads, attention.keyValueHeads, attention.headWidth)
       try need(heads > 0 && shared > 0 && width > 0 && heads % shared == 0, "key heads that divide the query heads")
       try need(Checked.multiply(heads, width) == inputs[0].columns, "q of heads × width columns")
       try need(shared * width == inputs[1].columns && inputs[1] == inputs[2], "k and v of key heads × width columns")
       try need(inputs[1].rows == .tokens, "tokens as rows of k and v")
+      try need(attention.window ?? 1 > 0, "a window of one place at least")
+      if inputs.count == 5 {
+        guard case .fixed(let buckets) = inputs[4].rows else { throw Failure(.malformed, "biases that are no tensor") }
+        try need(inputs[4].columns == heads && buckets >= 4 && buckets % 2 == 0, "biases of an even number of buckets")
+        try need(attention.farthest ?? 0 > buckets / 4, "a farthest distance beyond the buckets of one distance each")
+        try need(attention.input == .float, "scores that are not rounded, where there are biases")
+      } else {
+        try need(attention.farthest == nil, "biases for distances")
+      }
+      if attention.dependsOnPlace { try need(inputs[0].rows == .tokens, "q with a row for each token") }
       switch inputs[0].rows {
       case .tokens: return inputs[0]
       case .sequences, .fixed(1): return ValueType(.sequences, inputs[0].columns)
@@ -115,7 +139,7 @@ extension Op {
     case .pool(let kind):
       try need(inputs.count == 2 && inputs[1].rows == .starts, "a value and sequence starts")
       try need(inputs[0].rows == .tokens, "tokens as rows")
-      try need(kind != .mean || !inputs[0].isIndex, "real numbers for a mean")
+      try need(kind.picksRow || !inputs[0].isIndex, "real numbers, where no row is picked")
       return ValueType(.sequences, inputs[0].columns, isIndex: inputs[0].isIndex)
     }
   }

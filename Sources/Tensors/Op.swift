@@ -1,3 +1,5 @@
+import Glibc
+
 /// One operation of a graph. A closed list: adding a case makes the compiler name every device that must learn it.
 ///
 /// Values are matrices. `tokens` is the number of tokens of a packed batch, all sequences one after the other with no
@@ -5,9 +7,9 @@
 /// share. A tensor of more than two dimensions is seen as a matrix of its outermost. Inputs are listed after each case,
 /// optional ones in brackets.
 public enum Op: Sendable, Hashable {
-  /// Row `ids[i]` of the table; where an id is negative, row `-1 - ids[i]` of the features. Inputs: table `[n, width]`,
-  /// ids `[tokens]`, (features `[features, width]`). Result `[tokens, width]`.
-  case embedding
+  /// Row `ids[i] + offset` of the table; where an id is negative, row `-1 - ids[i]` of the features. Inputs: table `[n,
+  /// width]`, ids `[tokens]`, (features `[features, width]`). Result `[tokens, width]`.
+  case embedding(offset: Int = 0)
   /// One row of a table, to be added to every token. Inputs: table `[n, width]`. Result `[1, width]`.
   case row(Int)
   /// `x Wᵀ + b`. Inputs: x `[m, in]`, W `[out, in]`, (b `[1, out]`). Result `[m, out]`.
@@ -16,32 +18,43 @@ public enum Op: Sendable, Hashable {
   case add
   /// Element-wise product. Inputs: a `[m, n]`, b `[m, n]`. Result `[m, n]`.
   case multiply
-  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Inputs: x `[m, n]`, (gain `[1,
-  /// n]`), (bias `[1, n]`). Variance over n, not n - 1.
-  case norm(Norm, epsilon: Double)
+  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Each row is `heads` rows of n side by
+  /// side, each normalised by itself. Inputs: x `[m, heads · n]`, (gain `[1, n]`), (bias `[1, n]`). Variance over n, not
+  /// n - 1.
+  case norm(Norm, epsilon: Double, heads: Int = 1)
   /// Element-wise. Inputs: x.
   case activation(Activation)
   /// `(x · factor - mean[c]) / deviation[c]`, rounded to Float32 after the first and the second step; channel c of
   /// column i is `i / (n / channels)`. Inputs: pixels `[m, n]`.
   case rescale(Rescale)
-  /// Rotary position embedding (Su et al. 2021) of each head: with angles `position · theta^(-2i / width)` for i <
-  /// width/2, column i and column i + width/2 are turned as a pair. Inputs: x `[m, heads · width]`, positions `[m]`.
-  case rope(theta: Double, headWidth: Int)
+  /// Rotary position embedding (Su et al. 2021) of each head: with angles `position · frequency[i]` for i < width/2,
+  /// column i and column i + width/2 are turned as a pair. Inputs: x `[m, heads · width]`, positions `[m]`.
+  case rope(Rotation)
   /// `Σ weights[i, j] · x[indices[i, j]]`; index -1 stands for the row given apart. Inputs: x `[m, n]`, row `[1, n]`,
   /// indices `[features, taps]`, weights `[features, taps]`. Result `[features, n]`.
   case interpolate
   /// Columns `offset ..< offset + count`. Inputs: x `[m, n]`. Result `[m, count]`.
   case slice(offset: Int, count: Int)
-  /// `softmax(scale · q kᵀ) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v `[tokens,
-  /// keyValueHeads · width]`, sequence starts `[sequences + 1]`. Result like q. q may also have one row for each
-  /// sequence, or one row for all, that sees its whole sequence; the result is then `[sequences, heads · width]`.
+  /// Columns of values side by side. Inputs: two or more `[m, n]` each of its own n. Result `[m, Σ n]`.
+  case concatenate
+  /// `softmax(scale · q kᵀ + bias) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v
+  /// `[tokens, keyValueHeads · width]`, sequence starts `[sequences + 1]`, (biases by distance `[buckets, heads]`).
+  /// Result like q. q may also have one row for each sequence, or one row for all, that sees its whole sequence; the
+  /// result is then `[sequences, heads · width]`.
   case attention(Attention)
   /// One row for each sequence, or one index. Inputs: x `[tokens, n]`, sequence starts. Result `[sequences, n]`.
   case pool(Pooling)
   /// Each row divided by its Euclidean length; a row of zeros stays zero. Inputs: x.
   case normalize
 
-  public enum Norm: String, Sendable, Hashable, CaseIterable { case layer, rms }
+  public enum Norm: String, Sendable, Hashable, CaseIterable {
+    case layer, rms
+    /// RMS with a gain that is one more than its tensor says.
+    case rmsPlusOne = "rms-plus-one"
+
+    /// How much larger a gain is than its tensor says.
+    public var gainOffset: Float { self == .rmsPlusOne ? 1 : 0 }
+  }
 
   /// What a linear operation with integer or BF16 weights does with its input.
   public enum LinearInput: String, Sendable, Hashable, CaseIterable {
@@ -85,6 +98,10 @@ public enum Op: Sendable, Hashable {
     public var scale: Double
     /// Whether a token sees only itself and those before it in its sequence.
     public var isCausal: Bool
+    /// Where set, a token sees those alone that are fewer places than this away from it.
+    public var window: Int?
+    /// Where there are biases, the distance from which on all keys share a bucket (`bucket(_:of:)`).
+    public var farthest: Int?
     /// What queries, keys, values and the weights of the sum may be rounded to; a device may keep more of them.
     public var input = LinearInput.float
 
@@ -97,10 +114,42 @@ public enum Op: Sendable, Hashable {
     }
   }
 
-  public enum Pooling: String, Sendable, Hashable, CaseIterable { case mean, first, last }
+  public enum Pooling: String, Sendable, Hashable, CaseIterable {
+    case mean, first, last
+    /// The largest of each column.
+    case max
+    /// The mean with weights 1, 2, 3, … from the first token on.
+    case weightedMean = "weighted-mean"
+    /// The sum over the square root of how many there are.
+    case rootMean = "root-mean"
+
+    /// Whether it takes one of the rows as it is.
+    public var picksRow: Bool { self == .first || self == .last }
+  }
+}
+
+extension Op.Attention {
+  /// Whether what a token sees depends on its place, and not only on who comes before it.
+  public var dependsOnPlace: Bool { window != nil || farthest != nil }
+
+  /// The bucket of keys `distance` places after the query, of T5 (Raffel et al. 2020) without causality: half of the
+  /// buckets for each side; of those half for one distance each, half for distances that grow geometrically up to
+  /// `farthest`. Logarithms are Float32, as the models were trained.
+  public static func bucket(_ distance: Int, of buckets: Int, farthest: Int) -> Int {
+    let half = buckets / 2
+    let exact = half / 2
+    let side = distance > 0 ? half : 0
+    let n = abs(distance)
+    guard n >= exact else { return side + n }
+    let steps = Float(half - exact)
+    let place = logf(Float(n) / Float(exact)) / Float(log(Double(farthest) / Double(exact))) * steps
+    return side + min(exact + Int(place), half - 1)
+  }
 }
 
 extension Op {
+  public var isEmbedding: Bool { if case .embedding = self { true } else { false } }
+
   /// The operation's name in a manifest and in reports.
   public var name: String {
     switch self {
@@ -115,6 +164,7 @@ extension Op {
     case .rope: "rope"
     case .interpolate: "interpolate"
     case .slice: "slice"
+    case .concatenate: "concatenate"
     case .attention: "attention"
     case .pool: "pool"
     case .normalize: "normalize"

@@ -108,14 +108,18 @@ struct BrokenCandidateTests {
     (
       "another epsilon", "epsilon differs",
       { (model: inout Model) throws in
-        replace(in: &model) { if case .norm(let kind, let e) = $0 { .norm(kind, epsilon: e * 10) } else { nil } }
+        replace(in: &model) { if case .norm(let kind, let e, _) = $0 { .norm(kind, epsilon: e * 10) } else { nil } }
       }
     ),
     (
       "another base of the rotations", "theta differs",
       { (model: inout Model) throws in
         replace(in: &model) {
-          if case .rope(let theta, let width) = $0 { .rope(theta: theta / 100, headWidth: width) } else { nil }
+          if case .rope(var rotation) = $0 {
+              rotation.theta /= 100
+              return .rope(rotation)
+            }
+            return nil
         }
       }
     ),

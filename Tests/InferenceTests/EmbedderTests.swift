@@ -65,7 +65,7 @@ struct EmbedderTests {
     var random = Random(seed: 31)
     model.set(try Tensor("tied", floats: (0..<32 * 32).map { _ in random.normal() }, shape: [32, 32]))
     var graph = Graph()
-    let rows = graph.append(.embedding, .tensor("tied"), .input(.tokens))
+    let rows = graph.append(.embedding(), .tensor("tied"), .input(.tokens))
     let product = graph.append(.linear(.float), rows, .tensor("tied"))
     let parts = [0, 16].map { graph.append(.slice(offset: $0, count: 16), product) }
     let both = graph.append(.multiply, parts[0], parts[1])

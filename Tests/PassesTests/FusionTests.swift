@@ -23,7 +23,7 @@ struct FusionTests {
       return .tensor(TensorName(name))
     }
     var graph = Graph()
-    let x = graph.append(.embedding, try tensor("table", [20, 16]), .input(.tokens))
+    let x = graph.append(.embedding(), try tensor("table", [20, 16]), .input(.tokens))
     let n = graph.append(.norm(.rms, epsilon: 1e-6), x, try tensor("norm.gain", [16], mean: 1))
     let q = graph.append(.linear(.float), n, try tensor("q.weight", [16, 16]), try tensor("q.bias", [16]))
     let k = graph.append(.linear(.float), n, try tensor("k.weight", [8, 16]), try tensor("k.bias", [8]))

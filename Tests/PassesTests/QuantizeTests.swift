@@ -18,7 +18,7 @@ struct QuantizeTests {
     model.set(try Tensor("table", floats: [Float](repeating: 1, count: shape[1]), shape: [1, shape[1]]))
     model.set(try Tensor("w", floats: values, shape: shape))
     var graph = Graph()
-    let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
+    let x = graph.append(.embedding(), .tensor("table"), .input(.tokens))
     graph.append(.pool(.mean), graph.append(.linear(.float), x, .tensor("w")), .input(.starts))
     model.graphs = [("text", graph)]
     var notes: [String] = []

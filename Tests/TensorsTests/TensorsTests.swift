@@ -131,7 +131,7 @@ struct GraphTests {
   @Test("types follow from the operations")
   func typesFollowFromTheOperations() throws {
     var graph = Graph()
-    let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
+    let x = graph.append(.embedding(), .tensor("table"), .input(.tokens))
     let y = graph.append(.linear(.float), x, .tensor("w"), .tensor("b"))
     graph.append(.pool(.mean), y, .input(.starts))
     #expect(
@@ -153,10 +153,10 @@ struct GraphTests {
     ("needs", Graph.Node(.multiply, [.node(0), .tensor("b")])),
     ("needs", Graph.Node(.rescale(.init(factor: 1, mean: [0, 0, 0], deviation: [1, 1, 1])), [.node(0)])),
     ("needs", Graph.Node(.rescale(.init(factor: 1, mean: [0, 0], deviation: [1])), [.node(0)])),
-    ("needs", Graph.Node(.rope(theta: 1e4, headWidth: 3), [.node(0), .input(.positions)])),
-    ("needs", Graph.Node(.rope(theta: 1e4, headWidth: 2), [.node(0), .input(.starts)])),
+    ("needs", Graph.Node(.rope(.init(theta: 1e4, headWidth: 3)), [.node(0), .input(.positions)])),
+    ("needs", Graph.Node(.rope(.init(theta: 1e4, headWidth: 2)), [.node(0), .input(.starts)])),
     ("needs", Graph.Node(.interpolate, [.node(0), .tensor("b"), .input(.taps), .input(.weights)])),
-    ("needs", Graph.Node(.embedding, [.tensor("table"), .input(.tokens), .node(0)])),
+    ("needs", Graph.Node(.embedding(), [.tensor("table"), .input(.tokens), .node(0)])),
     ("configuration does not have", Graph.Node(.normalize, [.input(.pixels)])),
     ("configuration does not have", Graph.Node(.normalize, [.input(.hidden)])),
     ("needs", Graph.Node(.pool(.mean), [.input(.positions), .input(.starts)])),
@@ -180,7 +180,7 @@ struct GraphTests {
   func aGraphThatDoesNotFitIsRefusedWithItsNode(_ row: Int) {
     let (words, node) = GraphTests.wrong[row]
     var graph = Graph()
-    graph.append(.embedding, .tensor("table"), .input(.tokens))
+    graph.append(.embedding(), .tensor("table"), .input(.tokens))
     graph.append(node)
     guard
       case .failure(let failure) = outcome({ () throws(Failure) in
@@ -196,11 +196,11 @@ struct GraphTests {
   @Test("pruning keeps what the output needs")
   func pruningKeepsWhatTheOutputNeeds() throws {
     var graph = Graph()
-    let x = graph.append(.embedding, .tensor("table"), .input(.tokens))
+    let x = graph.append(.embedding(), .tensor("table"), .input(.tokens))
     graph.append(.activation(.relu), x)
     graph.append(.linear(.float), x, .tensor("w"))
     let pruned = graph.pruned()
-    #expect(pruned.nodes.map(\.op) == [.embedding, .linear(.float)])
+    #expect(pruned.nodes.map(\.op) == [.embedding(), .linear(.float)])
     #expect(pruned.output == 1 && pruned.nodes[1].inputs[0] == .node(0))
   }
 

@@ -109,6 +109,11 @@ static void product_bf16(size_t m, size_t columns, size_t n, float *y) {
   free(working);
 }
 
+// Rows that stand anywhere in the last part, each of which sees one key at least.
+static llv_sight sight(size_t m, size_t prefix, size_t own, int causal) {
+  return (llv_sight){.at = prefix + next() % (own - m + 1), .causal = causal, .window = next() % 2 ? 1 + next() % 200 : 0};
+}
+
 static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal, float *y) {
   static float q[MOST_ROWS * 128], keys[2][512 * 128], values[2][512 * 128], scratch[48 * 512];
   for (size_t i = 0; i < m * d; i++) q[i] = uniform();
@@ -116,7 +121,11 @@ static void attention(size_t m, size_t d, size_t prefix, size_t own, int causal,
     for (size_t i = 0; i < 512 * 128; i++) keys[part][i] = uniform(), values[part][i] = uniform();
   llv_attention_keys parts[] = {{keys[0], values[0], prefix}, {keys[1], values[1], own}};
   if (llv_attention_scratch(d) > sizeof scratch / 4) abort();
-  llv_attention(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
+  static float biases[2 * 1024];
+  for (size_t i = 0; i < 2 * 1024; i++) biases[i] = uniform();
+  llv_sight seen = sight(m, prefix, own, causal);
+  if (next() % 2) seen.bias = biases + 1024;
+  llv_attention(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, seen, scratch, y, d);
 }
 
 // Of numbers of every size, with keys and values whose means are far from zero.
@@ -131,7 +140,7 @@ static void attention_int8(size_t m, size_t d, size_t prefix, size_t own, int ca
     parts[part].packed = packed;
   }
   void *scratch = malloc(llv_attention_int8_scratch(d));
-  llv_attention_int8(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, causal, 1 + next() % own, scratch, y, d);
+  llv_attention_int8(prefix ? parts : parts + 1, prefix ? 2 : 1, q, d, m, d, 0.2f, sight(m, prefix, own, causal), scratch, y, d);
   free((void *)parts[0].packed), free((void *)parts[1].packed), free(scratch);
 }
 

@@ -293,12 +293,17 @@ enum { LLV_ATTENTION_QUERIES = 48, LLV_ATTENTION_KEYS = 128 };
 // columns [ceil(d / LLV_PANEL), count, LLV_PANEL], missing columns zeros.
 typedef struct { const float *keys, *values; size_t count; } llv_attention_keys;
 
-// y = softmax(scale q keys^T) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all parts. Where
-// `causal`, row i sees the first `seen + i` keys of the last part (seen > 0) and the other parts whole. Scores are kept
-// a block of keys at a time, with the largest score and the sum so far (Milakov and Gimelshein 2018); sums in double.
-// Bits depend on the parts' counts and on the row's place, not on m. scratch: [llv_attention_scratch(d)].
+// What rows see of keys whose places are counted over all parts: row i stands at place `at + i`. With `causal` none
+// after its own place; with a window above 0 those alone that are fewer places away. bias: null, or what is added to
+// scores by the distance from row to key, of which it points at 0.
+typedef struct { size_t at; int causal; size_t window; const float *bias; } llv_sight;
+
+// y = softmax(scale q keys^T + bias) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all parts;
+// each row sees one at least. Scores are kept a block of keys at a time, with the largest score and the sum so far
+// (Milakov and Gimelshein 2018); sums in double. Bits depend on the parts' counts and on the row's place, not on m.
+// scratch: [llv_attention_scratch(d)].
 void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                   float scale, int causal, size_t seen, float *scratch, float *y, size_t y_stride);
+                   float scale, llv_sight sight, float *scratch, float *y, size_t y_stride);
 size_t llv_attention_scratch(size_t d);
 
 // attention_int8.c --------------------------------------------------------------------------------------------------
@@ -309,11 +314,11 @@ size_t llv_attention_int8_bytes(size_t count, size_t d);
 void llv_pack_attention_int8(const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory);
 typedef struct { const void *packed; size_t count; } llv_attention_codes;
 
-// The same as llv_attention by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the
+// The same as llv_attention without a bias, by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the
 // largest of 256 keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch:
 // [llv_attention_int8_scratch(d)] bytes.
 void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                        float scale, int causal, size_t seen, void *scratch, float *y, size_t y_stride);
+                        float scale, llv_sight sight, void *scratch, float *y, size_t y_stride);
 size_t llv_attention_int8_scratch(size_t d);
 
 #endif

@@ -128,8 +128,8 @@ enum Bert {
     func linear(_ x: Graph.Source, _ name: String) -> Graph.Source {
       graph.append(.linear(.float), x, tensor(name + ".weight"), tensor(name + ".bias"))
     }
-    let words = graph.append(.embedding, tensor("embeddings.word_embeddings.weight"), .input(.tokens))
-    let places = graph.append(.embedding, tensor("embeddings.position_embeddings.weight"), .input(.positions))
+    let words = graph.append(.embedding(), tensor("embeddings.word_embeddings.weight"), .input(.tokens))
+    let places = graph.append(.embedding(), tensor("embeddings.position_embeddings.weight"), .input(.positions))
     // One text is all of type 0.
     let type = graph.append(.row(0), tensor("embeddings.token_type_embeddings.weight"))
     var x = norm(graph.append(.add, graph.append(.add, words, places), type), "embeddings.LayerNorm")

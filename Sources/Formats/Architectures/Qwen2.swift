@@ -140,11 +140,11 @@ enum Qwen2 {
         Graph.Node(.linear(.float), [x, tensor(name + ".weight")] + (bias ? [tensor(name + ".bias")] : [])))
     }
     func turned(_ x: Graph.Source) -> Graph.Source {
-      graph.append(.rope(theta: numbers.theta, headWidth: width), x, .input(.positions))
+      graph.append(.rope(.init(theta: numbers.theta, headWidth: width)), x, .input(.positions))
     }
     var x = graph.append(
       Graph.Node(
-        .embedding, [tensor("embed_tokens.weight"), .input(.tokens)] + (hasFeatures ? [.input(.features)] : [])))
+        .embedding(), [tensor("embed_tokens.weight"), .input(.tokens)] + (hasFeatures ? [.input(.features)] : [])))
     for layer in 0..<numbers.layers {
       let name = "layers.\(layer)."
       let before = norm(x, name + "input_layernorm")

@@ -124,7 +124,7 @@ enum Siglip {
     let pixels = graph.append(.rescale(rescale), .input(.pixels))
     var x = graph.append(
       .add, builder.linear(&graph, pixels, "embeddings.patch_embedding"),
-      graph.append(.embedding, builder.tensor("embeddings.position_embedding.weight"), .input(.positions)))
+      graph.append(.embedding(), builder.tensor("embeddings.position_embedding.weight"), .input(.positions)))
     let width = numbers.width / numbers.heads
     let attention = Op.Attention(
       heads: numbers.heads, keyValueHeads: numbers.heads, headWidth: width, scale: 1 / Double(width).squareRoot(),

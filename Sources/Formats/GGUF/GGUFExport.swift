@@ -53,9 +53,9 @@ public struct GGUFExport: Sendable {
     }
     switch family.kind {
     case .bert(let numbers):
-      plans.append(try plan(path, .bert, numbers.keys(model) + tokenizer.keys))
+      plans.append(try plan(path, .bert, try numbers.keys(model) + tokenizer.keys))
     case .qwen2(let numbers):
-      plans.append(try plan(path, .qwen2, numbers.keys(model) + tokenizer.keys))
+      plans.append(try plan(path, .qwen2, try numbers.keys(model) + tokenizer.keys))
     case .llave(let facts):
       let stem = path.hasSuffix(".gguf") ? String(path.dropLast(5)) : path
       plans.append(try plan(path, .qwen2, facts.text.keys(model) + tokenizer.keys))
@@ -189,13 +189,15 @@ private struct TypeChoice {
 
 extension Model {
   /// ggml's number for the pooling of the text graph: none 0, mean 1, first 2, last 3.
-  fileprivate var poolingKey: Int {
+  fileprivate func poolingKey() throws(Failure) -> Int {
     for node in graph("text")?.nodes ?? [] {
       guard case .pool(let pooling) = node.op else { continue }
-      return switch pooling {
-      case .mean: 1
-      case .first: 2
-      case .last: 3
+      switch pooling {
+      case .mean: return 1
+      case .first: return 2
+      case .last: return 3
+      case .max, .weightedMean, .rootMean:
+        throw Failure(.unsupported, "GGUF has no word for \(pooling.rawValue) pooling; mean, first and last it has")
       }
     }
     return 0
@@ -203,14 +205,14 @@ extension Model {
 }
 
 extension Bert.Numbers {
-  fileprivate func keys(_ model: Model) -> [GGUFKey] {
+  fileprivate func keys(_ model: Model) throws(Failure) -> [GGUFKey] {
     [
       .init("general.architecture", .string("bert")), .init("general.type", .string("model")),
       .init("general.quantization_version", .uint32(2)), .init("bert.block_count", .uint32(layers)),
       .init("bert.context_length", .uint32(positions)), .init("bert.embedding_length", .uint32(hidden)),
       .init("bert.feed_forward_length", .uint32(intermediate)), .init("bert.attention.head_count", .uint32(heads)),
       .init("bert.attention.layer_norm_epsilon", .float32(epsilon)), .init("bert.attention.causal", .bool(false)),
-      .init("bert.pooling_type", .uint32(model.poolingKey)),
+      .init("bert.pooling_type", .uint32(try model.poolingKey())),
       .init("tokenizer.ggml.token_type_count", .uint32(types)),
       .init(GGUFKeys.ownTokens.key, .uint32(model.configuration.maximumTokens)),
     ]
@@ -218,7 +220,7 @@ extension Bert.Numbers {
 }
 
 extension Qwen2.Numbers {
-  fileprivate func keys(_ model: Model) -> [GGUFKey] {
+  fileprivate func keys(_ model: Model) throws(Failure) -> [GGUFKey] {
     [
       .init("general.architecture", .string("qwen2")), .init("general.type", .string("model")),
       .init("general.quantization_version", .uint32(2)), .init("qwen2.block_count", .uint32(layers)),
@@ -226,7 +228,7 @@ extension Qwen2.Numbers {
       .init("qwen2.feed_forward_length", .uint32(intermediate)), .init("qwen2.attention.head_count", .uint32(heads)),
       .init("qwen2.attention.head_count_kv", .uint32(keyValueHeads)),
       .init("qwen2.attention.layer_norm_rms_epsilon", .float32(epsilon)),
-      .init("qwen2.rope.freq_base", .float32(theta)), .init("qwen2.pooling_type", .uint32(model.poolingKey)),
+      .init("qwen2.rope.freq_base", .float32(theta)), .init("qwen2.pooling_type", .uint32(try model.poolingKey())),
       .init("qwen2.attention.causal", .bool(isCausal)),
       .init(GGUFKeys.ownTokens.key, .uint32(model.configuration.maximumTokens)),
     ]

@@ -192,17 +192,21 @@ extension Graph.Source {
 extension Op {
   fileprivate var details: String {
     switch self {
-    case .embedding, .add, .multiply, .interpolate, .normalize: ""
+    case .add, .multiply, .interpolate, .concatenate, .normalize: ""
+    case .embedding(let offset): offset == 0 ? "" : "  from row \(offset) on"
     case .rescale(let rescale): "  × \(rescale.factor), mean \(rescale.mean), deviation \(rescale.deviation)"
-    case .rope(let theta, let width): "  θ \(theta), heads of \(width)"
+    case .rope(let rotation):
+      "  θ \(rotation.theta), heads of \(rotation.headWidth)" + (rotation.scaling.map { ", \($0)" } ?? "")
     case .row(let index): "  row \(index)"
     case .linear(let input): input == .float ? "" : "  \(input.rawValue)"
-    case .norm(let kind, let epsilon): "  \(kind.rawValue), ε \(epsilon)"
+    case .norm(let kind, let epsilon, let heads):
+      "  \(kind.rawValue), ε \(epsilon)" + (heads == 1 ? "" : ", \(heads) heads")
     case .activation(let kind): "  \(kind.rawValue)"
     case .slice(let offset, let count): "  columns \(offset)..<\(offset + count)"
     case .attention(let attention):
       "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale \(attention.scale)"
-        + (attention.isCausal ? ", causal" : "") + (attention.input == .float ? "" : ", \(attention.input)")
+        + (attention.isCausal ? ", causal" : "") + (attention.window.map { ", window \($0)" } ?? "")
+        + (attention.farthest == nil ? "" : ", biases for distances") + (attention.input == .float ? "" : ", \(attention.input)")
     case .pool(let kind): "  \(kind.rawValue)"
     }
   }
