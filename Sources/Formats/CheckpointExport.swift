@@ -263,8 +263,8 @@ extension Llave.Facts {
       "model_type": "qwen2", "hidden_size": .int(text.hidden), "intermediate_size": .int(text.intermediate),
       "num_hidden_layers": .int(text.layers), "num_attention_heads": .int(text.heads),
       "num_key_value_heads": .int(text.keyValueHeads), "vocab_size": .int(rows),
-      "max_position_embeddings": .int(text.positions), "rms_norm_eps": .number(text.epsilon),
-      "rope_theta": .number(text.theta), "hidden_act": "silu", "tie_word_embeddings": true,
+      "max_position_embeddings": .int(text.longest), "rms_norm_eps": .number(text.epsilon),
+      "rope_theta": .number(text.rotation.theta), "hidden_act": "silu", "tie_word_embeddings": true,
     ]
   }
 

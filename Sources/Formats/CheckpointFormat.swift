@@ -87,9 +87,30 @@ public struct Checkpoint: Sendable {
 
   private static func openFiles(_ path: String) throws(Failure) -> Checkpoint {
     let trimmed = path.utf8.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
-    if isDirectory(trimmed) { return try openDirectory(trimmed + "/") }
-    if trimmed.hasSuffix(".index.json") { return try openIndex(trimmed) }
-    return try openFile(trimmed)
+    var checkpoint =
+      if isDirectory(trimmed) { try openDirectory(trimmed + "/") } else if trimmed.hasSuffix(".index.json") {
+        try openIndex(trimmed)
+      } else { try openFile(trimmed) }
+    try checkpoint.addModules()
+    return checkpoint
+  }
+
+  /// Adds the tensors of sentence-transformers' modules, which have folders and files of their own, as `FOLDER.NAME`.
+  private mutating func addModules() throws(Failure) {
+    guard let modules = try json("modules.json"), modules.kind == .array else { return }
+    for module in try modules.elements("modules.json") {
+      guard let path = try module.optional("path")?.bytes("path"), !path.isEmpty else { continue }
+      let folder = try RelativeName.checked(path)
+      let file = directory + folder + "/model.safetensors"
+      guard exists(file) else { continue }
+      let contents = try Safetensors.read(try InputFile(file))
+      tensors += contents.tensors.map { $0.renamed(TensorName("\(folder).\($0.name.text)")) }
+      weights.append(try InputFile(file))
+      notes += contents.notes
+    }
+    guard Set(tensors.map(\.name)).count == tensors.count else {
+      throw Failure(.malformed, "two tensors of the model and its modules have one name", file: directory)
+    }
   }
 
   private static func openDirectory(_ directory: String) throws(Failure) -> Checkpoint {

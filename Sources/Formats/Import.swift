@@ -34,18 +34,18 @@ public enum Import {
         model = try Llave.model(checkpoint, config: config, layout, shapes, notes: &notes)
       } else {
         let type = try config.required("model_type")
-        switch try type.string("model_type") {
-        case "siglip", "siglip_vision_model":
+        let name = try type.string("model_type")
+        if ["siglip", "siglip_vision_model"].contains(name) {
           model = try Siglip.model(checkpoint, config: config, notes: &notes)
-        case "bert":
-          recipe = try SentenceRecipe(checkpoint, assumed: .mean, notes: &notes)
-          model = try Bert.model(checkpoint, config: config, recipe: recipe, notes: &notes)
-        case "qwen2":
-          recipe = try SentenceRecipe(checkpoint, assumed: .last, notes: &notes)
-          model = try Qwen2.model(checkpoint, config: config, recipe: recipe, notes: &notes)
-        case let other:
+        } else if let family = TextFamilies.named(name) {
+          recipe = try SentenceRecipe(checkpoint, assumed: family.pooling, notes: &notes)
+          var body = checkpoint
+          body.tensors.removeAll { tensor in recipe.tensors.contains { $0.name == tensor.name } }
+          model = try family.init(config, Shapes(body.tensors), notes: &notes).model(body, recipe, notes: &notes)
+        } else {
+          let known = (TextFamilies.types + ["llava_onevision (LLaVE)", "siglip"]).sorted()
           throw type.failure(
-            "model_type \(Failure.quoted(other)) is not supported; supported: bert, llava_onevision (LLaVE), qwen2, siglip",
+            "model_type \(Failure.quoted(name)) is not supported; supported: \(known.joined(separator: ", "))",
             .unsupported)
         }
       }

@@ -181,11 +181,47 @@ extension Architecture.Rule {
   static func linear(_ name: String, _ out: String, _ input: String, bias: Bool = true) -> [Self] {
     [.init(name + ".weight", [out, input])] + (bias ? [.init(name + ".bias", [out])] : [])
   }
+
+  /// Gain and bias of a norm with a mean.
+  static func norm(_ name: String, _ width: String) -> [Self] {
+    [.init(name + ".weight", [width]), .init(name + ".bias", [width])]
+  }
 }
 
 extension String {
   func filled(_ layer: Int) -> String {
     guard let open = firstIndex(of: "{"), let close = firstIndex(of: "}") else { return self }
     return self[..<open] + String(layer) + self[index(after: close)...]
+  }
+}
+
+/// Shapes of a checkpoint's tensors by name.
+struct Shapes {
+  let tensors: [Tensor]
+  private let shapes: [TensorName: [Int]]
+
+  init(_ tensors: [Tensor]) {
+    self.tensors = tensors
+    shapes = Dictionary(tensors.map { ($0.name, $0.shape) }) { first, _ in first }
+  }
+
+  func has(_ name: String) -> Bool { shapes[TensorName(name)] != nil }
+
+  /// The first of some prefixes under which there is a tensor of this name; the first of all where there is none.
+  func prefix(_ prefixes: [String], of name: String) -> String { prefixes.first { has($0 + name) } ?? prefixes[0] }
+
+  func shape(_ name: String) throws(Failure) -> [Int] {
+    guard let shape = shapes[TensorName(name)] else {
+      throw Failure(.malformed, "is missing", thing: "tensor \(Failure.quoted(name))")
+    }
+    return shape
+  }
+
+  func matrix(_ name: String) throws(Failure) -> (rows: Int, columns: Int) {
+    let shape = try shape(name)
+    guard shape.count == 2, shape.allSatisfy({ $0 > 0 }) else {
+      throw Failure(.malformed, "has shape \(shape), a matrix expected", thing: "tensor \(Failure.quoted(name))")
+    }
+    return (shape[0], shape[1])
   }
 }

@@ -5,15 +5,14 @@ import Tensors
 /// tensor under the name it has in the family's first layout. Where export starts.
 public struct Family {
   enum Kind {
-    case bert(Bert.Numbers)
-    case qwen2(Qwen2.Numbers)
+    case text(any TextFamily)
     case llave(Llave.Facts)
     case siglip
   }
 
   private(set) var kind: Kind
-  /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for Qwen2, the authors' for
-  /// LLaVE.
+  /// With the names of the family's first layout: `embeddings.…` for BERT, `model.layers.…` for decoders, the authors'
+  /// for LLaVE.
   public let tensors: [Tensor]
   /// With the names of the layout that was imported, in the order of `tensors`: the model's, then what a checkpoint
   /// must have besides.
@@ -30,18 +29,6 @@ public struct Family {
     var notes: [String] = []
     let shapes = Shapes(checkpoint.tensors)
     switch model.configuration.architecture {
-    case "bert":
-      let numbers = try Bert.Numbers(config)
-      let prefix = Bert.prefix(checkpoint.tensors)
-      (kind, architecture) = (.bert(numbers), Bert.architecture(numbers, prefix: prefix))
-      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
-      tensors = checkpoint.tensors.renamed(from: prefix, to: "")
-    case "qwen2":
-      let prefix = Qwen2.prefix(shapes)
-      let numbers = try Qwen2.Numbers(config, prefix, shapes, isVocabularyTrusted: true, notes: &notes)
-      (kind, architecture) = (.qwen2(numbers), Qwen2.architecture(numbers, prefix: prefix))
-      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
-      tensors = checkpoint.tensors.renamed(from: prefix, to: "model.")
     case "llava_onevision":
       guard let layout = Llave.Layout(shapes) else { throw Failure(.malformed, "the projector's tensors are missing") }
       let facts = try Llave.Facts(checkpoint, config: config, layout, shapes, notes: &notes)
@@ -55,7 +42,14 @@ public struct Family {
       architecture = Siglip.architecture(try Siglip.numbers(config, prefix: prefix, shapes), prefix: prefix)
       checkpoint.tensors = try architecture.completed(checkpoint.tensors)
       tensors = checkpoint.tensors
-    case let other: throw Failure(.unsupported, "architecture \(Failure.quoted(other)) cannot be exported")
+    case let name:
+      guard let type = TextFamilies.named(name) else {
+        throw Failure(.unsupported, "architecture \(Failure.quoted(name)) cannot be exported")
+      }
+      let family = try type.init(config, shapes, notes: &notes)
+      (kind, architecture) = (.text(family), family.architecture)
+      checkpoint.tensors = try architecture.completed(checkpoint.tensors)
+      tensors = checkpoint.tensors.renamed(from: family.prefixes.own, to: family.prefixes.first)
     }
     if let tensor = checkpoint.tensors.first(where: { $0.name.bytes.contains(UInt8(ascii: "+")) }) {
       throw Family.refusal(tensor.name)

@@ -92,7 +92,7 @@ enum Llave {
   /// What a checkpoint's configuration and shapes say.
   struct Facts {
     let layout: Layout
-    let text: Qwen2.Numbers
+    let text: Decoder
     let vision: Siglip.Numbers
     /// Layers of the tower that run.
     let depth: Int
@@ -107,7 +107,9 @@ enum Llave {
       let textConfig = layout.isOriginal ? config : try config.required("text_config")
       let visionConfig = layout.isOriginal ? nil : try config.required("vision_config")
       self.layout = layout
-      text = try Qwen2.Numbers(textConfig, layout.text, shapes, isVocabularyTrusted: !layout.isOriginal, notes: &notes)
+      text = try Qwen2.decoder(
+        textConfig, prefix: layout.text, head: layout.head, shapes, isVocabularyTrusted: !layout.isOriginal,
+        notes: &notes)
       vision = try Siglip.Numbers(
         visionConfig, tower: try config.optional("mm_vision_tower")?.string("mm_vision_tower"),
         heads: try config.optional("mm_vision_attention_heads")?.integer("mm_vision_attention_heads", in: 1...4_096),
@@ -116,7 +118,7 @@ enum Llave {
       pictures = try Pictures(config, layout, vision).vision
       maximumTokens =
         try config.optional("tokenizer_model_max_length")?.integer("tokenizer_model_max_length", in: 1...(1 << 24))
-        ?? text.positions
+        ?? text.longest
       scaling = layout.isOriginal ? PictureScaling.siglip : try PictureScaling.read(checkpoint, notes: &notes)
       try checkProjector(config, layout)
     }
@@ -125,7 +127,7 @@ enum Llave {
   static func architecture(_ facts: Facts) -> Architecture {
     let layout = facts.layout
     let rules =
-      Qwen2.rules(layout.text, head: layout.head) + Siglip.rules(layout.vision, hasHead: false)
+      facts.text.rules + Siglip.rules(layout.vision, hasHead: false)
       + Architecture.Rule.linear(layout.projector[0], "hidden_size", "vision_size")
       + Architecture.Rule.linear(layout.projector[1], "hidden_size", "hidden_size")
       + [.init(layout.newline, ["hidden_size"])]
@@ -151,10 +153,13 @@ enum Llave {
     model.configuration.template = template
     model.configuration.vision = facts.pictures
     for tensor in checkpoint.tensors where !match.dead.contains(tensor.name) { model.set(tensor) }
+    var body = BodyGraph(match)
+    let states = text.hiddenStates(&body, hasFeatures: true)
+    SentenceRecipe(pooling: .last).appendHead(states, &body)
     model.graphs = [
       ("vision", Siglip.graph(vision, layout.vision, depth: facts.depth, facts.scaling)),
       ("projector", projector(layout)),
-      ("text", Qwen2.graph(text, layout.text, hasFeatures: true, pooling: .last, isNormalized: true)),
+      ("text", body.graph),
     ]
     return model
   }

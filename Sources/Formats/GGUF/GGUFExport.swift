@@ -52,13 +52,12 @@ public struct GGUFExport: Sendable {
       return GGUFPlan(path: path, keys: keys + [.init("general.file_type", .uint32(choice.fileType))], entries: entries)
     }
     switch family.kind {
-    case .bert(let numbers):
-      plans.append(try plan(path, .bert, try numbers.keys(model) + tokenizer.keys))
-    case .qwen2(let numbers):
-      plans.append(try plan(path, .qwen2, try numbers.keys(model) + tokenizer.keys))
+    case .text(let text):
+      let text = try GGUFExport.family(text)
+      plans.append(try plan(path, text.ggufNames, try text.ggufKeys(model) + tokenizer.keys))
     case .llave(let facts):
       let stem = path.hasSuffix(".gguf") ? String(path.dropLast(5)) : path
-      plans.append(try plan(path, .qwen2, facts.text.keys(model) + tokenizer.keys))
+      plans.append(try plan(path, .qwen2, try facts.text.ggufKeys("qwen2", model) + tokenizer.keys))
       plans.append(try plan(stem + "-mmproj.gguf", .clip, try facts.keys()))
     case .siglip:
       throw Failure(.unsupported, "ggml has no architecture for a SigLIP tower alone")
@@ -204,9 +203,29 @@ extension Model {
   }
 }
 
-extension Bert.Numbers {
-  fileprivate func keys(_ model: Model) throws(Failure) -> [GGUFKey] {
-    [
+extension GGUFExport {
+  /// - Throws: `unsupported` for a family that ggml has no architecture for, or not yet here.
+  static func family(_ text: any TextFamily) throws(Failure) -> any GGUFFamily {
+    if let family = text as? any GGUFFamily { return family }
+    throw Failure(.unsupported, "\(type(of: text).types[0]) models are not written as GGUF")
+  }
+}
+
+/// A text family that ggml has.
+protocol GGUFFamily: TextFamily {
+  var ggufNames: GGUFNames { get }
+  /// Everything but the tokenizer.
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey]
+}
+
+extension Bert: GGUFFamily {
+  var ggufNames: GGUFNames { .bert }
+
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
+    guard firstPosition == 0 else {
+      throw Failure(.unsupported, "a table of positions that starts at row \(firstPosition) is not written as GGUF")
+    }
+    return [
       .init("general.architecture", .string("bert")), .init("general.type", .string("model")),
       .init("general.quantization_version", .uint32(2)), .init("bert.block_count", .uint32(layers)),
       .init("bert.context_length", .uint32(positions)), .init("bert.embedding_length", .uint32(hidden)),
@@ -219,17 +238,23 @@ extension Bert.Numbers {
   }
 }
 
-extension Qwen2.Numbers {
-  fileprivate func keys(_ model: Model) throws(Failure) -> [GGUFKey] {
+extension Qwen2: GGUFFamily {
+  var ggufNames: GGUFNames { .qwen2 }
+
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("qwen2", model) }
+}
+
+extension Decoder {
+  func ggufKeys(_ name: String, _ model: Model) throws(Failure) -> [GGUFKey] {
     [
-      .init("general.architecture", .string("qwen2")), .init("general.type", .string("model")),
-      .init("general.quantization_version", .uint32(2)), .init("qwen2.block_count", .uint32(layers)),
-      .init("qwen2.context_length", .uint32(positions)), .init("qwen2.embedding_length", .uint32(hidden)),
-      .init("qwen2.feed_forward_length", .uint32(intermediate)), .init("qwen2.attention.head_count", .uint32(heads)),
-      .init("qwen2.attention.head_count_kv", .uint32(keyValueHeads)),
-      .init("qwen2.attention.layer_norm_rms_epsilon", .float32(epsilon)),
-      .init("qwen2.rope.freq_base", .float32(theta)), .init("qwen2.pooling_type", .uint32(try model.poolingKey())),
-      .init("qwen2.attention.causal", .bool(isCausal)),
+      .init("general.architecture", .string(name)), .init("general.type", .string("model")),
+      .init("general.quantization_version", .uint32(2)), .init("\(name).block_count", .uint32(layers)),
+      .init("\(name).context_length", .uint32(longest)), .init("\(name).embedding_length", .uint32(hidden)),
+      .init("\(name).feed_forward_length", .uint32(intermediate)), .init("\(name).attention.head_count", .uint32(heads)),
+      .init("\(name).attention.head_count_kv", .uint32(keyValueHeads)),
+      .init("\(name).attention.layer_norm_rms_epsilon", .float32(epsilon)),
+      .init("\(name).rope.freq_base", .float32(rotation.theta)), .init("\(name).pooling_type", .uint32(try model.poolingKey())),
+      .init("\(name).attention.causal", .bool(isCausal)),
       .init(GGUFKeys.ownTokens.key, .uint32(model.configuration.maximumTokens)),
     ]
   }

@@ -99,8 +99,8 @@ public struct ImportanceMatrix: Sendable {
     let family = try Family(model)
     let table: GGUFNames
     switch family.kind {
-    case .bert: table = .bert
-    case .qwen2, .llave: table = .qwen2
+    case .text(let text): table = try GGUFExport.family(text).ggufNames
+    case .llave: table = .qwen2
     case .siglip: throw Failure(.unsupported, "ggml has no architecture for a SigLIP tower alone")
     }
     return zip(model.tensors, family.tensors).compactMap { own, named in
