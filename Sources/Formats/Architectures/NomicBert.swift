@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// Nomic's BERT encoders (Nussbaum et al. 2024): post-norm, rotary positions, gated MLP, no biases. Their own layout
-/// joins the three projections of attention; transformers' has them apart.
+/// Nomic's BERT encoders (Nussbaum et al. 2024): post-norm, rotary positions, gated MLP, no biases. The configuration has
+/// the authors' keys or transformers'; tensors have the authors' names in both.
 struct NomicBert: TextFamily {
   static let types = ["nomic_bert"]
   static let pooling = Op.Pooling.mean
@@ -12,27 +12,8 @@ struct NomicBert: TextFamily {
   let activation: Op.Activation
   let rotation: Op.Rotation
   private let prefix: String
-  private let names: Names
 
   var prefixes: (own: String, first: String) { (prefix, "") }
-
-  /// What a layout calls the parts of a layer.
-  private struct Names {
-    let table, types, tableNorm, layers, output, up, gate, down, attentionNorm, mlpNorm: String
-    /// One for all three where they are joined.
-    let projections: [String]
-
-    static let own = Names(
-      table: "embeddings.word_embeddings", types: "embeddings.token_type_embeddings", tableNorm: "emb_ln",
-      layers: "encoder.layers.", output: "attn.out_proj", up: "mlp.fc11", gate: "mlp.fc12", down: "mlp.fc2",
-      attentionNorm: "norm1", mlpNorm: "norm2", projections: ["attn.Wqkv"])
-    static let transformers = Names(
-      table: "embeddings.word_embeddings", types: "embeddings.token_type_embeddings",
-      tableNorm: "embeddings.LayerNorm", layers: "layers.", output: "self_attn.o_proj", up: "mlp.up_proj",
-      gate: "mlp.gate_proj", down: "mlp.down_proj", attentionNorm: "post_attention_layernorm",
-      mlpNorm: "post_mlp_layernorm",
-      projections: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])
-  }
 
   init(_ config: JSON, _ shapes: Shapes, notes: inout [String]) throws(Failure) {
     hidden = try config.size("hidden_size", "n_embd")
@@ -58,8 +39,7 @@ struct NomicBert: TextFamily {
     let trained =
       config.optional("rotary_scaling_factor") == nil ? Int.max : try config.size("max_trained_positions", or: 2_048)
     longest = min(positions, trained, limit ?? .max)
-    prefix = shapes.prefix(["", "nomic_bert.", "bert.", "model."], of: Names.own.table + ".weight")
-    names = shapes.has(prefix + Names.own.layers + "0." + Names.own.output + ".weight") ? .own : .transformers
+    prefix = shapes.prefix(["", "nomic_bert.", "bert.", "model."], of: "embeddings.word_embeddings.weight")
   }
 
   /// What the original configuration calls the gate's activation.
@@ -87,52 +67,51 @@ struct NomicBert: TextFamily {
   }
 
   var architecture: Architecture {
-    let layer = names.layers + "{layer}."
     func linear(_ name: String, _ out: String, _ input: String) -> [Architecture.Rule] {
-      Architecture.Rule.linear(layer + name, out, input, bias: false)
+      Architecture.Rule.linear("encoder.layers.{layer}." + name, out, input, bias: false)
     }
-    let out = names.projections.count == 1 ? "3 · hidden_size" : "hidden_size"
+    func norm(_ name: String) -> [Architecture.Rule] {
+      Architecture.Rule.norm("encoder.layers.{layer}." + name, "hidden_size")
+    }
     return Architecture(
       name: "nomic_bert",
       rules: [
-        .init(names.table + ".weight", ["vocab_size", "hidden_size"]),
-        .init(names.types + ".weight", ["type_vocab_size", "hidden_size"], folded: .init(value: 0)),
+        .init("embeddings.word_embeddings.weight", ["vocab_size", "hidden_size"]),
+        .init(
+          "embeddings.token_type_embeddings.weight", ["type_vocab_size", "hidden_size"], folded: .init(value: 0)),
         .init("pooler.dense.weight", nil, .unused), .init("pooler.dense.bias", nil, .unused),
-      ] + Architecture.Rule.norm(names.tableNorm, "hidden_size")
-        + names.projections.flatMap { linear($0, out, "hidden_size") }
-        + linear(names.output, "hidden_size", "hidden_size")
-        + Architecture.Rule.norm(layer + names.attentionNorm, "hidden_size")
-        + linear(names.up, "intermediate_size", "hidden_size") + linear(names.gate, "intermediate_size", "hidden_size")
-        + linear(names.down, "hidden_size", "intermediate_size")
-        + Architecture.Rule.norm(layer + names.mlpNorm, "hidden_size"),
+      ] + Architecture.Rule.norm("emb_ln", "hidden_size")
+        + linear("attn.Wqkv", "3 · hidden_size", "hidden_size") + linear("attn.out_proj", "hidden_size", "hidden_size")
+        + norm("norm1") + linear("mlp.fc11", "intermediate_size", "hidden_size")
+        + linear("mlp.fc12", "intermediate_size", "hidden_size") + linear("mlp.fc2", "hidden_size", "intermediate_size")
+        + norm("norm2"),
       dimensions: [
         "hidden_size": hidden, "3 · hidden_size": 3 * hidden, "intermediate_size": intermediate,
         "vocab_size": vocabulary, "type_vocab_size": types,
-      ], stacks: [.init(head: names.layers, layers: layers)], prefix: prefix)
+      ], stacks: [.init(head: "encoder.layers.", layers: layers)], prefix: prefix)
   }
 
   func hiddenStates(_ body: inout BodyGraph) -> Graph.Source {
     let width = hidden / heads
     let attention = Op.Attention(
       heads: heads, keyValueHeads: heads, headWidth: width, scale: 1 / Double(width).squareRoot(), isCausal: false)
-    let words = body.append(.embedding(), body.tensor(names.table + ".weight"), .input(.tokens))
-    let type = body.append(.row(0), body.tensor(names.types + ".weight"))
-    var x = body.norm(body.append(.add, words, type), names.tableNorm, .layer, epsilon: epsilon)
+    let words = body.append(.embedding(), body.tensor("embeddings.word_embeddings.weight"), .input(.tokens))
+    let type = body.append(.row(0), body.tensor("embeddings.token_type_embeddings.weight"))
+    var x = body.norm(body.append(.add, words, type), "emb_ln", .layer, epsilon: epsilon)
     for layer in 0..<layers {
-      let name = "\(names.layers)\(layer)."
-      let joined = names.projections.map { body.linear(x, name + $0) }
-      let parts = joined.count == 1 ? body.split(joined[0], [hidden, hidden, hidden]) : joined
+      let name = "encoder.layers.\(layer)."
+      let parts = body.split(body.linear(x, name + "attn.Wqkv"), [hidden, hidden, hidden])
       let (q, k) = (
         body.append(.rope(rotation), parts[0], .input(.positions)),
         body.append(.rope(rotation), parts[1], .input(.positions))
       )
       let mixed = body.append(.attention(attention), q, k, parts[2], .input(.starts))
-      x = body.append(.add, body.linear(mixed, name + names.output), x)
-      x = body.norm(x, name + names.attentionNorm, .layer, epsilon: epsilon)
-      let gate = body.append(.activation(activation), body.linear(x, name + names.gate))
-      let wide = body.append(.multiply, gate, body.linear(x, name + names.up))
-      x = body.append(.add, body.linear(wide, name + names.down), x)
-      x = body.norm(x, name + names.mlpNorm, .layer, epsilon: epsilon)
+      x = body.append(.add, body.linear(mixed, name + "attn.out_proj"), x)
+      x = body.norm(x, name + "norm1", .layer, epsilon: epsilon)
+      let gate = body.append(.activation(activation), body.linear(x, name + "mlp.fc12"))
+      let wide = body.append(.multiply, gate, body.linear(x, name + "mlp.fc11"))
+      x = body.append(.add, body.linear(wide, name + "mlp.fc2"), x)
+      x = body.norm(x, name + "norm2", .layer, epsilon: epsilon)
     }
     return x
   }
