@@ -17,6 +17,8 @@ public struct CheckpointExport: Sendable {
   }
 
   private let tensors: [Tensor]
+  /// Tensors of sentence-transformers' modules, by folder.
+  private let modules: [(folder: String, tensors: [Tensor])]
   private let files: [(name: String, bytes: [UInt8])]
   private let isMLX: Bool
   /// Things that a reader of the files should know.
@@ -27,11 +29,20 @@ public struct CheckpointExport: Sendable {
     // MLX gets no pictures.
     let isText = layout == .quantized(.mlx) || layout == .textTower
     let family = isText ? try Family(model) : try Family(exporting: model)
-    var tensors = family.checkpoint.tensors
+    let folders = try Checkpoint.moduleFolders(try family.checkpoint.json("modules.json"))
+    modules = try folders.map { (folder) throws(Failure) in
+      let own = family.checkpoint.tensors.filter { $0.name.isIn(folder) }
+      return (folder, try own.map { (tensor) throws(Failure) in
+        // No program has them quantized.
+        try tensor.renamed(TensorName(Array(tensor.name.bytes.dropFirst(folder.utf8.count + 1)))).plain(type)
+      })
+    }.filter { !$0.tensors.isEmpty }
+    func isBody(_ tensor: Tensor) -> Bool { !folders.contains { tensor.name.isIn($0) } }
+    var tensors = family.checkpoint.tensors.filter(isBody)
     var files = family.checkpoint.made
     var renamed = tensors
     if isText, case .llave(let facts) = family.kind {
-      renamed = family.tensors
+      renamed = family.tensors.filter(isBody)
       tensors = renamed.filter { facts.isText($0.name) }
       files["config.json"] = facts.textConfiguration(rows: facts.text.vocabulary).bytes(pretty: true)
       notes.append("MLX has no class for this family: the text tower alone is written")
@@ -43,7 +54,7 @@ public struct CheckpointExport: Sendable {
       (tensors, files, notes) = (conversion.tensors, conversion.files, conversion.notes)
     }
     if case .quantized(let kind) = layout {
-      let names = Dictionary(zip(renamed, model.tensors).map { ($0.name, $1.name) }) { first, _ in first }
+      let names = Dictionary(zip(renamed, model.tensors.filter(isBody)).map { ($0.name, $1.name) }) { first, _ in first }
       (tensors, files["config.json"]) = try CheckpointExport.quantized(
         tensors, names, model, kind, files["config.json"] ?? [])
     }
@@ -102,7 +113,7 @@ public struct CheckpointExport: Sendable {
     }
   }
 
-  public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
+  public var byteCount: Int { (tensors + modules.flatMap(\.tensors)).reduce(0) { $0 + $1.byteCount } }
 
   /// - Parameter shard: bytes of a file at most, 5 GB when nil.
   public func write(_ path: String, shard: Int?, threads: Int, progress: (_ bytes: Int) -> Void) throws(Failure) {
@@ -110,9 +121,11 @@ public struct CheckpointExport: Sendable {
     for file in files { try directory.write(file.name, file.bytes) }
     let writer = SafetensorsWriter(format: isMLX ? "mlx" : "pt", shard: shard ?? SafetensorsWriter.defaultShard)
     var done = 0
-    try writer.write(tensors, to: directory, threads: threads) {
-      done += $0
-      progress(done)
+    for (folder, tensors) in [("", tensors)] + modules.map({ ($0.folder + "/", $0.tensors) }) {
+      try writer.write(tensors, to: directory, folder: folder, threads: threads) {
+        done += $0
+        progress(done)
+      }
     }
     try directory.commit()
   }

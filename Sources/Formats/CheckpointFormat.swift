@@ -97,10 +97,7 @@ public struct Checkpoint: Sendable {
 
   /// Adds the tensors of sentence-transformers' modules, which have folders and files of their own, as `FOLDER.NAME`.
   private mutating func addModules() throws(Failure) {
-    guard let modules = try json("modules.json"), modules.kind == .array else { return }
-    for module in try modules.elements("modules.json") {
-      guard let path = try module.optional("path")?.bytes("path"), !path.isEmpty else { continue }
-      let folder = try RelativeName.checked(path)
+    for folder in try Checkpoint.moduleFolders(try json("modules.json")) {
       let file = directory + folder + "/model.safetensors"
       guard exists(file) else { continue }
       let contents = try Safetensors.read(try InputFile(file))
@@ -111,6 +108,19 @@ public struct Checkpoint: Sendable {
     guard Set(tensors.map(\.name)).count == tensors.count else {
       throw Failure(.malformed, "two tensors of the model and its modules have one name", file: directory)
     }
+  }
+
+  /// Folders that `modules.json` names, but for that of the model itself.
+  static func moduleFolders(_ modules: JSON?) throws(Failure) -> [String] {
+    guard let modules, modules.kind == .array else { return [] }
+    var folders: [String] = []
+    for module in try modules.elements("modules.json") {
+      guard let path = try module.optional("path")?.bytes("path"), !path.isEmpty else { continue }
+      let folder = try RelativeName.checked(path)
+      guard !folders.contains(folder) else { throw module.failure("two modules share a folder") }
+      folders.append(folder)
+    }
+    return folders
   }
 
   private static func openDirectory(_ directory: String) throws(Failure) -> Checkpoint {
@@ -164,4 +174,9 @@ public struct Checkpoint: Sendable {
     guard let bytes = try file(name, limit: Limits.config) else { return nil }
     do throws(Failure) { return try JSON.parse(bytes, what: name) } catch { throw error.inFile(directory + name) }
   }
+}
+
+extension TensorName {
+  /// Whether it is of a module of sentence-transformers that has a folder of this name.
+  func isIn(_ folder: String) -> Bool { bytes.starts(with: (folder + ".").utf8) }
 }

@@ -13,9 +13,11 @@ struct SafetensorsWriter {
 
   /// Writes plain tensors in the order given. Nothing but the tensor being written is in memory.
   ///
-  /// - Parameter progress: called after each tensor with its bytes.
+  /// - Parameters:
+  ///   - folder: of the directory, with a final slash.
+  ///   - progress: called after each tensor with its bytes.
   func write(
-    _ tensors: [Tensor], to directory: OutputDirectory, threads: Int, progress: (Int) -> Void
+    _ tensors: [Tensor], to directory: OutputDirectory, folder: String = "", threads: Int, progress: (Int) -> Void
   ) throws(Failure) {
     var groups: [[Tensor]] = [[]]
     var filled = 0
@@ -31,17 +33,17 @@ struct SafetensorsWriter {
       throw Failure(.usage, "--split would make \(groups.count) files, at most \(Limits.shards)")
     }
     guard groups.count > 1 else {
-      return try write(groups[0], directory.file("model.safetensors"), threads: threads, progress)
+      return try write(groups[0], directory.file(folder + "model.safetensors"), threads: threads, progress)
     }
     var map: [(String, JSONText)] = []
     for (number, group) in groups.enumerated() {
       let name = "model-\(GGUF.Parts.padded(number + 1))-of-\(GGUF.Parts.padded(groups.count)).safetensors"
-      try write(group, directory.file(name), threads: threads, progress)
+      try write(group, directory.file(folder + name), threads: threads, progress)
       map += group.map { ($0.name.text, .string(name)) }
     }
     let total = tensors.reduce(0) { $0 + $1.byteCount }
     let index: JSONText = ["metadata": ["total_size": .int(total)], "weight_map": .object(map)]
-    try directory.write("model.safetensors.index.json", index.bytes(pretty: true))
+    try directory.write(folder + "model.safetensors.index.json", index.bytes(pretty: true))
   }
 
   private func write(

@@ -19,7 +19,7 @@ extension Pass {
     for index in graph.nodes.indices {
       let node = graph.nodes[index]
       guard case .norm(let kind, let epsilon, 1) = node.op, node.inputs.count > 1, index != graph.output,
-        let gain = model.tensor(node.inputs[1])
+        let gain = model.tensor(node.inputs[1]), !isPooled(node, graph)
       else {
         continue
       }
@@ -35,6 +35,21 @@ extension Pass {
       let plain: Op.Norm = kind == .rmsPlusOne ? .rms : kind
       graph.replace(index, with: .init(.norm(plain, epsilon: epsilon), [node.inputs[0]]))
     }
+  }
+
+  /// Whether a norm works on what was pooled: one row of each input, for which nothing is gained, and which other
+  /// programs keep in a file of its own.
+  private static func isPooled(_ norm: Graph.Node, _ graph: Graph) -> Bool {
+    var node = norm
+    while case .node(let below) = node.inputs[0] {
+      node = graph.nodes[below]
+      switch node.op {
+      case .pool: return true
+      case .norm, .linear, .activation, .normalize, .concatenate: continue
+      default: return false
+      }
+    }
+    return false
   }
 
   private static func fold(

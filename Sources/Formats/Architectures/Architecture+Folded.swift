@@ -16,7 +16,7 @@ extension Architecture {
     guard names.count == result.count else { throw Failure(.malformed, "two tensors have one name") }
     for rule in rules {
       guard let folded = rule.folded else { continue }
-      for layer in 0..<depth(rule, tensors) {
+      for layer in rule.firstLayer..<max(depth(rule, tensors), rule.firstLayer) {
         let spellings = [rule.pattern] + (rule.alias.map { [$0] } ?? [])
         guard !spellings.contains(where: { names.contains(TensorName(prefix + $0.filled(layer))) }) else { continue }
         let shape = rule.shape?.map { dimensions[$0] ?? 0 } ?? []

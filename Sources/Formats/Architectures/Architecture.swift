@@ -22,6 +22,8 @@ struct Architecture {
     var alias: String?
     /// What stands for the tensor where a fusion took it into another one; nil where none does.
     var folded: Folded?
+    /// Layers before this one have no such tensor.
+    var firstLayer = 0
 
     /// A tensor of one value, which changes nothing.
     struct Folded {
@@ -31,8 +33,10 @@ struct Architecture {
     }
 
     init(
-      _ pattern: String, _ shape: [String]?, _ need: Need = .required, alias: String? = nil, folded: Folded? = nil
+      _ pattern: String, _ shape: [String]?, _ need: Need = .required, alias: String? = nil, folded: Folded? = nil,
+      firstLayer: Int = 0
     ) {
+      self.firstLayer = firstLayer
       self.pattern = pattern
       self.shape = shape
       self.need = need
@@ -93,7 +97,7 @@ struct Architecture {
     var missing: [String] = []
     for rule in rules {
       let depth = rule.stackHead.map { depths[$0] ?? 0 }
-      for layer in 0..<(depth ?? 1) {
+      for layer in rule.firstLayer..<max(depth ?? 1, rule.firstLayer) {
         let key = rule.pattern.filled(layer)
         let candidates = [prefix + key] + (rule.alias.map { [prefix + $0.filled(layer)] } ?? [])
         guard let tensor = candidates.lazy.compactMap({ byName[TensorName($0)] }).first else {

@@ -44,9 +44,10 @@ struct ModernBert: TextFamily {
 
   var architecture: Architecture {
     let layer = "layers.{layer}."
-    func norm(_ name: String, _ need: Architecture.Rule.Need = .required, into: String? = nil) -> [Architecture.Rule] {
+    func norm(_ name: String, into: String? = nil, firstLayer: Int = 0) -> [Architecture.Rule] {
       [
-        .init(name + ".weight", ["hidden_size"], need, folded: into.map { .init(value: 1, into: $0) }),
+        .init(
+          name + ".weight", ["hidden_size"], folded: into.map { .init(value: 1, into: $0) }, firstLayer: firstLayer),
         .init(name + ".bias", ["hidden_size"], .optional),
       ]
     }
@@ -56,8 +57,8 @@ struct ModernBert: TextFamily {
     return Architecture(
       name: "modernbert",
       rules: [.init("embeddings.tok_embeddings.weight", ["vocab_size", "hidden_size"])] + norm("embeddings.norm")
-        // The first layer has no norm of its own.
-        + norm(layer + "attn_norm", .optional) + linear(layer + "attn.Wqkv", "3 · hidden_size", "hidden_size")
+        // What the first layer would normalise is normalised already.
+        + norm(layer + "attn_norm", into: layer + "attn.", firstLayer: 1) + linear(layer + "attn.Wqkv", "3 · hidden_size", "hidden_size")
         + linear(layer + "attn.Wo", "hidden_size", "hidden_size") + norm(layer + "mlp_norm", into: layer + "mlp.")
         + linear(layer + "mlp.Wi", "2 · intermediate_size", "hidden_size")
         + linear(layer + "mlp.Wo", "hidden_size", "intermediate_size") + norm("final_norm"),
@@ -73,7 +74,7 @@ struct ModernBert: TextFamily {
     var x = body.norm(tokens, "embeddings.norm", .layer, epsilon: epsilon)
     for (layer, isLocal) in isLocal.enumerated() {
       let name = "layers.\(layer)."
-      let before = body.has(name + "attn_norm.weight") ? body.norm(x, name + "attn_norm", .layer, epsilon: epsilon) : x
+      let before = layer > 0 ? body.norm(x, name + "attn_norm", .layer, epsilon: epsilon) : x
       let parts = body.split(body.linear(before, name + "attn.Wqkv"), [hidden, hidden, hidden])
       let rotation = isLocal ? rotations.local : rotations.global
       let (q, k) = (
