@@ -64,10 +64,24 @@ public struct Tokenizer: Sendable, Equatable {
     return addedTokens.tokens.first { $0.text == codes }?.id
   }
 
-  /// What the first character of a text becomes is where the text begins, for those who ask.
+  /// How much of the normalized text comes from the first character of `text`: pieces that start there start where the
+  /// user's text does. 1 when no step asks.
   private func lead(_ text: ArraySlice<UInt32>) -> Int {
-    guard preTokenizers.contains(where: \.asksForTheBeginning), !normalizers.isEmpty else { return 1 }
-    return normalizers.normalize(Array(text.prefix(1))).count
+    guard preTokenizers.contains(where: \.asksForTheBeginning) else { return 1 }
+    var head = Array(text.prefix(1))
+    for (index, step) in normalizers.enumerated() where !head.isEmpty {
+      // The first character is not the last, whose spaces are stripped from the right.
+      if case .strip(let left, _) = step {
+        head = Normalizer.strip(left: left, right: false).normalize(head)
+      } else {
+        head = step.normalize(head)
+      }
+      // What follows characters that the map removes takes their place, as in the `tokenizers` library.
+      if head.isEmpty, case .characterMap = step {
+        head = Array(Array(normalizers[...index]).normalize(Array(text)).prefix(1))
+      }
+    }
+    return head.count
   }
 
   private func encode(_ text: Piece, into ids: inout [Int32]) {
