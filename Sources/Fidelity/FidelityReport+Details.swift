@@ -69,7 +69,7 @@ extension FidelityReport {
   /// Hashes, command line, versions, and the numbers as JSON.
   static func provenance(_ reports: [FidelityReport], _ facts: [(name: String, value: String)]) -> String {
     let json = reports.count == 1 ? reports[0].json : .array(reports.map(\.json))
-    let link = "data:application/json;base64," + Picture.base64(json.bytes())
+    let link = "data:application/json;base64," + Base64.encoded(json.bytes())
     var subjects = reports.map { ("Candidate", $0.candidate) }
     if let reference = reports.first?.reference { subjects.append(("Reference", reference)) }
     let rows = subjects.flatMap { role, subject in

@@ -1,3 +1,4 @@
+import Bytes
 extension FidelityReport {
   /// A picture or video that is shown inside the page.
   public struct Picture: Sendable {
@@ -13,29 +14,13 @@ extension FidelityReport {
 
     /// The element that shows it, with the file's own bytes inside.
     func html(name: String) -> String {
-      let (data, name) = (Picture.base64(bytes), Page.escaped(name))
+      let (data, name) = (Base64.encoded(bytes), Page.escaped(name))
       if isVideo {
         return
           "<video src=\"data:video/mp4;base64,\(data)\" aria-label=\"video of \(name)\" controls muted loop></video>"
       }
       let type = bytes.starts(with: [0xFF, 0xD8]) ? "jpeg" : "png"
       return "<img src=\"data:image/\(type);base64,\(data)\" alt=\"picture of \(name)\">"
-    }
-
-    /// RFC 4648.
-    static func base64(_ bytes: [UInt8]) -> String {
-      let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-      var result: [UInt8] = []
-      result.reserveCapacity(bytes.count / 3 * 4 + 4)
-      for start in stride(from: 0, to: bytes.count, by: 3) {
-        let part = bytes[start..<min(start + 3, bytes.count)]
-        var bits: UInt32 = 0
-        for (place, byte) in part.enumerated() { bits |= UInt32(byte) << UInt32(16 - 8 * place) }
-        for place in 0..<4 {
-          result.append(place <= part.count ? alphabet[Int(bits >> UInt32(18 - 6 * place)) & 63] : UInt8(ascii: "="))
-        }
-      }
-      return String(decoding: result, as: UTF8.self)
     }
   }
 

@@ -53,7 +53,7 @@ public enum Import {
       throw error.inFile(
         error.thing == nil && !checkpoint.isMade ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
     }
-    let given = try tokenizer.map { (path) throws(Failure) in try tokenizerFile(path) }
+    let given = try tokenizer.map { (path) throws(Failure) in try tokenizerFile(path, &notes) }
     for name in Set(otherFiles + recipe.files).sorted() {
       if name == "tokenizer.json", let given {
         model.files.append((name, .bytes(ByteView(try Buffer(given))), given.count))
@@ -67,12 +67,16 @@ public enum Import {
     return model
   }
 
-  private static func tokenizerFile(_ path: String) throws(Failure) -> [UInt8] {
+  private static func tokenizerFile(_ path: String, _ notes: inout [String]) throws(Failure) -> [UInt8] {
     let file = try InputFile(path)
     guard case .gguf = try CheckpointFormat.detect(file) else {
       return try file.all(limit: Limits.tokenizer, what: "tokenizer")
     }
-    do throws(Failure) { return try GGUF.read(path).keys.tokenizerJSON().bytes() } catch { throw error.inFile(path) }
+    do throws(Failure) {
+      let keys = try GGUF.read(path).keys
+      notes += try keys.tokenizerNotes()
+      return try keys.tokenizerJSON().bytes()
+    } catch { throw error.inFile(path) }
   }
 
   /// A hash of all that a model was imported from: the files with tensors, and what became files of the model.

@@ -54,11 +54,11 @@ struct FileKindTests {
     }
     try FileManager.default.removeItem(atPath: directory.path + "/model/vocab.txt")
     let piece = try importing("sentencepiece.bpe.model", "\n\u{E}")
-    #expect(piece.status == 69 && piece.errors.contains("kind SentencePiece is not supported"), "\(piece.errors)")
+    #expect(piece.status == 69 && piece.errors.contains("SentencePiece files are not read alone"), "\(piece.errors)")
     let unigram = try importing("tokenizer.json", #"{"version":"1.0","model":{"type":"Unigram","vocab":[["a",-1.5]]}}"#)
-    #expect(unigram.status == 69 && unigram.errors.contains(#"kind "Unigram" (SentencePiece)"#), "\(unigram.errors)")
-    let untold = try importing("tokenizer.json", #"{"version":"1.0","model":{"vocab":[["a",-1.5]]}}"#)
-    #expect(untold.status == 69 && untold.errors.contains("Unigram"), "\(untold.errors)")
+    #expect(unigram.status == 65 && unigram.errors.contains("unk_id"), "\(unigram.errors)")
+    let words = try importing("tokenizer.json", #"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0}}}"#)
+    #expect(words.status == 69 && words.errors.contains(#"kind "WordLevel""#), "\(words.errors)")
     #expect(!exists(directory.path + "/y.llv"))
   }
 

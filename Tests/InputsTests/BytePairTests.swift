@@ -69,9 +69,9 @@ struct BytePairTests {
 
   static let refused: [(@Sendable (String) -> String, Failure.Kind, String)] = [
     ({ $0.replacingOccurrences(of: "\\\\p{N}|", with: "\\\\p{N}{1,7}|") }, .unsupported, "known ones"),
-    ({ $0.replacingOccurrences(of: "\"Isolated\"", with: "\"Removed\"") }, .unsupported, "Isolated"),
-    ({ $0.replacingOccurrences(of: "\"NFC\"", with: "\"NFKC\"") }, .unsupported, "NFC"),
-    ({ $0.replacingOccurrences(of: "\"BPE\"", with: "\"Unigram\"") }, .unsupported, "WordPiece and byte-level BPE"),
+    ({ $0.replacingOccurrences(of: "\"Isolated\"", with: "\"Other\"") }, .malformed, "Isolated"),
+    ({ $0.replacingOccurrences(of: "\"NFC\"", with: "\"NFX\"") }, .unsupported, "NFX"),
+    ({ $0.replacingOccurrences(of: "\"BPE\"", with: "\"WordLevel\"") }, .unsupported, "BPE"),
     (
       { $0.replacingOccurrences(of: "\"!\":0,", with: "").replacingOccurrences(of: "\"!\": 0, ", with: "") },
       .malformed, "byte 33"
@@ -81,7 +81,6 @@ struct BytePairTests {
       "not in the vocabulary"
     ),
     ({ $0.replacingOccurrences(of: "\"merges\": [", with: "\"merges\": [\"qzz\", ") }, .malformed, "two tokens"),
-    ({ $0.replacingOccurrences(of: "\"use_regex\": false", with: "\"use_regex\": true") }, .unsupported, "ByteLevel"),
   ]
 
   @Test("tokenizers of another kind are refused", arguments: refused.indices)

@@ -32,6 +32,7 @@ extension GGUF {
           thing: "key \"general.architecture\"")
       }
       checkpoint.made["tokenizer.json"] = try text.keys.tokenizerJSON().bytes()
+      checkpoint.notes += try text.keys.tokenizerNotes()
     } catch { throw error.inFile(text.path) }
     if let projector {
       guard architecture == "qwen2" else {

@@ -13,6 +13,7 @@ struct GGUFKey {
     case strings([String])
     case int32s([Int])
     case float32s([Double])
+    case uint8s([UInt8])
   }
 
   let name: String
@@ -37,6 +38,7 @@ struct GGUFKey {
         kind(.array) + kind(.string) + UInt64(texts.count).bytes + texts.flatMap(\.counted)
       case .int32s(let numbers):
         kind(.array) + kind(.int32) + UInt64(numbers.count).bytes + numbers.flatMap { Int32($0).bytes }
+      case .uint8s(let numbers): kind(.array) + kind(.uint8) + UInt64(numbers.count).bytes + numbers
       case .float32s(let numbers):
         kind(.array) + kind(.float32) + UInt64(numbers.count).bytes + numbers.flatMap { Float($0).bitPattern.bytes }
       }

@@ -78,7 +78,7 @@ func checkTokenizer(_ model: Model, of checkpoint: Checkpoint) throws(Failure) {
     let names = ["tokenizer.model", "sentencepiece.bpe.model", "spiece.model"]
     if let name = names.first(where: { exists(checkpoint.directory + $0) }) {
       throw Failure(
-        .unsupported, "tokenizer of kind SentencePiece is not supported; WordPiece and byte-level BPE are",
+        .unsupported, "SentencePiece files are not read alone; save the tokenizer as tokenizer.json beside it",
         file: checkpoint.directory + name)
     }
   }

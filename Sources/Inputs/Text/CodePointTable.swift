@@ -40,3 +40,19 @@ struct CodePointMap: Sendable {
 
   subscript(code: UInt32) -> [UInt32]? { parts[code] }
 }
+
+extension CodePointSet {
+  /// White space of Unicode.
+  static let whiteSpace = CodePointSet(ranges: UnicodeTables.separators)
+  static let punctuation = CodePointSet(ranges: UnicodeTables.punctuation)
+  /// Digits and other numbers.
+  static let digits = CodePointSet(ranges: UnicodeTables.digits)
+  /// Letters, digits, marks and what joins them.
+  static let words = CodePointSet(ranges: UnicodeTables.words)
+  /// Combining marks.
+  static let marks = CodePointSet(ranges: UnicodeTables.marks)
+}
+
+extension CodePointMap {
+  static let lowercase = CodePointMap(flat: UnicodeTables.lowercase)
+}

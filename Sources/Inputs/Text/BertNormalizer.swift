@@ -10,34 +10,28 @@ struct BertNormalizer: Sendable, Equatable {
   private static let spaces = CodePointSet(ranges: UnicodeTables.spaces)
   private static let ideographs = CodePointSet(ranges: UnicodeTables.ideographs)
   private static let nonspacingMarks = CodePointSet(ranges: UnicodeTables.nonspacingMarks)
-  private static let punctuation = CodePointSet(ranges: UnicodeTables.punctuation)
-  private static let separators = CodePointSet(ranges: UnicodeTables.separators)
-  private static let lowercase = CodePointMap(flat: UnicodeTables.lowercase)
 
   func normalize(_ text: [UInt32]) -> [UInt32] {
     var text = text
     if cleansText { text = text.compactMap { Self.removed.contains($0) ? nil : Self.spaces.contains($0) ? 0x20 : $0 } }
     if separatesIdeographs { text = text.flatMap { Self.ideographs.contains($0) ? [0x20, $0, 0x20] : [$0] } }
     if stripsAccents { text = Decomposition.canonical(text).filter { !Self.nonspacingMarks.contains($0) } }
-    if lowercases { text = text.flatMap { Self.lowercase[$0] ?? [$0] } }
+    if lowercases { text = text.flatMap { CodePointMap.lowercase[$0] ?? [$0] } }
     return text
   }
 
-  /// Whether `code` parts words: white space in the sense of the pre-tokenizer.
-  static func isSeparator(_ code: UInt32) -> Bool { separators.contains(code) }
-
   /// Words between spaces; each punctuation character is a word of its own.
-  static func words(_ text: [UInt32]) -> [ArraySlice<UInt32>] {
+  static func words(_ text: ArraySlice<UInt32>) -> [ArraySlice<UInt32>] {
     var words: [ArraySlice<UInt32>] = []
-    var start = 0
-    for (index, code) in text.enumerated() {
-      let isSpace = separators.contains(code)
-      guard isSpace || punctuation.contains(code) else { continue }
+    var start = text.startIndex
+    for index in text.indices {
+      let isSpace = CodePointSet.whiteSpace.contains(text[index])
+      guard isSpace || CodePointSet.punctuation.contains(text[index]) else { continue }
       if start < index { words.append(text[start..<index]) }
       if !isSpace { words.append(text[index...index]) }
       start = index + 1
     }
-    if start < text.count { words.append(text[start...]) }
+    if start < text.endIndex { words.append(text[start...]) }
     return words
   }
 }

@@ -1,33 +1,43 @@
 import Bytes
 
-/// Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019): a word starts as its bytes, and the pair
-/// with the lowest rank is merged until no pair has one.
+/// Byte-pair encoding (Sennrich et al. 2016): a word starts as its smallest tokens, and the pair with the lowest rank is
+/// merged until no pair has one.
 struct BytePair: Sendable, Equatable {
+  /// What a word starts as.
+  enum Alphabet: Sendable, Equatable {
+    /// Its bytes, each with a token (Radford et al. 2019).
+    case bytes([Int32])
+    /// Its characters (SentencePiece).
+    case characters(Characters)
+  }
+
+  struct Characters: Sendable, Equatable {
+    var tokens: [UInt32: Int32]
+    /// The token of each byte, for characters without a token of their own; empty when the file does not ask for it.
+    var bytes: [Int32?]
+    /// For the others; without one they are left out.
+    var unknown: Int32?
+    /// Whether unknown characters side by side are one token.
+    var fusesUnknown: Bool
+  }
+
   private struct Merge: Equatable {
     let rank: Int32
     let id: Int32
   }
 
-  private let bytes: [Int32]  // the token of each byte
+  private let alphabet: Alphabet
   private let merges: [UInt64: Merge]
   /// Words that are tokens as they stand, where the file says that merges are ignored for them.
   private let whole: [[UInt8]: Int32]
-  let normalizes: Bool
-  let preTokenizer: PreTokenizer
 
   /// - Parameters:
   ///   - pieces: tokens as bytes.
   ///   - merges: pairs of tokens, best first.
-  /// - Throws: `malformed` when a byte has no token, or a merge names tokens that are not there.
+  /// - Throws: `malformed` when a merge names tokens that are not there.
   init(
-    pieces: [[UInt8]: Int32], merges pairs: [(left: [UInt8], right: [UInt8])], ignoresMerges: Bool, normalizes: Bool,
-    preTokenizer: PreTokenizer
+    alphabet: Alphabet, pieces: [[UInt8]: Int32], merges pairs: [(left: [UInt8], right: [UInt8])], ignoresMerges: Bool
   ) throws(Failure) {
-    var bytes: [Int32] = []
-    for byte in UInt8.min...UInt8.max {
-      guard let id = pieces[[byte]] else { throw Failure(.malformed, "byte \(byte) has no token in the vocabulary") }
-      bytes.append(id)
-    }
     var merges: [UInt64: Merge] = [:]
     merges.reserveCapacity(pairs.count)
     for (rank, pair) in pairs.enumerated() {
@@ -36,27 +46,42 @@ struct BytePair: Sendable, Equatable {
           .malformed,
           "merge \(rank) of \(Failure.quoted(pair.left)) and \(Failure.quoted(pair.right)) is not in the vocabulary")
       }
-      // Of a pair given twice the first counts.
-      let key = BytePair.key(left, right)
-      if merges[key] == nil { merges[key] = Merge(rank: Int32(rank), id: id) }
+      // Of a pair given twice the last counts.
+      merges[BytePair.key(left, right)] = Merge(rank: Int32(rank), id: id)
     }
-    self.bytes = bytes
+    self.alphabet = alphabet
     self.merges = merges
-    self.normalizes = normalizes
-    self.preTokenizer = preTokenizer
     whole = ignoresMerges ? pieces : [:]
+  }
+
+  /// - Throws: `malformed` when a byte has no token.
+  static func bytes(_ pieces: [[UInt8]: Int32]) throws(Failure) -> Alphabet {
+    var bytes: [Int32] = []
+    for byte in UInt8.min...UInt8.max {
+      guard let id = pieces[[byte]] else { throw Failure(.malformed, "byte \(byte) has no token in the vocabulary") }
+      bytes.append(id)
+    }
+    return .bytes(bytes)
   }
 
   private static func key(_ left: Int32, _ right: Int32) -> UInt64 {
     UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
   }
 
-  /// Appends the ids of `text`, which holds no special tokens.
-  func encode(_ text: [UInt32], into ids: inout [Int32]) {
-    for word in preTokenizer.words(text) {
+  /// Appends the ids of one word.
+  func encode(_ word: ArraySlice<UInt32>, into ids: inout [Int32]) {
+    switch alphabet {
+    case .bytes(let bytes):
       var raw: [UInt8] = []
       for code in word { appendUTF8(code, to: &raw) }
       if let id = whole[raw] { ids.append(id) } else { merge(raw.map { bytes[Int($0)] }, into: &ids) }
+    case .characters(let characters):
+      if !whole.isEmpty {
+        var raw: [UInt8] = []
+        for code in word { appendUTF8(code, to: &raw) }
+        if let id = whole[raw] { return ids.append(id) }
+      }
+      merge(characters.tokens(of: word), into: &ids)
     }
   }
 
@@ -93,6 +118,37 @@ struct BytePair: Sendable, Equatable {
       consider(best.at)
     }
     for token in tokens where token >= 0 { ids.append(token) }
+  }
+}
+
+extension BytePair.Characters {
+  /// The tokens that a word starts as. An unknown character waits for a known one, as in the `tokenizers` library: the
+  /// bytes of characters between go before it.
+  fileprivate func tokens(of word: ArraySlice<UInt32>) -> [Int32] {
+    var result: [Int32] = []
+    result.reserveCapacity(word.count)
+    var waiting = false
+    for code in word {
+      if let id = tokens[code] {
+        if waiting, let unknown { result.append(unknown) }
+        waiting = false
+        result.append(id)
+        continue
+      }
+      if !bytes.isEmpty {
+        var raw: [UInt8] = []
+        appendUTF8(code, to: &raw)
+        let ids = raw.compactMap { bytes[Int($0)] }
+        if ids.count == raw.count {
+          result += ids
+          continue
+        }
+      }
+      if waiting, !fusesUnknown, let unknown { result.append(unknown) }
+      waiting = true
+    }
+    if waiting, let unknown { result.append(unknown) }
+    return result
   }
 }
 

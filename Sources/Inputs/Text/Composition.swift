@@ -9,13 +9,19 @@ enum Composition {
 
   private static func key(_ first: UInt32, _ second: UInt32) -> UInt64 { UInt64(first) << 32 | UInt64(second) }
 
+  /// Form C.
   static func canonical(_ text: [UInt32]) -> [UInt32] {
     // Nothing below the first combining mark changes.
     if text.allSatisfy({ $0 < 0x300 }) { return text }
+    return composed(Decomposition.canonical(text))
+  }
+
+  /// What was decomposed, composed again.
+  static func composed(_ text: [UInt32]) -> [UInt32] {
     var result: [UInt32] = []
     var starter: Int?  // where the last character of class 0 is in `result`
     var highest: UInt32 = 0  // class of the last mark kept after it
-    for code in Decomposition.canonical(text) {
+    for code in text {
       let order = Decomposition.combiningClass(code)
       if let at = starter, at == result.count - 1 || highest < order, let whole = composed(result[at], code) {
         result[at] = whole

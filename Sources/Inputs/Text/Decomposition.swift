@@ -1,6 +1,8 @@
-/// Unicode canonical decomposition (Unicode Standard Annex 15) over the `tokenizers` library's tables.
+/// Unicode decomposition (Unicode Standard Annex 15), canonical and for compatibility, over the `tokenizers` library's tables.
 enum Decomposition {
   private static let parts = CodePointMap(flat: UnicodeTables.decompositions)
+  /// Where compatibility goes further than that.
+  private static let compatibleParts = CodePointMap(flat: UnicodeTables.compatibleDecompositions)
   private static let classes: [UInt32: UInt32] = {
     let table = UnicodeTables.combiningClasses
     var classes: [UInt32: UInt32] = [:]
@@ -12,8 +14,19 @@ enum Decomposition {
 
   static func combiningClass(_ code: UInt32) -> UInt32 { classes[code] ?? 0 }
 
+  /// Form D.
   static func canonical(_ text: [UInt32]) -> [UInt32] {
     if text.allSatisfy({ $0 < 0xC0 }) { return text }
+    return decomposed(text) { parts[$0] }
+  }
+
+  /// Form KD.
+  static func compatible(_ text: [UInt32]) -> [UInt32] {
+    if text.allSatisfy({ $0 < 0xA0 }) { return text }
+    return decomposed(text) { compatibleParts[$0] ?? parts[$0] }
+  }
+
+  private static func decomposed(_ text: [UInt32], _ parts: (UInt32) -> [UInt32]?) -> [UInt32] {
     var result: [UInt32] = []
     result.reserveCapacity(text.count)
     for code in text {
@@ -21,7 +34,7 @@ enum Decomposition {
         let index = code - 0xAC00
         result += [0x1100 + index / 588, 0x1161 + index % 588 / 28]
         if index % 28 > 0 { result.append(0x11A7 + index % 28) }
-      } else if let decomposed = parts[code] {
+      } else if let decomposed = parts(code) {
         result += decomposed
       } else {
         result.append(code)

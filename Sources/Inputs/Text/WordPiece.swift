@@ -53,12 +53,3 @@ struct WordPiece: Sendable, Equatable {
     }
   }
 }
-
-/// Appends one scalar value in UTF-8. `code` came from a valid string.
-func appendUTF8(_ code: UInt32, to bytes: inout [UInt8]) {
-  if code < 0x80 {
-    bytes.append(UInt8(code))
-  } else if let scalar = Unicode.Scalar(code), let encoded = UTF8.encode(scalar) {
-    bytes += encoded
-  }
-}
