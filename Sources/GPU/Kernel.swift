@@ -73,7 +73,7 @@ package struct Kernel: Sendable {
   static let truth = Kernel("truth", .truth, threads: 32, shared: 512)
 
   /// Widths of heads that have products of their own.
-  static let flashWidths = [32, 64, 72, 128]
+  static let flashWidths = [32, 64, 72, 128, 256]
 
   static func flash(_ width: Int) -> Kernel {
     Kernel("attention_\(width)", .attention, threads: 128, shared: 3 * 64 * ((width + 15) / 16 * 32 + 16))

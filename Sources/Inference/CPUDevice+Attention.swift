@@ -87,11 +87,16 @@ extension CPUDevice {
     let heads = attention.heads
     let longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
     let most = starts[0] + longest
-    let buckets = try download(biases)
+    let table = try table(biases)
+    let buckets = try Buffer(count: biases.rows * heads * 4)
+    try table.bytes.withBytes { (bytes) throws(Failure) in
+      try table.tensor.decodeRows(
+        0..<biases.rows, of: bytes, into: UnsafeMutableBufferPointer(start: buckets.floats, count: biases.rows * heads))
+    }
     let values = try Buffer(count: heads * (2 * most + 1) * 4)
     for distance in -most...most {
       let bucket = Op.Attention.bucket(distance, of: biases.rows, farthest: attention.farthest ?? most)
-      for head in 0..<heads { values.floats[head * (2 * most + 1) + most + distance] = buckets[bucket * heads + head] }
+      for head in 0..<heads { values.floats[head * (2 * most + 1) + most + distance] = buckets.floats[bucket * heads + head] }
     }
     return (values, most)
   }

@@ -93,7 +93,7 @@ public struct Conformance {
       rows.append(
         Row(name: name, op: .attention(causal), shapes: shapes, starts: true, prefix: 70, tolerance: 2e-6))
     }
-    for width in [32, 64, 72, 128] {
+    for width in [32, 64, 72, 128, 256] {
       var wide = causal
       wide.headWidth = width
       wide.scale = 1 / Double(width).squareRoot()
@@ -389,7 +389,7 @@ extension Conformance.Row {
   public var gpuTolerance: Float {
     switch op {
     case .linear where !isInteger: 1e-2
-    case .attention(let attention) where !isInteger && [32, 64, 72, 128].contains(attention.headWidth): 2e-2
+    case .attention(let attention) where !isInteger && [32, 64, 72, 128, 256].contains(attention.headWidth): 2e-2
     default: tolerance
     }
   }

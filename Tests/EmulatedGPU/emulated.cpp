@@ -69,7 +69,7 @@ template <class... A> Kernel kernel(void (*f)(A...)) {
 #define NAMED(file, name) {#name, kernel(file##_cu::name)}
 std::map<std::string, Kernel> kernels{
     NAMED(attention, attention_32), NAMED(attention, attention_64), NAMED(attention, attention_72), NAMED(attention, attention_128),
-    NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
+    NAMED(attention, attention_256), NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
     NAMED(attention_int8, attention_codes), NAMED(attention_int8, attention_int8_32), NAMED(attention_int8, attention_int8_64),
     NAMED(attention_int8, attention_int8_80), NAMED(attention_int8, attention_int8_128), NAMED(gemm, gemm_int8), NAMED(gemm, gemm_int8_groups), NAMED(gemm, gemm_bfloat16),
     NAMED(hopper, hopper_int8), NAMED(hopper, hopper_bfloat16), NAMED(lookup, lookup), NAMED(lookup, interpolate), NAMED(lookup, distance_biases), NAMED(lookup, pool),

@@ -15,6 +15,8 @@ DEV const float *biases_of(const float *biases, int farthest, int head) {
 // shared memory alone; rows there are 16 bytes longer, so that no two rows that are read together lie in the same banks.
 template <int D> struct Flash {
   static constexpr int WIDE = (D + 15) / 16 * 16, ROW = WIDE * 2 + 16, TILE = 64 * ROW;
+  // Queries stay in registers where results leave room for them.
+  static constexpr bool KEPT = D <= 128;
 
   template <class F> static DEV void load(u8 *to, const u16 *from, int stride, F row) {
     for (int c = TID; c < 64 * (WIDE / 8); c += 128) {
@@ -38,7 +40,10 @@ template <int D> struct Flash {
     float out[WIDE / 8][4], most[2] = {LOWEST, LOWEST}, sum[2] = {0, 0};
     UNROLL
     for (int i = 0; i < WIDE / 2; i++) out[i >> 2][i & 3] = 0;
-    u32 query[WIDE / 16][4];
+    u32 query[KEPT ? WIDE / 16 : 1][4];
+    auto load_query = [&](int i) {
+      ldsm4(query[KEPT ? i : 0], queries + (warp * 16 + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
+    };
     // Scores with a bias are in the unit that 2^x wants, others not yet.
     float unit = biases ? 1 : scale;
     for (int b = start; b < tiles; b++) {
@@ -46,21 +51,22 @@ template <int D> struct Flash {
       cp_commit();
       cp_wait<1>();
       SYNC();
-      if (b == start) {
+      if (KEPT && b == start) {
         UNROLL
-        for (int i = 0; i < WIDE / 16; i++) ldsm4(query[i], queries + (warp * 16 + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
+        for (int i = 0; i < WIDE / 16; i++) load_query(i);
       }
       float s[8][4];
       UNROLL
       for (int i = 0; i < 32; i++) s[i >> 2][i & 3] = 0;
       UNROLL
       for (int i = 0; i < WIDE / 16; i++) {
+        if (!KEPT) load_query(i);
         UNROLL
         for (int j = 0; j < 4; j++) {
           u32 f[4];
           ldsm4(f, keyTile + (j * 16 + (lane & 7) + (lane >> 4 << 3)) * ROW + (i * 2 + (lane >> 3 & 1)) * 16);
-          mma(s[2 * j], query[i], f[0], f[1]);
-          mma(s[2 * j + 1], query[i], f[2], f[3]);
+          mma(s[2 * j], query[KEPT ? i : 0], f[0], f[1]);
+          mma(s[2 * j + 1], query[KEPT ? i : 0], f[2], f[3]);
         }
       }
       SYNC();
@@ -135,6 +141,7 @@ FLASH(32)
 FLASH(64)
 FLASH(72)
 FLASH(128)
+FLASH(256)
 
 // The same in Float32 for heads of any width up to 512, one query a span: 128 keys at a time, a thread each, then a thread for each column.
 KERNEL(128, 4) attention_any(const Span *spans, const float *q, const float *k, const float *v, float *y, int qs, int ks, int vs,
