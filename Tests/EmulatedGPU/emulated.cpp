@@ -163,7 +163,7 @@ int cuMemAllocAsync(u64 *p, size_t count, Stream *) {
   if (allocated + count > emulated.memory) return OUT_OF_MEMORY;
   void *memory = nullptr;
   if (posix_memalign(&memory, 256, count)) return OUT_OF_MEMORY;
-  memset(memory, 0xA5, count);
+  memset(memory, 0xFF, count);  // not a number, so that what was never written shows in every result that it reaches
   blocks[*p = (u64)memory] = count;
   allocated += count;
   return OK;

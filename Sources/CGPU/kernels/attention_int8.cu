@@ -222,7 +222,7 @@ template <int D> struct Coded {
   struct Range {
     int from, to;
 
-    DEV bool has(int key) const { return key >= from && key < to; }
+    DEV bool has(int key) const { return (u32)(key - from) < (u32)(to - from); }
     DEV bool has_all(int first) const { return first >= from && first + 32 <= to; }
   };
 
@@ -265,10 +265,10 @@ template <int D> struct Coded {
     }
   }
 
-  // A block of keys, of which the warp's rows see no others than `live`, all of them `all`, and this thread's rows `seen`. Scores are computed twice,
-  // so that they need not be kept until the largest is known.
+  // A block of keys, of which the warp's rows see no others than `live`, all of them `all`, and this thread's rows `seen`. scales, means: of this
+  // thread's first row, and 8 further of its second. Scores are computed twice, so that they need not be kept until the largest is known.
   static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], Range live, Range all,
-                         const Range (&seen)[2], const float (&scale)[2], const float (&means)[2]) {
+                         const Range (&seen)[2], const float *scales, const float *means) {
     int from = (TID & 3) * 2;
     float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, base[2], offset[2], sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
     for (int first = live.from / 32 * 32; first < live.to; first += 32) {
@@ -276,6 +276,7 @@ template <int D> struct Coded {
       if (all.has_all(first)) widen<false>(most, s, seen, first + from);
       else widen<true>(most, s, seen, first + from);
     }
+    float scale[2] = {scales[0], scales[8]};
     UNROLL
     for (int h = 0; h < 2; h++) {
       most[h] = largest(shfl_xor(most[h], 1), most[h]);
@@ -308,7 +309,7 @@ template <int D> struct Coded {
       high += shfl_xor(high, 2);
       low += high;
       low += shfl_xor(low, 1);
-      if (seen[h].to > 0) state[h].add(fused(most[h], scale[h], means[h]), low, shrink[h], grow[h]);
+      if (seen[h].to > 0) state[h].add(fused(most[h], scale[h], means[8 * h]), low, shrink[h], grow[h]);
     }
     UNROLL
     for (int i = 0; i < D / 2; i++) {
@@ -342,32 +343,31 @@ template <int D> struct Coded {
                       int qs, int ys, int group, int width, int columns, int places, float scale) {
     // By reference: it is read again for every block, so that it takes no registers in between.
     const Span &span = spans[BX];
-    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE;
-    q += (u64)span.query * qs + head * width, y += (u64)span.result * ys + head * width;
+    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE, prefix = span.prefix;
+    q += (u64)span.query * qs + head * width;
     keys += kv * WIDE, scales += (u64)kv * places, values += (u64)kv * width * places, means += kv * width;
-    const float *own = means + (u64)span.stretch * 4 * columns;
-    // Blocks of the prefix and then of the sequence's own stretch, from the first to the last of which a query sees a key.
-    int low = span.from(0), high = span.to(span.count - 1), common = low < span.prefix ? low / KEYS : 0;
-    int before = low < span.prefix ? (span.prefix + KEYS - 1) / KEYS - common : 0, skipped = low < span.prefix ? 0 : (low - span.prefix) / KEYS;
-    int blocks = before + (high - span.prefix + KEYS - 1) / KEYS - skipped;
-    // The place of a block's first key. Of keys at places from ..< to those that lie in the block, counted from its first; 0 ..< 0 where none do.
-    auto first_of = [&](int b) { return b < before ? (common + b) * KEYS : span.prefix + (skipped + b - before) * KEYS; };
-    auto within = [&](int b, int from, int to) {
-      int first = first_of(b), end = first + KEYS;
-      end = b < before && span.prefix < end ? span.prefix : end;
-      from = from < first ? first : from, to = to > end ? end : to;
-      return from < to ? Range{from - first, to - first} : Range{0, 0};
+    auto means_of = [&](bool isOwn) { return means + (isOwn ? (u64)span.stretch * 4 * columns : 0); };
+    // Blocks go by the place of their first key, and start at multiples of KEYS in the prefix and in the sequence's own stretch. The first is
+    // that of the first key that a query sees, the last that of the last.
+    int begin = span.from(0), end = span.to(span.count - 1);
+    begin -= (begin < prefix ? begin : begin - prefix) % KEYS;
+    auto next = [&](int block) { return block < prefix && prefix < block + KEYS ? prefix : block + KEYS; };
+    // Of keys at places from ..< to those that lie in a block, counted from its first; 0 ..< 0 where none do.
+    auto within = [&](int block, int from, int to) {
+      int end = next(block);
+      from = from < block ? block : from, to = to > end ? end : to;
+      return from < to ? Range{from - block, to - block} : Range{0, 0};
     };
-    auto load = [&](int b) {
-      int place = b < before ? first_of(b) : span.place + first_of(b) - span.prefix;
-      Range range = within(b, low, high);
+    auto load = [&](int block) {
+      int place = block < prefix ? block : span.place + block - prefix;
+      Range range = within(block, span.from(0), end);
       load_keys(keys, scales, stride, place, range.from / 32 * 32, range.to);
       cp_commit();
       load_values(values, width, places, place, range.from / 32 * 32, range.to);
       cp_commit();
     };
-    load(0);
-    code_queries(q, qs, width, scale, span.count, before ? means : nullptr, own);
+    load(begin);
+    code_queries(q, qs, width, scale, span.count, begin < prefix ? means_of(false) : nullptr, means_of(true));
     float total[D / 8][4];
     UNROLL
     for (int i = 0; i < D / 2; i++) total[i >> 2][i & 3] = 0;
@@ -375,30 +375,29 @@ template <int D> struct Coded {
     u32 query[WIDE / 32][4];
     int top = warp * 16, bottom = (span.count < top + 16 ? span.count : top + 16) - 1, row = top + (lane >> 2);
     const float *rows = (const float *)(smem + QUERIES_AT) + row;
-    for (int b = 0; b < blocks; b++) {
-      bool isOwn = b >= before;
+    for (int block = begin; block < end; block = next(block)) {
+      bool isOwn = block >= prefix, isLast = next(block) >= end;
       // Keys of the block that a query sees.
-      auto sees = [&](int i) { return i < span.count ? within(b, span.from(i), span.to(i)) : Range{0, 0}; };
+      auto sees = [&](int i) { return i < span.count ? within(block, span.from(i), span.to(i)) : Range{0, 0}; };
       cp_wait<1>();
       SYNC();
-      if (b == 0) {
+      if (block == begin) {
         UNROLL
         for (int i = 0; i < WIDE / 32; i++) ldsm4(query[i], smem + (top + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
       }
-      int part = isOwn ? 128 : 64;
       bool isLive = top <= bottom;
-      attend(total, state, query, isLive ? within(b, span.from(top), span.to(bottom)) : Range{0, 0},
-             isLive ? within(b, span.from(bottom), span.to(top)) : Range{0, 0}, {sees(row), sees(row + 8)}, {rows[0], rows[8]},
-             {rows[part], rows[part + 8]});
-      if (b + 1 == before || b + 1 == blocks) {
+      attend(total, state, query, isLive ? within(block, span.from(top), span.to(bottom)) : Range{0, 0},
+             isLive ? within(block, span.from(bottom), span.to(top)) : Range{0, 0}, {sees(row), sees(row + 8)}, rows,
+             rows + (isOwn ? 128 : 64));
+      if (isLast || next(block) == prefix) {
         UNROLL
         for (int h = 0; h < 2; h++)
           if (row + h * 8 < span.count)
-            end_stretch(total, h, state[h], isOwn ? own : means, columns, width, !isOwn || before == 0, b + 1 == blocks,
-                        y + (u64)(row + h * 8) * ys);
+            end_stretch(total, h, state[h], means_of(isOwn), columns, width, !isOwn || begin >= prefix, isLast,
+                        y + (u64)(span.result + row + h * 8) * ys + head * width);
       }
       SYNC();
-      if (b + 1 < blocks) load(b + 1);
+      if (!isLast) load(next(block));
     }
   }
 };
