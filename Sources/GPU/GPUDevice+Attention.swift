@@ -4,7 +4,6 @@ import Tensors
 
 extension GPUDevice {
   func attention(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
-    guard !attention.dependsOnPlace else { throw Failure(.unsupported, "windows on a GPU") }
     let starts = try indices(inputs[3])
     let isSelf = inputs[0].rows == inputs[1].rows
     let width = attention.headWidth
@@ -16,11 +15,14 @@ extension GPUDevice {
     let spans = try starts.spans(
       .init(
         isSelf: isSelf, isForAll: inputs[0].rows == 1 && !isSelf, isCausal: attention.isCausal,
-        queries: coded != nil || isFlash ? 64 : 1))
+        window: attention.window, queries: coded != nil || isFlash ? 64 : 1))
     let (rows, columns) = (isSelf ? inputs[0].rows : starts.values.count - 1, inputs[0].columns)
     let result = try engine.allocate(rows * columns * 4)
     let group = Argument.int(attention.heads / attention.keyValueHeads)
     let grid = (spans.count, attention.heads)
+    let biases = try attention.farthest.map { (farthest) throws(Failure) in
+      try distanceBiases(inputs[4], starts.distances(.init(buckets: inputs[4].rows, farthest: farthest)))
+    }
     // e^x is computed as 2^(x log2 e).
     let scale = Argument.float(Float(attention.scale * 1.4426950408889634))
     if let coded {
@@ -41,7 +43,7 @@ extension GPUDevice {
         [
           .memory(spans.memory), try rounded(0), try rounded(1), try rounded(2), .memory(result), stride(0), stride(1),
           stride(2), .int(columns), group, scale,
-        ])
+        ] + (biases ?? [.null, .int(0)]))
     } else {
       let (q, k, v) = (try value(inputs[0]).floats(), try value(inputs[1]).floats(), try value(inputs[2]).floats())
       try engine.launch(
@@ -49,9 +51,18 @@ extension GPUDevice {
         [
           .memory(spans.memory), q.argument, k.argument, v.argument, .memory(result), .int(q.stride), .int(k.stride),
           .int(v.stride), .int(columns), group, scale, .int(width),
-        ])
+        ] + (biases ?? [.null, .int(0)]))
     }
     return value(rows, columns, Floats(memory: result, stride: columns))
+  }
+
+  /// Biases by distance `[heads, distances]` and the largest distance, as the kernels take them.
+  private func distanceBiases(_ biases: DeviceBuffer, _ distances: Distances) throws(Failure) -> [Argument] {
+    let result = try engine.allocate(biases.columns * distances.count * 4)
+    try engine.launch(
+      .distanceBiases, (biases.columns, 1),
+      try weight(biases).encoded() + [.memory(distances.memory), .int(distances.count), .memory(result)])
+    return [.memory(result), .int(distances.most)]
   }
 
   /// Keys `[places, heads, width up to 32s]` and values `[heads, width, places]` as codes, scales of keys `[heads,

@@ -104,13 +104,13 @@ public struct GPUDevice: Device {
     case .multiply: try combine(inputs, Int(LLV_MULTIPLY))
     case .activation(let kind): try activation(kind, inputs[0])
     case .norm(let kind, let epsilon, let heads):
-      try norm(kind == .layer ? .layer : .rms, epsilon, heads: heads, gainOffset: kind.gainOffset, inputs)
+      try heads == 1 ? norm(.init(kind), epsilon, inputs) : normHeads(.init(kind), epsilon, heads, inputs)
     case .normalize: try norm(.length, 0, inputs)
     case .rescale(let rescale): try self.rescale(inputs[0], rescale)
     case .rope(let rotation): try rope(inputs[0], inputs[1], rotation)
     case .interpolate: try interpolate(inputs)
     case .slice(let offset, let count): try slice(inputs[0], offset, count)
-    case .concatenate: throw Failure(.unsupported, "concatenate on a GPU")
+    case .concatenate: try concatenate(inputs)
     case .attention(let attention): try self.attention(attention, inputs)
     case .pool(let kind): try pool(kind, inputs[0], inputs[1])
     }
@@ -134,9 +134,8 @@ public struct GPUDevice: Device {
   }
 
   private func norm(
-    _ kind: RowProgram.Norm, _ epsilon: Double, heads: Int = 1, gainOffset: Float = 0, _ inputs: [DeviceBuffer]
+    _ kind: RowProgram.Norm, _ epsilon: Double, _ inputs: [DeviceBuffer]
   ) throws(Failure) -> DeviceBuffer {
-    guard heads == 1, gainOffset == 0 else { throw Failure(.unsupported, "norms of heads on a GPU") }
     var row = try value(inputs[0]).row()
     if row.norm != .none { row = RowProgram(try value(inputs[0]).floats()) }
     row.norm = kind
@@ -144,6 +143,38 @@ public struct GPUDevice: Device {
     if inputs.count > 1 { row.gain = try value(inputs[1]).floats() }
     if inputs.count > 2 { row.bias = try value(inputs[2]).floats() }
     return value(inputs[0].rows, inputs[0].columns, .rows(row))
+  }
+
+  private func normHeads(
+    _ kind: RowProgram.Norm, _ epsilon: Double, _ heads: Int, _ inputs: [DeviceBuffer]
+  ) throws(Failure) -> DeviceBuffer {
+    let x = try value(inputs[0]).floats()
+    let (rows, columns) = (inputs[0].rows, inputs[0].columns)
+    func vector(_ place: Int) throws(Failure) -> Argument {
+      inputs.count > place ? try value(inputs[place]).floats().argument : .null
+    }
+    let result = try engine.allocate(rows * columns * 4)
+    try engine.launch(
+      .normHeads, (rows, 1),
+      [
+        x.argument, .int(x.stride), .int(kind.rawValue), .double(epsilon), try vector(1), try vector(2),
+        .int(columns / heads), .int(heads), .memory(result),
+      ])
+    return value(rows, columns, Floats(memory: result, stride: columns))
+  }
+
+  /// Columns side by side: each value's rows are made in their place.
+  private func concatenate(_ inputs: [DeviceBuffer]) throws(Failure) -> DeviceBuffer {
+    let (rows, columns) = (inputs[0].rows, inputs.reduce(0) { $0 + $1.columns })
+    let result = try engine.allocate(rows * columns * 4)
+    var place = 0
+    for input in inputs {
+      try engine.launch(
+        .rowsFloat, (rows, 1),
+        try value(input).row().arguments(input.columns) + [.memory(result, at: place * 4), .int(columns)])
+      place += input.columns
+    }
+    return value(rows, columns, Floats(memory: result, stride: columns))
   }
 
   private func rescale(_ x: DeviceBuffer, _ rescale: Op.Rescale) throws(Failure) -> DeviceBuffer {
@@ -190,17 +221,16 @@ public struct GPUDevice: Device {
   // MARK: Lookups
 
   private func lookup(_ inputs: [DeviceBuffer], offset: Int) throws(Failure) -> DeviceBuffer {
-    guard offset == 0 else { throw Failure(.unsupported, "an offset on a GPU") }
     let (table, ids) = (try weight(inputs[0]), try indices(inputs[1]))
     let features = inputs.count > 2 ? try value(inputs[2]).floats() : nil
     let featureCount = inputs.count > 2 ? inputs[2].rows : 0
-    if let bad = ids.values.first(where: { $0 < -featureCount || $0 >= inputs[0].rows }) {
+    if let bad = ids.values.first(where: { $0 < -featureCount || $0 >= inputs[0].rows - offset }) {
       throw Failure(
-        .malformed, "index \(bad) has no row; the table has \(inputs[0].rows)",
+        .malformed, "index \(bad) has no row; the table has \(inputs[0].rows - offset)",
         thing: "tensor \(table.tensor.name.quoted)")
     }
     return try lookup(
-      table, ids.values.count, inputs[0].columns, [.memory(try ids.onGPU()), .int(0)], features: features)
+      table, ids.values.count, inputs[0].columns, [.memory(try ids.onGPU()), .int(offset)], features: features)
   }
 
   private func row(_ index: Int, of buffer: DeviceBuffer) throws(Failure) -> DeviceBuffer {
@@ -254,10 +284,13 @@ public struct GPUDevice: Device {
     let result = try engine.allocate(rows * x.columns * 4)
     let number =
       switch kind {
+      // Those of lookup.cu.
       case .first: 0
       case .last: 1
-      case .mean: 2
-      case .max, .weightedMean, .rootMean: throw Failure(.unsupported, "\(kind) on a GPU")
+      case .max: 2
+      case .mean: 3
+      case .weightedMean: 4
+      case .rootMean: 5
       }
     try engine.launch(
       .pool, (rows, 1),

@@ -60,10 +60,12 @@ package struct Kernel: Sendable {
   static let rowsFloat = Kernel("rows_float", .rows, shared: 64)
   static let rowsBFloat16 = Kernel("rows_bfloat16", .rows, shared: 64)
   static let rowsInt8 = Kernel("rows_int8", .rows, shared: 64)
+  static let normHeads = Kernel("norm_heads", .rows)
   static let rope = Kernel("rope", .rows)
   static let rescale = Kernel("rescale", .rows)
   static let lookup = Kernel("lookup", .lookup)
   static let interpolate = Kernel("interpolate", .lookup)
+  static let distanceBiases = Kernel("distance_biases", .lookup)
   static let pool = Kernel("pool", .lookup)
   static let weightCodes = Kernel("weight_codes", .weights)
   static let weightScales = Kernel("weight_scales", .weights)
@@ -71,7 +73,7 @@ package struct Kernel: Sendable {
   static let truth = Kernel("truth", .truth, threads: 32, shared: 512)
 
   /// Widths of heads that have products of their own.
-  static let flashWidths = [32, 64, 72, 128]
+  static let flashWidths = [32, 64, 72, 128, 256]
 
   static func flash(_ width: Int) -> Kernel {
     Kernel("attention_\(width)", .attention, threads: 128, shared: 3 * 64 * ((width + 15) / 16 * 32 + 16))
@@ -99,9 +101,9 @@ package struct Kernel: Sendable {
   /// All of them.
   package static let all =
     [
-      gemmInt8, gemmInt8Groups, gemmBFloat16, hopperInt8, hopperBFloat16, rowsFloat, rowsBFloat16, rowsInt8, rope,
-      rescale,
-      lookup, interpolate, pool, weightCodes, weightScales, weightBFloat16, truth, attentionAny,
+      gemmInt8, gemmInt8Groups, gemmBFloat16, hopperInt8, hopperBFloat16, rowsFloat, rowsBFloat16, rowsInt8, normHeads,
+      rope, rescale, lookup, interpolate, distanceBiases, pool, weightCodes, weightScales, weightBFloat16, truth,
+      attentionAny,
       attentionSums, attentionMeans, attentionCodes,
     ] + flashWidths.map(flash) + codedWidths.map(coded)
 }

@@ -9,6 +9,8 @@ struct Spans: Sendable {
     let isSelf: Bool
     let isForAll: Bool
     let isCausal: Bool
+    /// Where set, a token sees those alone that are fewer places than this away from it.
+    let window: Int?
     /// Queries of a block.
     let queries: Int
   }
@@ -20,13 +22,16 @@ struct Spans: Sendable {
   init(_ engine: Engine, _ starts: [Int32], _ form: Form) throws(Failure) {
     var words: [Int32] = []
     let prefix = starts.first ?? 0
-    let (queries, isCausal) = (Int32(form.queries), Int32(form.isCausal ? 1 : 0))
+    // More places than a batch has, and few enough that one can be added.
+    let all = 1 << 30
+    let near = min(form.window ?? all, all) - 1
+    let (queries, before, after) = (Int32(form.queries), Int32(near), Int32(form.isCausal ? 0 : near))
     func add(_ tokens: Range<Int32>, _ prefix: Int32, _ stretch: Int, _ place: Int32) {
       for first in stride(from: 0, to: Int32(tokens.count), by: Int(queries)) {
         let row = tokens.lowerBound + first
         words += [
           row, min(queries, Int32(tokens.count) - first), first, prefix, tokens.lowerBound, Int32(tokens.count), row,
-          isCausal, Int32(stretch), place,
+          before, after, Int32(stretch), place,
         ]
       }
     }
@@ -38,12 +43,12 @@ struct Spans: Sendable {
         add(start..<end, prefix, stretch, places[stretch])
       } else {
         words += [
-          form.isForAll ? 0 : Int32(index), 1, 0, prefix, start, end - start, Int32(index), 0, Int32(stretch),
-          places[stretch],
+          form.isForAll ? 0 : Int32(index), 1, 0, prefix, start, end - start, Int32(index), Int32(all), Int32(all),
+          Int32(stretch), places[stretch],
         ]
       }
     }
-    count = words.count / 10
+    count = words.count / 11
     memory = try engine.upload(words)
   }
 }
@@ -80,5 +85,26 @@ struct Stretches: Sendable {
   /// The first row of each stretch, and how many there are in all.
   static func places(_ starts: [Int32]) -> [Int32] {
     tokens(starts).reduce(into: [0]) { $0.append(($0.last ?? 0) + (Int32($1.count) + 31) / 32 * 32) }
+  }
+}
+
+/// Buckets of biases by distance, for all distances between tokens that see each other.
+struct Distances: Sendable {
+  struct Form: Hashable, Sendable {
+    let buckets, farthest: Int
+  }
+
+  /// The largest of them; there are buckets for `-most ... most`.
+  let most: Int
+  let memory: Memory
+
+  var count: Int { 2 * most + 1 }
+
+  init(_ engine: Engine, _ starts: [Int32], _ form: Form) throws(Failure) {
+    let longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
+    let most = Int((starts.first ?? 0) + longest)
+    self.most = most
+    memory = try engine.upload(
+      (-most...most).map { Int32(Op.Attention.bucket($0, of: form.buckets, farthest: form.farthest)) })
   }
 }

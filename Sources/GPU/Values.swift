@@ -130,7 +130,19 @@ final class Value: Sendable {
 
 /// A row from the same row of others: activation(x) (+ or *) other, then a norm. The memory it names is held.
 struct RowProgram: Sendable {
-  enum Norm: Int, Sendable { case none, layer, rms, length }
+  /// With the numbers of rows.cu.
+  enum Norm: Int, Sendable {
+    case none, layer, rms, rmsPlusOne, length
+
+    init(_ kind: Op.Norm) {
+      self =
+        switch kind {
+        case .layer: .layer
+        case .rms: .rms
+        case .rmsPlusOne: .rmsPlusOne
+        }
+    }
+  }
 
   var x: Floats
   /// A number of CKernels.h.
@@ -177,6 +189,7 @@ final class Indices: Sendable {
   private let memory = Mutex<Memory?>(nil)
   private let spans = Mutex<[Spans.Form: Spans]>([:])
   private let stretches = Mutex<Stretches?>(nil)
+  private let distances = Mutex<[Distances.Form: Distances]>([:])
 
   init(_ engine: Engine, _ values: [Int32]) { (self.engine, self.values) = (engine, values) }
 
@@ -205,6 +218,16 @@ final class Indices: Sendable {
       if let stretches { return stretches }
       let new = try Stretches(engine, values)
       stretches = new
+      return new
+    }
+  }
+
+  /// Distances between tokens of these sequences.
+  func distances(_ form: Distances.Form) throws(Failure) -> Distances {
+    try distances.withLock { (distances) throws(Failure) in
+      if let found = distances[form] { return found }
+      let new = try Distances(engine, values, form)
+      distances[form] = new
       return new
     }
   }

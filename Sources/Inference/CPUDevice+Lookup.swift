@@ -93,7 +93,7 @@ extension CPUDevice {
           for row in rows.dropFirst() {
             let p = from[row]
             // What is not a number stays that.
-            for column in 0..<width where !(p[column] <= out[column]) { out[column] = p[column] }
+            for column in 0..<width where p[column] > out[column] || p[column].isNaN { out[column] = p[column] }
           }
         case .mean, .weightedMean, .rootMean:
           var sums = [Double](repeating: 0, count: width)

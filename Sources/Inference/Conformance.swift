@@ -93,7 +93,7 @@ public struct Conformance {
       rows.append(
         Row(name: name, op: .attention(causal), shapes: shapes, starts: true, prefix: 70, tolerance: 2e-6))
     }
-    for width in [32, 64, 72, 128] {
+    for width in [32, 64, 72, 128, 256] {
       var wide = causal
       wide.headWidth = width
       wide.scale = 1 / Double(width).squareRoot()
@@ -209,6 +209,25 @@ public struct Conformance {
           name: "attention \(input), window in 900 tokens", op: .attention(near),
           shapes: [[900, 32], [900, 32], [900, 32]], starts: true, sequences: [0, 5, 900],
           tolerance: input == .int8 ? 4e-3 : 2e-6))
+    }
+    // The same of a shared prefix.
+    for input in [Op.LinearInput.float, .int8] {
+      var near = Op.Attention(heads: 2, keyValueHeads: 1, headWidth: 32, scale: 0.2, isCausal: false)
+      (near.window, near.input) = (300, input)
+      rows.append(
+        Row(
+          name: "attention \(input), window in a prefix of 600", op: .attention(near),
+          shapes: [[690, 64], [690, 32], [690, 32]], starts: true, prefix: 600, sequences: [600, 601, 690],
+          tolerance: input == .int8 ? 4e-3 : 2e-6))
+    }
+    for (isCausal, window) in [(false, nil), (true, 40)] as [(Bool, Int?)] {
+      var biased = Op.Attention(heads: 2, keyValueHeads: 2, headWidth: 64, scale: 0.2, isCausal: isCausal)
+      (biased.farthest, biased.window) = (50, window)
+      rows.append(
+        Row(
+          name: "attention with biases, heads of 64" + (window == nil ? "" : ", causal with a window"),
+          op: .attention(biased), shapes: [[230, 128], [230, 128], [230, 128]], starts: true, prefix: 70,
+          biases: [32, 2], tolerance: 1e-5))
     }
     for prefix in [0, 70] {
       var biased = attention
@@ -370,7 +389,7 @@ extension Conformance.Row {
   public var gpuTolerance: Float {
     switch op {
     case .linear where !isInteger: 1e-2
-    case .attention(let attention) where !isInteger && [32, 64, 72, 128].contains(attention.headWidth): 2e-2
+    case .attention(let attention) where !isInteger && [32, 64, 72, 128, 256].contains(attention.headWidth): 2e-2
     default: tolerance
     }
   }

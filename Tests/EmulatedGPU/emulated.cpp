@@ -69,11 +69,11 @@ template <class... A> Kernel kernel(void (*f)(A...)) {
 #define NAMED(file, name) {#name, kernel(file##_cu::name)}
 std::map<std::string, Kernel> kernels{
     NAMED(attention, attention_32), NAMED(attention, attention_64), NAMED(attention, attention_72), NAMED(attention, attention_128),
-    NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
+    NAMED(attention, attention_256), NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
     NAMED(attention_int8, attention_codes), NAMED(attention_int8, attention_int8_32), NAMED(attention_int8, attention_int8_64),
     NAMED(attention_int8, attention_int8_80), NAMED(attention_int8, attention_int8_128), NAMED(gemm, gemm_int8), NAMED(gemm, gemm_int8_groups), NAMED(gemm, gemm_bfloat16),
-    NAMED(hopper, hopper_int8), NAMED(hopper, hopper_bfloat16), NAMED(lookup, lookup), NAMED(lookup, interpolate), NAMED(lookup, pool),
-    NAMED(rows, rows_float), NAMED(rows, rows_bfloat16), NAMED(rows, rows_int8), NAMED(rows, rope), NAMED(rows, rescale),
+    NAMED(hopper, hopper_int8), NAMED(hopper, hopper_bfloat16), NAMED(lookup, lookup), NAMED(lookup, interpolate), NAMED(lookup, distance_biases), NAMED(lookup, pool),
+    NAMED(rows, rows_float), NAMED(rows, rows_bfloat16), NAMED(rows, rows_int8), NAMED(rows, norm_heads), NAMED(rows, rope), NAMED(rows, rescale),
     NAMED(truth, truth), NAMED(weights, weight_codes), NAMED(weights, weight_scales), NAMED(weights, weight_bfloat16),
 };
 
@@ -163,7 +163,7 @@ int cuMemAllocAsync(u64 *p, size_t count, Stream *) {
   if (allocated + count > emulated.memory) return OUT_OF_MEMORY;
   void *memory = nullptr;
   if (posix_memalign(&memory, 256, count)) return OUT_OF_MEMORY;
-  memset(memory, 0xA5, count);
+  memset(memory, 0xFF, count);  // not a number, so that what was never written shows in every result that it reaches
   blocks[*p = (u64)memory] = count;
   allocated += count;
   return OK;

@@ -8,9 +8,11 @@ import Testing
 /// Attention by 8-bit integers beside the processor's, where the conformance table does not go.
 struct AttentionTests {
   /// Three sequences, one of a single token, behind a prefix; q, k and v times a factor, with one value of k changed.
-  private func run(_ width: Int, factor: Float, changed: Float?, on device: any Device) throws -> [UInt32] {
-    var attention = Op.Attention(heads: 4, keyValueHeads: 2, headWidth: width, scale: 0.3, isCausal: true)
-    attention.input = .int8
+  private func run(
+    _ width: Int, factor: Float, changed: Float?, isCausal: Bool = true, window: Int? = nil, on device: any Device
+  ) throws -> [UInt32] {
+    var attention = Op.Attention(heads: 4, keyValueHeads: 2, headWidth: width, scale: 0.3, isCausal: isCausal)
+    (attention.input, attention.window) = (.int8, window)
     var random = Random(seed: 11)
     let tokens = 77
     let values = try [4, 2, 2].map { heads in
@@ -37,6 +39,22 @@ struct AttentionTests {
         // Other sequences know nothing of it.
         #expect(!Float(bitPattern: found[20 * 4 * width]).isNaN)
         if changed?.isNaN == true { #expect(Float(bitPattern: found[60 * 4 * width]).isNaN) }
+      }
+    }
+  }
+
+  @Test("windows have the processor's bits", arguments: [40, 128])
+  func windowsHaveTheProcessorsBits(_ width: Int) throws {
+    try EmulatedDriver.use { driver in
+      let device = try GPUDevice(driver)
+      for (isCausal, window) in [(true, 1), (true, 12), (false, 9), (false, 26), (false, 70), (true, .max)] {
+        for changed in [nil, Float.nan, .infinity] {
+          func run(_ device: any Device) throws -> [UInt32] {
+            try self.run(width, factor: 1, changed: changed, isCausal: isCausal, window: window, on: device)
+          }
+          let (found, expected) = (try run(device), try run(CPUDevice()))
+          #expect(found == expected, "\(isCausal), \(window), \(changed.map { "\($0)" } ?? "")")
+        }
       }
     }
   }

@@ -55,13 +55,17 @@ struct ConformanceTests {
       let (device, processor) = (try GPUDevice(driver), CPUDevice())
       var random = Random(seed: 5)
       let floats = (0..<3 * 640).map { _ in 4 * random.normal() }
+      let gain = (0..<128).map { _ in 0.2 * random.normal() }
       let ops: [Op] =
         Op.Activation.allCases.map { .activation($0) } + [
-          .norm(.layer, epsilon: 1e-5), .norm(.rms, epsilon: 1e-6), .normalize,
+          .norm(.layer, epsilon: 1e-5), .norm(.rms, epsilon: 1e-6), .norm(.layer, epsilon: 1e-5, heads: 5),
+          .norm(.rmsPlusOne, epsilon: 1e-6, heads: 5), .normalize,
         ]
       for op in ops {
         func run(_ device: any Device) throws -> [UInt32] {
-          try device.download(device.run(op, [device.upload(floats: floats, columns: 640)])).map(\.bitPattern)
+          var inputs = [try device.upload(floats: floats, columns: 640)]
+          if case .norm(_, _, heads: 5) = op { inputs.append(try device.upload(floats: gain, columns: 128)) }
+          return try device.download(device.run(op, inputs)).map(\.bitPattern)
         }
         #expect(try run(device) == run(processor), "\(op)")
       }
@@ -76,8 +80,8 @@ struct ConformanceTests {
       let device = try GPUDevice(driver)
       for row in Conformance.rows {
         switch row.op {
-        case .embedding, .row, .rope, .interpolate, .rescale, .add, .multiply, .activation, .slice, .pool(.first),
-          .pool(.last):
+        case .embedding, .row, .rope, .interpolate, .rescale, .add, .multiply, .activation, .slice, .concatenate,
+          .pool:
           let (found, expected) = (try Conformance.run(row, on: device), try Conformance.run(row, on: CPUDevice()))
           #expect(found.map(\.bitPattern) == expected.map(\.bitPattern), "\(row.name)")
           count += 1
@@ -86,6 +90,36 @@ struct ConformanceTests {
       }
     }
     #expect(count > 20)
+  }
+
+  @Test("a norm of heads takes columns of a wider value, and joined columns what is not computed yet")
+  func normsOfHeadsTakeColumnsOfAWiderValue() throws {
+    var random = Random(seed: 23)
+    let (floats, gain) = ((0..<7 * 40).map { _ in random.normal() }, (0..<8).map { _ in random.normal() })
+    func run(_ device: any Device) throws -> [UInt32] {
+      let x = try device.run(.slice(offset: 5, count: 24), [device.upload(floats: floats, columns: 40)])
+      let norm = try device.run(
+        .norm(.rmsPlusOne, epsilon: 1e-6, heads: 3), [x, device.upload(floats: gain, columns: 8)])
+      let silu = try device.run(.activation(.silu), [x])
+      return try device.download(device.run(.concatenate, [silu, norm, x])).map(\.bitPattern)
+    }
+    try EmulatedDriver.use { driver in
+      let (found, expected) = (try run(GPUDevice(driver)), try run(CPUDevice()))
+      #expect(found == expected)
+    }
+  }
+
+  @Test("the largest of what is not a number is not a number")
+  func theLargestOfWhatIsNotANumberIsNotANumber() throws {
+    func run(_ device: any Device) throws -> [Float] {
+      let x = try device.upload(floats: [1, .nan, -2, 3, 5, .nan], columns: 2)
+      return try device.download(device.run(.pool(.max), [x, device.upload(indices: [0, 3])]))
+    }
+    try EmulatedDriver.use { driver in
+      for found in [try run(GPUDevice(driver)), try run(CPUDevice())] {
+        #expect(found[0] == 5 && found[1].isNaN)
+      }
+    }
   }
 
   @Test("groups whose sums do not fit 32 bits are refused on every device")

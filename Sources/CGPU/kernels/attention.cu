@@ -2,12 +2,21 @@
 // Milakov and Gimelshein 2018, arXiv 1805.02867): scores are never in memory.
 #include "span.h"
 
-constexpr float LOWEST = -1e30f;
+// Scores of keys that a row does not see, and what its largest score starts from: larger, so that a row that sees nothing of a tile gives it
+// weights of 0.
+constexpr float UNSEEN = -1e30f, LOWEST = -1e29f;
+
+// Of a head's biases by distance, the one of distance 0; null where there are none. biases: [heads, 2 farthest + 1], times log2 e.
+DEV const float *biases_of(const float *biases, int farthest, int head) {
+  return biases ? biases + (u64)head * (2 * farthest + 1) + farthest : nullptr;
+}
 
 // BF16 in, Float32 out. Each of four warps owns 16 queries; tiles of 64 keys. Heads are filled up to a multiple of 16 columns in
 // shared memory alone; rows there are 16 bytes longer, so that no two rows that are read together lie in the same banks.
 template <int D> struct Flash {
   static constexpr int WIDE = (D + 15) / 16 * 16, ROW = WIDE * 2 + 16, TILE = 64 * ROW;
+  // Queries stay in registers where results leave room for them.
+  static constexpr bool KEPT = D <= 128;
 
   template <class F> static DEV void load(u8 *to, const u16 *from, int stride, F row) {
     for (int c = TID; c < 64 * (WIDE / 8); c += 128) {
@@ -18,50 +27,58 @@ template <int D> struct Flash {
   }
 
   static DEV void run(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs, int ys, int group,
-                      float scale) {
+                      float scale, const float *biases, int farthest) {
     Span span = spans[BX];
-    int t = TID, lane = t & 31, warp = t >> 5, head = BY, keys = span.seen(span.count - 1);
+    int t = TID, lane = t & 31, warp = t >> 5, head = BY, keys = span.to(span.count - 1);
+    int start = span.from(0) / 64, tiles = (keys + 63) / 64;
     u8 *queries = smem, *keyTile = smem + TILE, *valueTile = smem + 2 * TILE;
-    q += head * D, k += head / group * D, v += head / group * D, y += head * D;
+    q += head * D, k += head / group * D, v += head / group * D, y += head * D, biases = biases_of(biases, farthest, head);
     auto key = [&](int b) { return [=](int r) { return b * 64 + r < keys ? span.row(b * 64 + r) : -1; }; };
     load(queries, q, qs, [=](int r) { return r < span.count ? span.query + r : -1; });
-    load(keyTile, k, ks, key(0));
+    load(keyTile, k, ks, key(start));
     cp_commit();
     float out[WIDE / 8][4], most[2] = {LOWEST, LOWEST}, sum[2] = {0, 0};
     UNROLL
     for (int i = 0; i < WIDE / 2; i++) out[i >> 2][i & 3] = 0;
-    u32 query[WIDE / 16][4];
-    int tiles = (keys + 63) / 64;
-    for (int b = 0; b < tiles; b++) {
+    u32 query[KEPT ? WIDE / 16 : 1][4];
+    auto load_query = [&](int i) {
+      ldsm4(query[KEPT ? i : 0], queries + (warp * 16 + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
+    };
+    // Scores with a bias are in the unit that 2^x wants, others not yet.
+    float unit = biases ? 1 : scale;
+    for (int b = start; b < tiles; b++) {
       load(valueTile, v, vs, key(b));
       cp_commit();
       cp_wait<1>();
       SYNC();
-      if (b == 0) {
+      if (KEPT && b == start) {
         UNROLL
-        for (int i = 0; i < WIDE / 16; i++) ldsm4(query[i], queries + (warp * 16 + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
+        for (int i = 0; i < WIDE / 16; i++) load_query(i);
       }
       float s[8][4];
       UNROLL
       for (int i = 0; i < 32; i++) s[i >> 2][i & 3] = 0;
       UNROLL
       for (int i = 0; i < WIDE / 16; i++) {
+        if (!KEPT) load_query(i);
         UNROLL
         for (int j = 0; j < 4; j++) {
           u32 f[4];
           ldsm4(f, keyTile + (j * 16 + (lane & 7) + (lane >> 4 << 3)) * ROW + (i * 2 + (lane >> 3 & 1)) * 16);
-          mma(s[2 * j], query[i], f[0], f[1]);
-          mma(s[2 * j + 1], query[i], f[2], f[3]);
+          mma(s[2 * j], query[KEPT ? i : 0], f[0], f[1]);
+          mma(s[2 * j + 1], query[KEPT ? i : 0], f[2], f[3]);
         }
       }
       SYNC();
       if (b + 1 < tiles) load(keyTile, k, ks, key(b + 1));
       cp_commit();
-      if ((b + 1) * 64 > span.seen(0)) {
+      if (biases || (b + 1) * 64 > span.to(0) || b * 64 < span.from(span.count - 1)) {
         UNROLL
         for (int i = 0; i < 32; i++) {
           int column = b * 64 + (i >> 2) * 8 + (lane & 3) * 2 + (i & 1), row = warp * 16 + (lane >> 2) + (i >> 1 & 1) * 8;
-          if (column >= span.seen(row)) s[i >> 2][i & 3] = LOWEST;
+          float &score = s[i >> 2][i & 3];
+          if (row >= span.count || column < span.from(row) || column >= span.to(row)) score = UNSEEN;
+          else if (biases) score = fused(score, scale, biases[column - span.at(row)]);
         }
       }
       u32 weights[4][4];
@@ -72,11 +89,11 @@ template <int D> struct Flash {
         for (int j = 0; j < 8; j++) m = largest(m, largest(s[j][2 * h], s[j][2 * h + 1]));
         m = largest(m, shfl_xor(m, 1));
         m = largest(m, shfl_xor(m, 2));
-        float shrunk = exp2_fast((most[h] - m) * scale), added = 0;
+        float shrunk = exp2_fast((most[h] - m) * unit), added = 0;
         most[h] = m;
         UNROLL
         for (int j = 0; j < 8; j++) {
-          float a = exp2_fast((s[j][2 * h] - m) * scale), b = exp2_fast((s[j][2 * h + 1] - m) * scale);
+          float a = exp2_fast((s[j][2 * h] - m) * unit), b = exp2_fast((s[j][2 * h + 1] - m) * unit);
           added += a + b;
           weights[j >> 1][(j & 1) * 2 + h] = bf16x2(a, b);
         }
@@ -117,31 +134,34 @@ template <int D> struct Flash {
 // A block for each span and head. - scale: times log2 e. - group: query heads that share keys and values.
 #define FLASH(D)                                                                                                                  \
   KERNEL(128, 2) attention_##D(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs,     \
-                               int ys, int group, float scale) {                                                                  \
-    Flash<D>::run(spans, q, k, v, y, qs, ks, vs, ys, group, scale);                                                               \
+                               int ys, int group, float scale, const float *biases, int farthest) {                               \
+    Flash<D>::run(spans, q, k, v, y, qs, ks, vs, ys, group, scale, biases, farthest);                                             \
   }
 FLASH(32)
 FLASH(64)
 FLASH(72)
 FLASH(128)
+FLASH(256)
 
 // The same in Float32 for heads of any width up to 512, one query a span: 128 keys at a time, a thread each, then a thread for each column.
 KERNEL(128, 4) attention_any(const Span *spans, const float *q, const float *k, const float *v, float *y, int qs, int ks, int vs,
-                             int ys, int group, float scale, int width) {
+                             int ys, int group, float scale, int width, const float *biases, int farthest) {
   Span span = spans[BX];
-  int t = TID, head = BY, keys = span.seen(0);
+  int t = TID, head = BY, keys = span.to(0);
   float *scores = (float *)smem, *joined = scores + 128, *query = joined + 4;
   q += (u64)span.query * qs + head * width, k += head / group * width, v += head / group * width;
+  biases = biases_of(biases, farthest, head);
   for (int i = t; i < width; i += 128) query[i] = q[i] * scale;
   float out[4] = {0, 0, 0, 0}, most = LOWEST, sum = 0;
-  for (int first = 0; first < keys; first += 128) {
+  for (int first = span.from(0); first < keys; first += 128) {
     SYNC();
     int count = keys - first < 128 ? keys - first : 128;
-    float s = LOWEST;
+    float s = UNSEEN;
     if (t < count) {
       const float *row = k + (u64)span.row(first + t) * ks;
       s = 0;
       for (int i = 0; i < width; i++) s = fused(query[i], row[i], s);
+      if (biases) s += biases[first + t - span.at(0)];
     }
     float m = s;
     for (int mask = 16; mask; mask >>= 1) m = largest(m, shfl_xor(m, mask));

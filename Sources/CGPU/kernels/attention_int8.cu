@@ -146,23 +146,21 @@ template <int D> struct Coded {
   // Scales of queries [64], scores of the keys' means [2, 64].
   static constexpr int QUERIES_AT = SCALES_AT + KEYS * 4;
 
-  // Keys from number `first` of a stretch of `count` on, with their scales. What lies behind them is masked.
-  static DEV void load_keys(const u8 *keys, const float *scales, int stride, int place, int first, int count) {
-    int rows = count - first < KEYS ? count - first : KEYS;
-    for (int c = TID; c < rows * (WIDE / 16); c += 128) {
+  // Keys from ..< to of the block that starts at `place`, with their scales; `from` is a multiple of 32. Others are masked.
+  static DEV void load_keys(const u8 *keys, const float *scales, int stride, int place, int from, int to) {
+    for (int c = from * (WIDE / 16) + TID; c < to * (WIDE / 16); c += 128) {
       int r = c / (WIDE / 16), chunk = c % (WIDE / 16);
-      cp16(smem + KEYS_AT + r * ROW + chunk * 16, keys + (u64)(place + first + r) * stride + chunk * 16, true);
+      cp16(smem + KEYS_AT + r * ROW + chunk * 16, keys + (u64)(place + r) * stride + chunk * 16, true);
     }
-    if (TID * 4 < rows) cp16(smem + SCALES_AT + TID * 16, scales + place + first + TID * 4, true);
+    if (TID * 4 >= from && TID * 4 < to) cp16(smem + SCALES_AT + TID * 16, scales + place + TID * 4, true);
   }
 
-  // Their values, column by column; what lies behind them has weights of 0, and what columns there are not is not stored.
-  static DEV void load_values(const u8 *values, int width, int places, int place, int first, int count) {
-    int rows = count - first < KEYS ? count - first : KEYS;
+  // Their values, column by column; others have weights of 0, and what columns there are not is not stored.
+  static DEV void load_values(const u8 *values, int width, int places, int place, int from, int to) {
     for (int c = TID; c < width * (KEYS / 16); c += 128) {
       int column = c / (KEYS / 16), chunk = c % (KEYS / 16);
-      if (chunk * 16 < (rows + 31) / 32 * 32)
-        cp16(smem + VALUES_AT + column * COLUMN + chunk * 16, values + (u64)column * places + place + first + chunk * 16, true);
+      if (chunk * 16 >= from && chunk * 16 < (to + 31) / 32 * 32)
+        cp16(smem + VALUES_AT + column * COLUMN + chunk * 16, values + (u64)column * places + place + chunk * 16, true);
     }
   }
 
@@ -220,27 +218,35 @@ template <int D> struct Coded {
     for (int i = 0; i < 16; i++) s[i >> 2][i & 3] = float_of(sum[i >> 2][i & 3]) * scales[(i >> 2) * 8 + (i & 1)];
   }
 
-  // The larger of `most` and scores of the keys that this thread's rows see: those before `limits`, counted from its first.
-  template <bool MASKED> static DEV void widen(float (&most)[2], const float (&s)[4][4], const int (&limits)[2]) {
+  // Keys of a block: from ..< to.
+  struct Range {
+    int from, to;
+
+    DEV bool has(int key) const { return (u32)(key - from) < (u32)(to - from); }
+    DEV bool has_all(int first) const { return first >= from && first + 32 <= to; }
+  };
+
+  // The larger of `most` and scores of the keys from number `first` on that this thread's rows see.
+  template <bool MASKED> static DEV void widen(float (&most)[2], const float (&s)[4][4], const Range (&seen)[2], int first) {
     UNROLL
     for (int i = 0; i < 16; i++) {
       int h = i >> 1 & 1;
-      if (!MASKED || (i >> 2) * 8 + (i & 1) < limits[h]) most[h] = largest(s[i >> 2][i & 3], most[h]);
+      if (!MASKED || seen[h].has(first + (i >> 2) * 8 + (i & 1))) most[h] = largest(s[i >> 2][i & 3], most[h]);
     }
   }
 
   // Scores less `base`, in units of `scale`, to codes of weights, 127 where `offset` takes them to log2 127; 0 of keys that are not seen. Adds
   // weights before they were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
   template <bool MASKED>
-  static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const int (&limits)[2], const float (&scale)[2],
-                        const float (&base)[2], const float (&offset)[2]) {
+  static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const Range (&seen)[2], int first,
+                        const float (&scale)[2], const float (&base)[2], const float (&offset)[2]) {
     UNROLL
     for (int i = 0; i < 4; i++) weights[i] = 0;
     UNROLL
     for (int i = 0; i < 16; i++) {
       int j = i >> 2, h = i >> 1 & 1, e = i & 1, place = (j & 1) * 2 + e;
       float weight = power(largest(fused(s[j][i & 3] - base[h], scale[h], offset[h]), -40.0f));
-      if (MASKED && j * 8 + e >= limits[h]) weight = 0;
+      if (MASKED && !seen[h].has(first + j * 8 + e)) weight = 0;
       sums[h][place] += weight;
       weights[(j >> 1) * 2 + h] |= (as_bits(weight + 8388608.0f) & 255) << 8 * place;
     }
@@ -259,18 +265,18 @@ template <int D> struct Coded {
     }
   }
 
-  // A block of keys, of which the warp's rows see `live` at most and all see `all`, and each of this thread's `seen`. Scores are computed twice, so
-  // that they need not be kept until the largest is known.
-  static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], int live, int all,
-                         const int (&seen)[2], const float (&scale)[2], const float (&means)[2]) {
+  // A block of keys, of which the warp's rows see no others than `live`, all of them `all`, and this thread's rows `seen`. scales, means: of this
+  // thread's first row, and 8 further of its second. Scores are computed twice, so that they need not be kept until the largest is known.
+  static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], Range live, Range all,
+                         const Range (&seen)[2], const float *scales, const float *means) {
     int from = (TID & 3) * 2;
     float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, base[2], offset[2], sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
-    for (int first = 0; first < live; first += 32) {
-      int limits[2] = {seen[0] - first - from, seen[1] - first - from};
+    for (int first = live.from / 32 * 32; first < live.to; first += 32) {
       score(s, query, first);
-      if (first + 32 <= all) widen<false>(most, s, limits);
-      else widen<true>(most, s, limits);
+      if (all.has_all(first)) widen<false>(most, s, seen, first + from);
+      else widen<true>(most, s, seen, first + from);
     }
+    float scale[2] = {scales[0], scales[8]};
     UNROLL
     for (int h = 0; h < 2; h++) {
       most[h] = largest(shfl_xor(most[h], 1), most[h]);
@@ -282,18 +288,17 @@ template <int D> struct Coded {
     }
     cp_wait<NONE>();
     SYNC();
-    if (live == 0) return;
+    if (live.to == 0) return;
     int sum[D / 8][4];
     UNROLL
     for (int i = 0; i < D / 2; i++) sum[i >> 2][i & 3] = MAGIC_BITS;
     UNROLL
     for (int i = 0; i < 8; i++) sums[i >> 2][i & 3] = 0;
-    for (int first = 0; first < live; first += 32) {
-      int limits[2] = {seen[0] - first - from, seen[1] - first - from};
+    for (int first = live.from / 32 * 32; first < live.to; first += 32) {
       u32 weights[4];
       score(s, query, first);
-      if (first + 32 <= all) weigh<false>(weights, sums, s, limits, scale, base, offset);
-      else weigh<true>(weights, sums, s, limits, scale, base, offset);
+      if (all.has_all(first)) weigh<false>(weights, sums, s, seen, first + from, scale, base, offset);
+      else weigh<true>(weights, sums, s, seen, first + from, scale, base, offset);
       mix(sum, weights, first);
     }
     UNROLL
@@ -304,7 +309,7 @@ template <int D> struct Coded {
       high += shfl_xor(high, 2);
       low += high;
       low += shfl_xor(low, 1);
-      if (seen[h] > 0) state[h].add(fused(most[h], scale[h], means[h]), low, shrink[h], grow[h]);
+      if (seen[h].to > 0) state[h].add(fused(most[h], scale[h], means[8 * h]), low, shrink[h], grow[h]);
     }
     UNROLL
     for (int i = 0; i < D / 2; i++) {
@@ -336,22 +341,33 @@ template <int D> struct Coded {
 
   static DEV void run(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values, const float *means, float *y,
                       int qs, int ys, int group, int width, int columns, int places, float scale) {
-    Span span = spans[BX];
-    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE;
-    q += (u64)span.query * qs + head * width, y += (u64)span.result * ys + head * width;
+    // By reference: it is read again for every block, so that it takes no registers in between.
+    const Span &span = spans[BX];
+    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE, prefix = span.prefix;
+    q += (u64)span.query * qs + head * width;
     keys += kv * WIDE, scales += (u64)kv * places, values += (u64)kv * width * places, means += kv * width;
-    const float *own = means + (u64)span.stretch * 4 * columns;
-    int last = span.own(span.count - 1), before = (span.prefix + KEYS - 1) / KEYS, blocks = before + (last + KEYS - 1) / KEYS;
-    auto load = [&](int b) {
-      bool isOwn = b >= before;
-      int first = (isOwn ? b - before : b) * KEYS, place = isOwn ? span.place : 0, count = isOwn ? last : span.prefix;
-      load_keys(keys, scales, stride, place, first, count);
+    auto means_of = [&](bool isOwn) { return means + (isOwn ? (u64)span.stretch * 4 * columns : 0); };
+    // Blocks go by the place of their first key, and start at multiples of KEYS in the prefix and in the sequence's own stretch. The first is
+    // that of the first key that a query sees, the last that of the last.
+    int begin = span.from(0), end = span.to(span.count - 1);
+    begin -= (begin < prefix ? begin : begin - prefix) % KEYS;
+    auto next = [&](int block) { return block < prefix && prefix < block + KEYS ? prefix : block + KEYS; };
+    // Of keys at places from ..< to those that lie in a block, counted from its first; 0 ..< 0 where none do.
+    auto within = [&](int block, int from, int to) {
+      int end = next(block);
+      from = from < block ? block : from, to = to > end ? end : to;
+      return from < to ? Range{from - block, to - block} : Range{0, 0};
+    };
+    auto load = [&](int block) {
+      int place = block < prefix ? block : span.place + block - prefix;
+      Range range = within(block, span.from(0), end);
+      load_keys(keys, scales, stride, place, range.from / 32 * 32, range.to);
       cp_commit();
-      load_values(values, width, places, place, first, count);
+      load_values(values, width, places, place, range.from / 32 * 32, range.to);
       cp_commit();
     };
-    load(0);
-    code_queries(q, qs, width, scale, span.count, before ? means : nullptr, own);
+    load(begin);
+    code_queries(q, qs, width, scale, span.count, begin < prefix ? means_of(false) : nullptr, means_of(true));
     float total[D / 8][4];
     UNROLL
     for (int i = 0; i < D / 2; i++) total[i >> 2][i & 3] = 0;
@@ -359,32 +375,29 @@ template <int D> struct Coded {
     u32 query[WIDE / 32][4];
     int top = warp * 16, bottom = (span.count < top + 16 ? span.count : top + 16) - 1, row = top + (lane >> 2);
     const float *rows = (const float *)(smem + QUERIES_AT) + row;
-    for (int b = 0; b < blocks; b++) {
-      bool isOwn = b >= before;
-      int first = (isOwn ? b - before : b) * KEYS;
+    for (int block = begin; block < end; block = next(block)) {
+      bool isOwn = block >= prefix, isLast = next(block) >= end;
       // Keys of the block that a query sees.
-      auto sees = [&](int i) {
-        int n = (isOwn ? span.own(i) : span.prefix) - first;
-        return i >= span.count || n < 0 ? 0 : n < KEYS ? n : KEYS;
-      };
+      auto sees = [&](int i) { return i < span.count ? within(block, span.from(i), span.to(i)) : Range{0, 0}; };
       cp_wait<1>();
       SYNC();
-      if (b == 0) {
+      if (block == begin) {
         UNROLL
         for (int i = 0; i < WIDE / 32; i++) ldsm4(query[i], smem + (top + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
       }
-      int part = isOwn ? 128 : 64;
-      attend(total, state, query, top <= bottom ? sees(bottom) : 0, sees(top), {sees(row), sees(row + 8)}, {rows[0], rows[8]},
-             {rows[part], rows[part + 8]});
-      if (b + 1 == before || b + 1 == blocks) {
+      bool isLive = top <= bottom;
+      attend(total, state, query, isLive ? within(block, span.from(top), span.to(bottom)) : Range{0, 0},
+             isLive ? within(block, span.from(bottom), span.to(top)) : Range{0, 0}, {sees(row), sees(row + 8)}, rows,
+             rows + (isOwn ? 128 : 64));
+      if (isLast || next(block) == prefix) {
         UNROLL
         for (int h = 0; h < 2; h++)
           if (row + h * 8 < span.count)
-            end_stretch(total, h, state[h], isOwn ? own : means, columns, width, !isOwn || before == 0, b + 1 == blocks,
-                        y + (u64)(row + h * 8) * ys);
+            end_stretch(total, h, state[h], means_of(isOwn), columns, width, !isOwn || begin >= prefix, isLast,
+                        y + (u64)(span.result + row + h * 8) * ys + head * width);
       }
       SYNC();
-      if (b + 1 < blocks) load(b + 1);
+      if (!isLast) load(next(block));
     }
   }
 };

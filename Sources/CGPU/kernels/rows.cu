@@ -2,12 +2,16 @@
 // block of 256 threads makes a row, and reads it once more for each thing it has to know of it: the row is in the caches.
 #include "activation.h"
 
-enum { NORM_NONE, NORM_LAYER, NORM_RMS, NORM_LENGTH };
+enum { NORM_NONE, NORM_LAYER, NORM_RMS, NORM_RMS_PLUS_ONE, NORM_LENGTH };
 
-// Sum or maximum over the block, in one fixed order; every thread gets it.
+// Sum or maximum over a warp or the block, in one fixed order; every thread gets it.
+template <class T, class F> DEV T over_warp(T v, F join) {
+  for (int mask = 16; mask; mask >>= 1) v = join(v, shfl_xor(v, mask));
+  return v;
+}
 template <class T, class F> DEV T over_block(T v, F join) {
   T *shared = (T *)smem;
-  for (int mask = 16; mask; mask >>= 1) v = join(v, shfl_xor(v, mask));
+  v = over_warp(v, join);
   SYNC();
   if ((TID & 31) == 0) shared[TID >> 5] = v;
   SYNC();
@@ -15,15 +19,12 @@ template <class T, class F> DEV T over_block(T v, F join) {
   for (int i = 1; i < 8; i++) all = join(all, shared[i]);
   return all;
 }
-DEV double sum_over_block(double v) {
-  return over_block(v, [](double a, double b) { return a + b; });
-}
 
 struct Row {
   const float *x, *other;
   int kind, with;
   const float *gain, *bias;
-  bool isNorm;
+  int norm;
   double mean, factor;
 
   DEV float before(int i) const {
@@ -33,10 +34,28 @@ struct Row {
   // As CKernels/math.c rounds it.
   DEV float operator()(int i) const {
     float v = before(i);
-    if (!isNorm) return v;
+    if (norm == NORM_NONE) return v;
     v = (float)((v - mean) * factor);
-    if (gain) v *= gain[i];
+    if (gain) v *= norm == NORM_RMS_PLUS_ONE ? 1.0f + gain[i] : gain[i];
     return bias ? v + bias[i] : v;
+  }
+
+  // What a norm has to know, by threads `t` of `step`, of which `over` joins what they have.
+  template <class F> DEV void measure(double epsilon, int columns, int t, int step, F over) {
+    auto add = [](double a, double b) { return a + b; };
+    double sum = 0;
+    if (norm == NORM_LAYER) {
+      for (int i = t; i < columns; i += step) sum += before(i);
+      mean = over(sum, add) / columns;
+    }
+    sum = 0;
+    for (int i = t; i < columns; i += step) {
+      double v = before(i) - mean;
+      sum += v * v;
+    }
+    sum = over(sum, add);
+    if (norm == NORM_LENGTH) factor = sum > 0 ? 1 / root(sum) : 0;
+    else factor = 1 / root(sum / columns + epsilon);
   }
 };
 
@@ -47,21 +66,8 @@ struct Row {
 
 DEV Row row_of(ROW) {
   u64 at = BX;
-  Row row{x + at * stride, other + at * otherStride, kind, with, gain, bias, norm != NORM_NONE, 0, 1};
-  if (norm == NORM_NONE) return row;
-  double sum = 0;
-  if (norm == NORM_LAYER) {
-    for (int i = TID; i < columns; i += 256) sum += row.before(i);
-    row.mean = sum_over_block(sum) / columns;
-  }
-  sum = 0;
-  for (int i = TID; i < columns; i += 256) {
-    double v = row.before(i) - row.mean;
-    sum += v * v;
-  }
-  sum = sum_over_block(sum);
-  if (norm == NORM_LENGTH) row.factor = sum > 0 ? 1 / root(sum) : 0;
-  else row.factor = 1 / root(sum / columns + epsilon);
+  Row row{x + at * stride, other + at * otherStride, kind, with, gain, bias, norm, 0, 1};
+  if (norm != NORM_NONE) row.measure(epsilon, columns, TID, 256, [](auto v, auto join) { return over_block(v, join); });
   return row;
 }
 
@@ -114,10 +120,18 @@ KERNEL(256, 4) rows_int8(ROW, u32 *codes, int places, float *scales, int *sums, 
   // A warp for each group.
   for (int g = t >> 5; g < groups; g += 8)
     quantize_group(row, g * group, columns - g * group < group ? columns - g * group : group, stripe, codes + (g * stripe >> 2),
-                   scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t & 31, 32, [](auto v, auto join) {
-                     for (int mask = 16; mask; mask >>= 1) v = join(v, shfl_xor(v, mask));
-                     return v;
-                   });
+                   scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t & 31, 32, [](auto v, auto join) { return over_warp(v, join); });
+}
+
+// Rows that are `heads` rows of `width` columns side by side, each with a norm of its own by one gain and bias. A warp for each head.
+KERNEL(256, 4) norm_heads(const float *x, int stride, int norm, double epsilon, const float *gain, const float *bias, int width, int heads,
+                          float *y) {
+  u64 at = BX;
+  for (int head = TID >> 5; head < heads; head += 8) {
+    Row row{x + at * stride + head * width, nullptr, 0, 0, gain, bias, norm, 0, 1};
+    row.measure(epsilon, width, TID & 31, 32, [](auto v, auto join) { return over_warp(v, join); });
+    for (int i = TID & 31; i < width; i += 32) y[(at * heads + head) * width + i] = row(i);
+  }
 }
 
 // Pairs of columns half a head apart, turned by the angles of the row's position: turns are [positions][cosines, sines].
