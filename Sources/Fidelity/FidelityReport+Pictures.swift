@@ -1,4 +1,5 @@
 import Bytes
+
 extension FidelityReport {
   /// A picture or video that is shown inside the page.
   public struct Picture: Sendable {

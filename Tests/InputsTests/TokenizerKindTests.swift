@@ -148,12 +148,16 @@ struct TokenizerKindTests {
     ("a huge array", map(good, texts: Array("b\0".utf8), size: 0xFFFF_FFFC), "array of 4294967292 bytes"),
     ("children outside", map(good.merging([0: unit(0, 1 << 10)]) { $1 }, texts: Array("b\0".utf8)), "outside"),
     (
-      "children far outside", map(good.merging([96: unit(97, (1 << 21) - 1) | 1 << 9]) { $1 }, texts: Array("b\0".utf8)),
+      "children far outside",
+      map(good.merging([96: unit(97, (1 << 21) - 1) | 1 << 9]) { $1 }, texts: Array("b\0".utf8)),
       "outside"
     ),
     // The child of "a" for "a" is at 96 again.
     ("a circle", map(good.merging([96: unit(97, 97)]) { $1 }, texts: Array("b\0".utf8)), "never ends"),
-    ("a value beyond the texts", map(good.merging([98: 1 << 31 | 2]) { $1 }, texts: Array("b\0".utf8)), "value 2 beyond"),
+    (
+      "a value beyond the texts", map(good.merging([98: 1 << 31 | 2]) { $1 }, texts: Array("b\0".utf8)),
+      "value 2 beyond"
+    ),
     ("no texts", map(good, texts: []), "beyond its 0 bytes"),
     ("a text that is no UTF-8", map(good, texts: [0xFF, 0]), "no UTF-8"),
   ]
@@ -187,7 +191,9 @@ struct TokenizerKindTests {
       if turn % 3 == 0 {
         changed.removeLast(Int(random.next() % UInt64(map.count)))
       } else {
-        for _ in 0..<(1 + turn) { changed[Int(random.next() % UInt64(map.count))] = UInt8(truncatingIfNeeded: random.next()) }
+        for _ in 0..<(1 + turn) {
+          changed[Int(random.next() % UInt64(map.count))] = UInt8(truncatingIfNeeded: random.next())
+        }
       }
       do throws(Failure) {
         let tokenizer = try TokenizerKindTests.tokenizer(json, map: changed)

@@ -15,7 +15,9 @@ extension GGUFKeys {
       case .unigram: try unigram(vocabulary)
       }
     return [
-      "version": "1.0", "truncation": .null, "padding": .null, "added_tokens": vocabulary.added(spacedMask: kind.maskTakesSpace ? try vocabulary.special(self, ["mask"])?.id : nil),
+      "version": "1.0", "truncation": .null, "padding": .null,
+      "added_tokens": vocabulary.added(
+        spacedMask: kind.maskTakesSpace ? try vocabulary.special(self, ["mask"])?.id : nil),
       "normalizer": GGUFKeys.sequence("normalizers", parts.normalizers),
       "pre_tokenizer": GGUFKeys.sequence("pretokenizers", parts.preTokenizers),
       "post_processor": try template(vocabulary, kind), "decoder": .null, "model": parts.model,
@@ -30,8 +32,8 @@ extension GGUFKeys {
     let missing = [usual.start && !start ? "beginning" : nil, usual.end && !end ? "end" : nil].compactMap { $0 }
     if missing.isEmpty { return [] }
     return [
-      "the file asks for no token at the \(missing.joined(separator: " and at the ")) of a text, which models of its kind "
-        + "are trained with: some converters lost add_bos_token and add_eos_token; compare with the original model"
+      "the file asks for no token at the \(missing.joined(separator: " and at the ")) of a text, which models of its "
+        + "kind are trained with: some converters lost add_bos_token and add_eos_token; compare with the original model"
     ]
   }
 
@@ -61,8 +63,8 @@ extension GGUFKeys {
     default:
       throw Failure(
         .unsupported,
-        "tokenizer model \(Failure.quoted(model)) is not read; gpt2 (byte-level BPE), bert (WordPiece), llama (SentencePiece BPE) and t5 (Unigram) are"
-      )
+        "tokenizer model \(Failure.quoted(model)) is not read; gpt2 (byte-level BPE), bert (WordPiece), "
+          + "llama (SentencePiece BPE) and t5 (Unigram) are")
     }
   }
 
@@ -204,7 +206,8 @@ extension GGUFKeys {
     let key = "tokenizer.ggml.scores"
     let scores = try required(key, try reals(key))
     guard let bad = scores.firstIndex(where: { !$0.isFinite }) else { return scores }
-    throw GGUFKeys.wrong(key, "the score of token \(bad), \(Failure.quoted(vocabulary.tokens[bad])), is no finite number")
+    throw GGUFKeys.wrong(
+      key, "the score of token \(bad), \(Failure.quoted(vocabulary.tokens[bad])), is no finite number")
   }
 
   /// An array of bytes, signed or not.

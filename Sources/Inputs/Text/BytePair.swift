@@ -1,7 +1,7 @@
 import Bytes
 
-/// Byte-pair encoding (Sennrich et al. 2016): a word starts as its smallest tokens, and the pair with the lowest rank is
-/// merged until no pair has one.
+/// Byte-pair encoding (Sennrich et al. 2016): a word starts as its smallest tokens, and the pair with the lowest rank
+/// is merged until no pair has one.
 struct BytePair: Sendable, Equatable {
   /// What a word starts as.
   enum Alphabet: Sendable, Equatable {

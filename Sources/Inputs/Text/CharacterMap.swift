@@ -26,7 +26,9 @@ struct CharacterMap: Sendable, Equatable {
     var replacements: [UInt32: [UInt32]] = [:]
     for value in try CharacterMap.values(of: units, malformed) {
       let start = texts.startIndex + Int(value)
-      guard start < texts.endIndex else { throw malformed("has a value \(value) beyond its \(texts.count) bytes of text") }
+      guard start < texts.endIndex else {
+        throw malformed("has a value \(value) beyond its \(texts.count) bytes of text")
+      }
       let text = Array(texts[start...].prefix { $0 != 0 })
       guard String(validating: text, as: UTF8.self) != nil else { throw malformed("has a text that is no UTF-8") }
       replacements[value] = scalars(text)

@@ -1,4 +1,5 @@
-/// Unicode decomposition (Unicode Standard Annex 15), canonical and for compatibility, over the `tokenizers` library's tables.
+/// Unicode decomposition (Unicode Standard Annex 15), canonical and for compatibility, over the `tokenizers`
+/// library's tables.
 enum Decomposition {
   private static let parts = CodePointMap(flat: UnicodeTables.decompositions)
   /// Where compatibility goes further than that.

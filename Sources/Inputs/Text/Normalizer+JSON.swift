@@ -22,7 +22,9 @@ extension Normalizer {
       ]
     case "StripAccents": return [.stripAccents]
     case "Replace":
-      return [.replace(try TextPattern(json.required("pattern")), scalars(try json.required("content").bytes("content")))]
+      return [
+        .replace(try TextPattern(json.required("pattern")), scalars(try json.required("content").bytes("content")))
+      ]
     case "Prepend": return [.prepend(scalars(try json.required("prepend").bytes("prepend")))]
     case "Nmt": return [.nmt]
     default: throw json.failure("normalizer of type \(Failure.quoted(type)) is not supported", .unsupported)
@@ -62,7 +64,8 @@ extension TextPattern {
     let value = try json.required("Regex")
     guard let pattern = TextPattern(regex: try value.string("Regex")) else {
       throw value.failure(
-        "pattern \(Failure.quoted(try value.bytes())) is not one of the known ones (GPT-2's, Qwen2's, Llama 3's, or one character with + or {N,})",
+        "pattern \(Failure.quoted(try value.bytes())) is not one of the known ones (GPT-2's, Qwen2's, Llama 3's, or one "
+          + "character with + or {N,})",
         .unsupported)
     }
     self = pattern

@@ -28,6 +28,9 @@ enum PreTokenizer: Sendable, Equatable {
     if case .metaspace(let metaspace) = self { metaspace.prepends == .first } else { false }
   }
 
+  /// Whether every piece stays as it is.
+  var isIdle: Bool { self == .byteLevel(addsSpace: false, pattern: nil) }
+
   /// Appends what `piece` is cut into. Empty pieces are left out.
   func cut(_ piece: Piece, into pieces: inout [Piece]) {
     let text = piece.text
@@ -40,7 +43,7 @@ enum PreTokenizer: Sendable, Equatable {
     case .split(let pattern, let behaviour, let isInverted):
       // A pattern of words covers the text whole.
       if case .words(let words) = pattern, behaviour == .isolated, !isInverted {
-        for word in words.words(text) { add(word.indices) }
+        words.cut(text, add)
       } else {
         behaviour.cut(text, pattern.matches(text), isInverted: isInverted, add)
       }
@@ -50,7 +53,7 @@ enum PreTokenizer: Sendable, Equatable {
       behaviour.cut(text, singles(text, CodePointSet.digits), add)
     case .byteLevel(let addsSpace, let pattern):
       guard addsSpace, text.first != 0x20 else {
-        if let pattern { for word in pattern.words(text) { add(word.indices) } } else { add(text.indices) }
+        if let pattern { pattern.cut(text, add) } else { add(text.indices) }
         return
       }
       let spaced = Piece(text: [0x20] + text, lead: piece.isFirst ? piece.lead - text.startIndex + 1 : 0)
@@ -63,7 +66,9 @@ enum PreTokenizer: Sendable, Equatable {
   }
 
   private func runs(_ text: ArraySlice<UInt32>, _ add: (Range<Int>) -> Void) {
-    func kind(_ code: UInt32) -> Int { CodePointSet.words.contains(code) ? 1 : CodePointSet.whiteSpace.contains(code) ? 0 : 2 }
+    func kind(_ code: UInt32) -> Int {
+      CodePointSet.words.contains(code) ? 1 : CodePointSet.whiteSpace.contains(code) ? 0 : 2
+    }
     var start = text.startIndex
     while start < text.endIndex {
       let first = kind(text[start])

@@ -18,7 +18,9 @@ struct ScalarTrie: Sendable, Equatable {
     shift = 58
   }
 
-  private static func edge(_ node: Int32, _ code: UInt32) -> UInt64 { UInt64(UInt32(bitPattern: node)) << 32 | UInt64(code) }
+  private static func edge(_ node: Int32, _ code: UInt32) -> UInt64 {
+    UInt64(UInt32(bitPattern: node)) << 32 | UInt64(code)
+  }
 
   /// Where `edge` is in the table, or the free place where it would be. At least half of the table is free.
   private func place(_ edge: UInt64) -> Int {

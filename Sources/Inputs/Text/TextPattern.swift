@@ -61,8 +61,9 @@ enum TextPattern: Sendable, Equatable {
     var found: [Range<Int>] = []
     var at = text.startIndex
     switch self {
-    case .words(let words): return words.words(text).map(\.indices)
-    case .single(let member): for index in text.indices where member.contains(text[index]) { found.append(index..<(index + 1)) }
+    case .words(let words): words.cut(text) { found.append($0) }
+    case .single(let member):
+      for index in text.indices where member.contains(text[index]) { found.append(index..<(index + 1)) }
     case .literal(let literal):
       while at + literal.count <= text.endIndex {
         if text[at] == literal[0], text[at..<(at + literal.count)].elementsEqual(literal) {

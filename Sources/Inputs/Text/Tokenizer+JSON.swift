@@ -1,7 +1,7 @@
 import Bytes
 
-/// `tokenizer.json`: a pipeline of normalizer, pre-tokenizer, model and post-processor. Padding and truncation in it are
-/// not used: `encode` is told how long a text may be.
+/// `tokenizer.json`: a pipeline of normalizer, pre-tokenizer, model and post-processor. Padding and truncation in it
+/// are not used: `encode` is told how long a text may be.
 extension Tokenizer {
   init(tokenizerJSON json: JSON, config: [UInt8]?) throws(Failure) {
     if let version = json.optional("version"), try version.string("version") != "1.0" {
@@ -103,7 +103,8 @@ extension Tokenizer {
     let pieces = isByteLevel ? bytePieces(texts) : texts
     do throws(Failure) {
       return try BytePair(
-        alphabet: isByteLevel ? try BytePair.bytes(pieces) : .characters(try characters(json, texts)), pieces: pieces, merges: merges,
+        alphabet: isByteLevel ? try BytePair.bytes(pieces) : .characters(try characters(json, texts)), pieces: pieces,
+        merges: merges,
         ignoresMerges: ignoresMerges)
     } catch {
       throw error.place == nil ? mergesValue.failure(error.problem) : error

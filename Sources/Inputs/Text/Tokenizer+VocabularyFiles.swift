@@ -20,7 +20,8 @@ extension Tokenizer {
     let pieces = Tokenizer.bytePieces(texts)
     model = .bytePair(
       try BytePair(
-        alphabet: try BytePair.bytes(pieces), pieces: pieces, merges: try Tokenizer.merges(lines), ignoresMerges: false))
+        alphabet: try BytePair.bytes(pieces), pieces: pieces, merges: try Tokenizer.merges(lines), ignoresMerges: false)
+    )
     addedTokens = AddedTokens(added)
     normalizers = [.unicode(.composed)]
     preTokenizers = [

@@ -86,7 +86,7 @@ public struct Tokenizer: Sendable, Equatable {
 
   private func encode(_ text: Piece, into ids: inout [Int32]) {
     var pieces = [text]
-    for preTokenizer in preTokenizers {
+    for preTokenizer in preTokenizers where !preTokenizer.isIdle {
       var cut: [Piece] = []
       for piece in pieces { preTokenizer.cut(piece, into: &cut) }
       pieces = cut

@@ -40,9 +40,9 @@ enum WordPattern: Sendable, Equatable {
     return whiteSpace.contains(code) ? .space : .other
   }
 
-  func words(_ text: ArraySlice<UInt32>) -> [ArraySlice<UInt32>] {
+  /// Calls `add` with the range of each word; words cover the text.
+  func cut(_ text: ArraySlice<UInt32>, _ add: (Range<Int>) -> Void) {
     let kinds = text.map(WordPattern.kind)
-    var words: [ArraySlice<UInt32>] = []
     var start = 0
     while start < kinds.count {
       let end: Int
@@ -50,10 +50,9 @@ enum WordPattern: Sendable, Equatable {
       case .gpt2: end = gpt2End(text, kinds, start)
       case .gpt4(let digits): end = gpt4End(text, kinds, start, digits)
       }
-      words.append(text[(text.startIndex + start)..<(text.startIndex + end)])
+      add((text.startIndex + start)..<(text.startIndex + end))
       start = end
     }
-    return words
   }
 
   private func run(_ kinds: [Kind], _ from: Int, _ holds: (Kind) -> Bool) -> Int {
