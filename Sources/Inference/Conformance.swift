@@ -210,15 +210,17 @@ public struct Conformance {
           shapes: [[900, 32], [900, 32], [900, 32]], starts: true, sequences: [0, 5, 900],
           tolerance: input == .int8 ? 4e-3 : 2e-6))
     }
-    // The same of a shared prefix.
-    for input in [Op.LinearInput.float, .int8] {
-      var near = Op.Attention(heads: 2, keyValueHeads: 1, headWidth: 32, scale: 0.2, isCausal: false)
-      (near.window, near.input) = (300, input)
-      rows.append(
-        Row(
-          name: "attention \(input), window in a prefix of 600", op: .attention(near),
-          shapes: [[690, 64], [690, 32], [690, 32]], starts: true, prefix: 600, sequences: [600, 601, 690],
-          tolerance: input == .int8 ? 4e-3 : 2e-6))
+    // The same of a shared prefix, and of a sequence behind one.
+    for (prefix, tokens, window) in [(600, 690, 300), (70, 430, 33)] {
+      for input in [Op.LinearInput.float, .int8] {
+        var near = Op.Attention(heads: 2, keyValueHeads: 1, headWidth: 32, scale: 0.2, isCausal: false)
+        (near.window, near.input) = (window, input)
+        rows.append(
+          Row(
+            name: "attention \(input), window of \(window), prefix of \(prefix)", op: .attention(near),
+            shapes: [[tokens, 64], [tokens, 32], [tokens, 32]], starts: true, prefix: prefix,
+            sequences: [prefix, prefix + 1, tokens].map { Int32($0) }, tolerance: input == .int8 ? 4e-3 : 2e-6))
+      }
     }
     for (isCausal, window) in [(false, nil), (true, 40)] as [(Bool, Int?)] {
       var biased = Op.Attention(heads: 2, keyValueHeads: 2, headWidth: 64, scale: 0.2, isCausal: isCausal)
