@@ -178,6 +178,9 @@ struct TargetCommandTests {
       let line = try ProgramRun(["embed", model], input: item).output
       return try JSON.parse(Array(line.utf8), what: "line").required("embedding").elements().map { try $0.double() }
     }
+    // The head's query is learned: all its inputs are one, and have no variance.
+    try directory.write("x.jsonl", item)
+    _ = try run(["measure", model, "--data", path + "/x.jsonl", "--sensitivity", "-o", path + "/c.llv"])
     // As containers fuse towers, codes become floats again.
     let (fused, floats) = (path + "/fused.llv", path + "/floats")
     _ = try run(["quantize", model, "--bits", "8", "-o", fused])
