@@ -325,9 +325,11 @@ extension QuantizedLayout {
       ])
   }
 
-  /// Modules have a prefix or none, as the class that loads them goes; in transformers 5 a tower has no `vision_model`.
+  /// Modules have a prefix or none, as the class that loads them goes: a model without a head calls `model.layers.0`
+  /// `layers.0`. In transformers 5 a tower has no `vision_model`.
   private func pattern(_ module: String) -> String {
-    let parts = module.split(separator: ".").map { $0 == "vision_model" ? "(vision_model\\.)?" : $0 + "\\." }
+    let parts = module.split(separator: ".").drop { $0 == "model" || $0 == "bert" }
+      .map { $0 == "vision_model" ? "(vision_model\\.)?" : $0 + "\\." }
     return "re:(.*\\.)?\(parts.joined().dropLast(2))$"
   }
 

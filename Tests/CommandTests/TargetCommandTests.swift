@@ -65,7 +65,10 @@ struct TargetCommandTests {
     }
   }
 
-  static let schemes = ["W4A16", "W4A16_ASYM", "W8A16", "W8A8", "W4A8"]
+  /// Beside what plans choose from.
+  static let schemes = [
+    "W4A16", "W4A16_ASYM", "W8A16", "W8A8", "W4A8", "4:g64:asymmetric", "4:g32:asymmetric", "8:g32:asymmetric",
+  ]
 
   /// Quantizes, exports, and holds the files to the container: codes and scales, and embeddings to the last bit.
   private func expectSameCodes(_ model: String, _ target: Target, _ words: [String], _ path: String) throws {
@@ -94,7 +97,8 @@ struct TargetCommandTests {
     let all = choices + (target == .compressedTensors ? TargetCommandTests.schemes : [])
     let first = all[random.below(all.count)]
     // Beside inputs that are rounded the format has no zeros.
-    let others = target.choices.map(\.text).filter { !first.hasSuffix("A8") || !$0.hasSuffix(":asymmetric") }
+    let zeros = target == .compressedTensors && !first.hasSuffix("A8") ? TargetCommandTests.schemes.suffix(3) : []
+    let others = target.choices.map(\.text) + zeros
     var words = ["--weights", first]
     for pattern in ["*self*", "*attention.output*", "*intermediate*", "*layer.0.output*"] where random.below(2) == 0 {
       words += ["--tensor", "\(pattern)=\(others[random.below(others.count)])"]
