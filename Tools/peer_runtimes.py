@@ -171,7 +171,7 @@ def torch_model(folder, pooling=LAST):
 
 
 def torch_embed(folder, ids, pooling):
-    """Vectors by transformers, a text at a time. Says whether inputs are rounded where the file asks for it, else None."""
+    """Vectors by transformers, a text at a time; and whether inputs are rounded, None where the file does not ask."""
     import torch
 
     model = torch_model(folder, pooling)
@@ -203,11 +203,11 @@ def undo_nothing(folder):
 
 
 def mlx_embed(folder, ids):
-    """Vectors by mlx-lm, of a language model's last states, and the model. Its loader refuses what does not fit."""
+    """Vectors by mlx-lm, of a language model's last states. Its loader refuses names and shapes that do not fit."""
     from pathlib import Path
 
     import mlx.core as mx
     from mlx_lm.utils import load_model
 
     model, _ = load_model(Path(folder), strict=True)
-    return normalised([np.array(model.model(mx.array([text]))[0, -1].astype(mx.float32)) for text in ids]), model
+    return normalised([np.array(model.model(mx.array([text]))[0, -1].astype(mx.float32)) for text in ids])
