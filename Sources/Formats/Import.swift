@@ -113,7 +113,8 @@ extension Model {
   fileprivate mutating func roundInputs(of weights: Set<TensorName>) {
     for place in graphs.indices {
       for (index, node) in graphs[place].graph.nodes.enumerated() {
-        guard node.op == .linear(.float), case .tensor(let name) = node.inputs[1], weights.contains(name) else { continue }
+        guard node.op == .linear(.float), case .tensor(let name) = node.inputs[1], weights.contains(name)
+        else { continue }
         graphs[place].graph.replace(index, with: .init(.linear(.int8), node.inputs))
       }
     }

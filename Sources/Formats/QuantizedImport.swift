@@ -183,7 +183,8 @@ public struct QuantizedImport {
       let source = try codes.load(threads: threads)
       let isInside = source.with(Int8.self) { $0.allSatisfy { $0 >= -half && $0 < half } }
       guard isInside else {
-        throw Failure(.malformed, "holds codes that are no integers of \(bits) bits", thing: "tensor \(codes.name.quoted)")
+        throw Failure(
+          .malformed, "holds codes that are no integers of \(bits) bits", thing: "tensor \(codes.name.quoted)")
       }
       let scales = try scale.floats(threads: threads)
       let zeros = try zero?.load(threads: threads).array(of: Int8.self)

@@ -238,7 +238,7 @@ struct TargetCommandTests {
       (["--for", "mlx", "--weights", "7:g64:affine"], "has 7 bits"),
       (["--for", "compressed-tensors", "--weights", "4:g32:affine"], "zeros that are no whole codes"),
       (["--for", "gguf", "--weights", "Q4_0", "--activations", "8"], "--activations does not go with --for gguf"),
-      (["--for", "compressed-tensors", "--weights", "W8A8", "--attention", "8"], "--attention 8 does not go with --for"),
+      (["--for", "compressed-tensors", "--weights", "W8A8", "--attention", "8"], "--attention 8 does not go with"),
       (["--weights", "Q4_K"], "say which with --for"), (["--weights", "5:g64"], "has 5 bits"),
       (["--for", "llama", "--bits", "8"], "--for"), (["--for", "gguf", "--weights", "Q9"], "--weights must be"),
       (["--for", "gguf", "--bits", "4", "--no-fuse"], "--no-fuse does not go with --for"),
