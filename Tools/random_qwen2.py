@@ -11,11 +11,11 @@ TOKENIZER = os.path.join(os.path.dirname(__file__), "../Tests/Goldens/llave/mode
 WIDTH, LAYERS, INNER, KEYS, VOCABULARY = 896, 24, 4864, 128, 151936
 
 
-def write(folder):
-    """The same checkpoint, in half precision, each time."""
+def write(folder, layers=LAYERS, vocabulary=VOCABULARY):
+    """The same checkpoint, in half precision, each time; with fewer layers and tokens where they cost too much."""
     r = np.random.default_rng(1)
     tensors = {
-        "model.embed_tokens.weight": r.standard_normal((VOCABULARY, WIDTH), dtype=np.float32) * 0.02,
+        "model.embed_tokens.weight": r.standard_normal((vocabulary, WIDTH), dtype=np.float32) * 0.02,
         "model.norm.weight": np.ones(WIDTH, np.float32),
     }
     shapes = {
@@ -27,7 +27,7 @@ def write(folder):
         "mlp.up_proj": (INNER, WIDTH),
         "mlp.down_proj": (WIDTH, INNER),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         stem = f"model.layers.{layer}."
         for name, shape in shapes.items():
             scale = np.float32(shape[1] ** -0.5)
@@ -41,10 +41,10 @@ def write(folder):
         "model_type": "qwen2",
         "hidden_size": WIDTH,
         "intermediate_size": INNER,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 14,
         "num_key_value_heads": 2,
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1e6,
         "max_position_embeddings": 32768,

@@ -108,6 +108,12 @@ public final class GPTQ: Sendable {
     return zeros
   }
 
+  /// What is added to variances, so that a column that no input reaches may become anything. Where all inputs are one,
+  /// as those of a learned query are, what is left of their squares is rounding, and errors are made up for nowhere.
+  private static func least(_ variance: Double, of squares: Double) -> Double {
+    variance > squares * 1e-5 ? variance * damping : squares > 0 ? squares : 1
+  }
+
   /// For each block of columns the upper factor U of the inverse of its moments, `(H + λI)⁻¹ = UᵀU`, `[columns,
   /// block]`.
   private func factors(threads: Int) throws(Failure) -> Buffer {
@@ -120,8 +126,8 @@ public final class GPTQ: Sendable {
         let mean = Double(means.pointer[column])
         return Double(source.pointer[column * block + column % block]) - mean * mean
       }
-      let mean = variances.reduce(0, +) / Double(columns)
-      let least = mean > 0 ? mean * GPTQ.damping : 1
+      let squares = (0..<columns).map { Double(source.pointer[$0 * block + $0 % block]) }
+      let least = GPTQ.least(variances.reduce(0, +) / Double(columns), of: squares.reduce(0, +) / Double(columns))
       guard variances.allSatisfy({ $0 + least > 0 && $0.isFinite }) else {
         throw Failure(.malformed, "second moments are not those of any inputs", thing: "tensor \(tensor.name.quoted)")
       }
@@ -134,7 +140,7 @@ public final class GPTQ: Sendable {
       let size = min(block, columns - first)
       let matrix = try Buffer(count: size * size * 8)
       try matrix.with(Double.self) { (a) throws(Failure) in
-        var mean = 0.0
+        var (mean, squares) = (0.0, 0.0)
         for row in 0..<size {
           for column in 0..<size {
             a[row * size + column] =
@@ -142,9 +148,9 @@ public final class GPTQ: Sendable {
               - Double(means.pointer[first + row]) * Double(means.pointer[first + column])
           }
           mean += a[row * size + row] / Double(size)
+          squares += Double(source.pointer[(first + row) * block + row]) / Double(size)
         }
-        // A column that no input reaches may become anything.
-        let least = mean > 0 ? mean * GPTQ.damping : 1
+        let least = GPTQ.least(mean, of: squares)
         for row in 0..<size { a[row * size + row] += least }
         var (n, info) = (Int32(size), Int32(0))
         dpotrf_("U", &n, a.baseAddress, &n, &info)

@@ -60,8 +60,9 @@ public struct Sensitivity: Sendable {
       for weight in walks[here[0]].walk.weights where isWanted(weight) {
         var tensors: [Tensor] = []
         for (name, choice, input) in variants(weight, withInputs: withInputs) {
+          // Small token tables, which containers keep, are rounded in GGUF files: they are measured too.
           let recipe = QuantizeRecipe(
-            linear: .keep, table: .keep, input: input, choices: [weight: choice], target: .gguf)
+            linear: .keep, table: .keep, input: input, choices: [weight: choice], attention: input, target: .gguf)
           var (rounded, notes) = (model, [String]())
           try Pass.run([calibration.quantize(recipe)], on: &rounded, notes: &notes)
           guard rounded[weight]?.encoding != model[weight]?.encoding else { continue }

@@ -23,11 +23,14 @@ public enum Import {
     }
     var recipe = SentenceRecipe()
     var model: Model
+    var roundedInputs: Set<TensorName> = []
     do throws(Failure) {
       if config["auto_map"] != nil {
         notes.append("config.json names Python code (auto_map); it is ignored, never run")
       }
-      if let decoded = try QuantizedImport.decoded(checkpoint, config: config) { checkpoint = decoded }
+      if let decoded = try QuantizedImport.decoded(checkpoint, config: config, notes: &notes) {
+        (checkpoint, roundedInputs) = decoded
+      }
       let shapes = Shapes(checkpoint.tensors)
       // What the tensors are called says more than what the configuration calls the model.
       if let layout = Llave.Layout(shapes) {
@@ -53,6 +56,7 @@ public enum Import {
       throw error.inFile(
         error.thing == nil && !checkpoint.isMade ? checkpoint.directory + "config.json" : checkpoint.weights[0].path)
     }
+    model.roundInputs(of: roundedInputs)
     let given = try tokenizer.map { (path) throws(Failure) in try tokenizerFile(path, &notes) }
     for name in Set(otherFiles + recipe.files).sorted() {
       if name == "tokenizer.json", let given {
@@ -105,5 +109,18 @@ public enum Import {
       sources.append(["file": .string(name), "bytes": .int(file.count), "sha256": .string(digest)])
     }
     return ["step": "import", "sources": .array(sources)]
+  }
+}
+
+extension Model {
+  /// Linear operations with these weights round their inputs to eight bits.
+  fileprivate mutating func roundInputs(of weights: Set<TensorName>) {
+    for place in graphs.indices {
+      for (index, node) in graphs[place].graph.nodes.enumerated() {
+        guard node.op == .linear(.float), case .tensor(let name) = node.inputs[1], weights.contains(name)
+        else { continue }
+        graphs[place].graph.replace(index, with: .init(.linear(.int8), node.inputs))
+      }
+    }
   }
 }

@@ -314,17 +314,22 @@ extension QuantizedLayout {
       return ("group_\(index)", .object(scheme))
     }
     // transformers 5 leaves weights as codes until a hook of the whole model runs, which sentence-transformers does not
-    // call, and for which a tower's layers have no weight to start from. Others do not know the key.
-    return [
-      "quant_method": "compressed-tensors", "quantization_status": "compressed", "dequantize": true,
-      "format": .string(formats.count == 1 ? groups[0].format : "mixed-precision"), "config_groups": .object(members),
-      "ignore": .array((kept.map(pattern) + ["lm_head"]).map(JSONText.string)), "kv_cache_scheme": .null,
-    ]
+    // call, and for which a tower's layers have no weight to start from. Told to undo codes when it loads, it takes the
+    // first group for all weights. Others do not know the key.
+    let undone: [(String, JSONText)] = groups.count == 1 ? [("dequantize", true)] : []
+    return .object(
+      [("quant_method", "compressed-tensors"), ("quantization_status", "compressed")] + undone + [
+        ("format", .string(formats.count == 1 ? groups[0].format : "mixed-precision")),
+        ("config_groups", .object(members)),
+        ("ignore", .array((kept.map(pattern) + ["lm_head"]).map(JSONText.string))), ("kv_cache_scheme", .null),
+      ])
   }
 
-  /// Modules have a prefix or none, as the class that loads them goes; in transformers 5 a tower has no `vision_model`.
+  /// Modules have a prefix or none, as the class that loads them goes: a model without a head calls `model.layers.0`
+  /// `layers.0`. In transformers 5 a tower has no `vision_model`.
   private func pattern(_ module: String) -> String {
-    let parts = module.split(separator: ".").map { $0 == "vision_model" ? "(vision_model\\.)?" : $0 + "\\." }
+    let parts = module.split(separator: ".").drop { $0 == "model" || $0 == "bert" }
+      .map { $0 == "vision_model" ? "(vision_model\\.)?" : $0 + "\\." }
     return "re:(.*\\.)?\(parts.joined().dropLast(2))$"
   }
 

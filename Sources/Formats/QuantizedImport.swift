@@ -3,22 +3,32 @@ import Tensors
 
 /// Checkpoints whose linear weights others have quantized: compressed-tensors, GPTQ, AWQ and MLX. Weights become
 /// grouped integers of exactly the same values; what is packed otherwise (act-order, bits that are not four or eight)
-/// is refused by name.
+/// is refused by name. Where compressed-tensors rounds inputs as we can, so do we.
 public struct QuantizedImport {
   private enum Method { case compressedTensors, gptq(zeroOffset: Int), awq, mlx }
 
   private let method: Method
   private let settings: JSON
   private let tensors: [TensorName: Tensor]
+  private var compressed: CompressedGroups?
 
-  /// The checkpoint with plain names and grouped weights; nil when its configuration speaks of no quantization.
-  public static func decoded(_ checkpoint: Checkpoint, config: JSON) throws(Failure) -> Checkpoint? {
-    guard let reader = try QuantizedImport(checkpoint, config) else { return nil }
+  /// The checkpoint with plain names and grouped weights, and the weights whose inputs are rounded to eight bits; nil
+  /// when its configuration speaks of no quantization.
+  static func decoded(
+    _ checkpoint: Checkpoint, config: JSON, notes: inout [String]
+  ) throws(Failure) -> (checkpoint: Checkpoint, roundedInputs: Set<TensorName>)? {
+    guard let reader = try QuantizedImport(checkpoint, config, &notes) else { return nil }
     var result = checkpoint
+    var rounded: Set<TensorName> = []
     result.tensors = []
     for tensor in checkpoint.tensors {
       do throws(Failure) {
-        if let weight = try reader.weight(tensor) { result.tensors.append(weight) }
+        guard let weight = try reader.weight(tensor) else { continue }
+        result.tensors.append(weight)
+        let storage: CompressedGroups.Storage = tensor.name == weight.name ? .bytes : .packed
+        if !weight.encoding.isPlain, reader.compressed?.roundedInputs.contains(storage) == true {
+          rounded.insert(weight.name)
+        }
       } catch { throw error.about("tensor \(tensor.name.quoted)") }
     }
     var members: [(String, JSONText)] = []
@@ -27,10 +37,10 @@ public struct QuantizedImport {
       if !["quantization_config", "quantization"].contains(name) { members.append((name, try JSONText(value))) }
     }
     result.made["config.json"] = JSONText.object(members).bytes(pretty: true)
-    return result
+    return (result, rounded)
   }
 
-  private init?(_ checkpoint: Checkpoint, _ config: JSON) throws(Failure) {
+  private init?(_ checkpoint: Checkpoint, _ config: JSON, _ notes: inout [String]) throws(Failure) {
     if let quantization = config.optional("quantization_config"), quantization["quant_method"] != nil {
       let name = try quantization.required("quant_method").string("quant_method")
       settings = quantization
@@ -43,6 +53,7 @@ public struct QuantizedImport {
             "compressed-tensors format \(Failure.quoted(try format.bytes())) is not read; pack-quantized and int-quantized are",
             .unsupported)
         }
+        compressed = try CompressedGroups(quantization, notes: &notes)
       case "gptq":
         // The first version stored zeros less one.
         let version = try quantization.optional("checkpoint_format")?.string("checkpoint_format") ?? "gptq"
@@ -161,28 +172,35 @@ public struct QuantizedImport {
     let (rows, columns) = (codes.shape[0], codes.shape[1])
     let scale = try part(stem, "weight_scale")
     let zero = tensors[TensorName(stem + ".weight_zero_point")]
-    let form = try Form(stem, rows, columns, 8, scale: scale, isAffine: zero != nil)
+    let bits = compressed?.bits[.bytes] == 4 ? 4 : 8
+    let half = 1 << (bits - 1)
+    let form = try Form(stem, rows, columns, bits, scale: scale, isAffine: zero != nil)
     let groups = form.layout.groups
     if let zero, zero.count != rows * groups || zero.encoding != .plain(.I8) {
       throw Failure(.malformed, "weight_zero_point \(zero.shape) does not fit scales of \(groups) groups")
     }
     return form.tensor(isScaleExact: zero == nil) { (threads) throws(Failure) in
       let source = try codes.load(threads: threads)
+      let isInside = source.with(Int8.self) { $0.allSatisfy { $0 >= -half && $0 < half } }
+      guard isInside else {
+        throw Failure(
+          .malformed, "holds codes that are no integers of \(bits) bits", thing: "tensor \(codes.name.quoted)")
+      }
       let scales = try scale.floats(threads: threads)
       let zeros = try zero?.load(threads: threads).array(of: Int8.self)
       return { rows, part in
-        source.with(UInt8.self) { source in
+        source.with(Int8.self) { source in
           scales.with(Float.self) { scales in
             for (index, row) in rows.enumerated() {
               for column in 0..<columns {
-                let code = source[row * columns + column]
-                part.codes[index * columns + column] = zeros == nil ? code : code ^ 0x80
+                let code = Int(source[row * columns + column]) + (zeros == nil ? 0 : half)
+                part.codes[index * columns + column] = UInt8(truncatingIfNeeded: code)
               }
               for group in 0..<groups {
                 let scale = scales[row * groups + group]
                 part.scales[index * groups + group] = scale
                 if let zeros {
-                  part.zeros[index * groups + group] = -Float(Int(zeros[row * groups + group]) + 128) * scale
+                  part.zeros[index * groups + group] = -Float(Int(zeros[row * groups + group]) + half) * scale
                 }
               }
             }

@@ -3,7 +3,8 @@ import Tensors
 
 extension Pass {
   /// `linear(norm(x) · g + h)` becomes `linear(norm(x))` with `W' = W diag(g)` and `b' = b + W h`, where everything
-  /// that reads the norm is a linear operation. (Where a residual reads it too, as in post-norm encoders, it stays.)
+  /// that reads the norm is a linear operation. (Where a residual reads it too, as in post-norm encoders, it stays, and
+  /// where W is multiplied with something else besides, as in SigLIP's pooling head: a checkpoint has one W.)
   ///
   /// - Rounding: products and sums in double, rounded once to Float32.
   public static let foldNorms = foldNorms(of: nil)
@@ -27,7 +28,9 @@ extension Pass {
       let readers = graph.readers(of: index)
       let isFoldable = readers.allSatisfy { reader in
         let linear = graph.nodes[reader]
-        guard case .linear = linear.op, linear.inputs[0] == .node(index) else { return false }
+        guard case .linear = linear.op, linear.inputs[0] == .node(index),
+          graph.nodes.count(where: { $0.inputs.contains(linear.inputs[1]) }) == 1
+        else { return false }
         return linear.inputs.dropFirst().allSatisfy { model.tensor($0)?.encoding.isPlain ?? false }
       }
       guard isFoldable, !readers.isEmpty else { continue }

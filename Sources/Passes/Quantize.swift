@@ -21,7 +21,8 @@ public struct QuantizeRecipe: Sendable {
   /// The program that the weights are for.
   public var target: Target
 
-  /// - Parameter attention: nil for 8-bit integers where the inputs of linear operations become such, else floats.
+  /// - Parameter attention: nil for 8-bit integers where the inputs of linear operations become such in a container;
+  ///   else floats, which other programs compute it with.
   public init(
     linear: WeightChoice, table: WeightChoice, input: Op.LinearInput,
     overrides: [(pattern: String, choice: WeightChoice)] = [], choices: [TensorName: WeightChoice] = [:],
@@ -33,7 +34,7 @@ public struct QuantizeRecipe: Sendable {
     self.overrides = overrides
     self.choices = choices
     self.floatInputs = floatInputs
-    self.attention = attention ?? (input == .int8 ? .int8 : .float)
+    self.attention = attention ?? (input == .int8 && target == .llv ? .int8 : .float)
     self.target = target
   }
 
@@ -186,6 +187,16 @@ extension Model {
       graphs.flatMap(\.graph.nodes).compactMap { node in
         if case .embedding = node.op, case .tensor(let name) = node.inputs[0] { name } else { nil }
       })
+  }
+
+  /// Weights that several linear operations read: no module of another program has one for its own.
+  public var sharedWeights: Set<TensorName> {
+    var (once, shared) = (Set<TensorName>(), Set<TensorName>())
+    for node in graphs.flatMap(\.graph.nodes) {
+      guard case .linear = node.op, case .tensor(let name) = node.inputs[1] else { continue }
+      if !once.insert(name).inserted { shared.insert(name) }
+    }
+    return shared
   }
 }
 

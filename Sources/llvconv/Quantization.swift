@@ -114,6 +114,9 @@ struct Quantization {
     guard recipe.input == .float || target == .llv || target == .compressedTensors else {
       throw Failure(.usage, "--activations does not go with --for \(target.rawValue): that program decides about inputs")
     }
+    guard recipe.attention == .float || target == .llv else {
+      throw Failure(.usage, "--attention 8 does not go with --for \(target.rawValue): that program has it in floats")
+    }
   }
 
   /// The pass that carries a recipe out on the fused model.
@@ -227,6 +230,7 @@ struct Quantization {
       if case .linear = node.op, case .tensor(let name) = node.inputs[1] { name } else { nil }
     }
     return Set(names).union(target.holdsTables ? [] : model.tableNames)
+      .union(target == .compressedTensors ? model.sharedWeights : [])
   }
 }
 

@@ -126,7 +126,7 @@ private func weightRecipe(
       .usage, "--weights must be one of \(CompressedScheme.names.joined(separator: ", ")), or \(WeightChoice.grammar); "
         + "found \(Failure.quoted(name))")
   }
-  var overrides: [(pattern: String, choice: WeightChoice)] = []
+  var overrides = model.sharedWeights.sorted().map { (pattern: $0.text, choice: WeightChoice.keep) }
   if !arguments.has("--tower") {
     // Kernels of other programs want widths that 1152 and 4304 are not.
     for node in ["vision", "projector"].compactMap({ model.graph($0) }).flatMap(\.nodes) {

@@ -38,7 +38,8 @@ let quantizeCommand = Command(
     ),
     .init(
       "--attention", "float|8",
-      "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise)"),
+      "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise, and with --for)"
+    ),
     .init(
       "--table", "CHOICE",
       "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, but 8:channel at 4 bits; --for gguf: Q8_0, --for compressed-tensors: keep)"
