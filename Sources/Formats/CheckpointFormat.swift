@@ -97,7 +97,11 @@ public struct Checkpoint: Sendable {
 
   /// Adds the tensors of sentence-transformers' modules, which have folders and files of their own, as `FOLDER.NAME`.
   private mutating func addModules() throws(Failure) {
-    for folder in try Checkpoint.moduleFolders(try json("modules.json")) {
+    let folders: [String]
+    do throws(Failure) { folders = try Checkpoint.moduleFolders(try json("modules.json")) } catch {
+      throw error.file == nil ? error.inFile(directory + "modules.json") : error
+    }
+    for folder in folders {
       let file = directory + folder + "/model.safetensors"
       guard exists(file) else { continue }
       let contents = try Safetensors.read(try InputFile(file))
@@ -132,6 +136,10 @@ public struct Checkpoint: Sendable {
       return checkpoint
     }
     if exists(single) { return try openFile(single) }
+    guard !exists(directory + "adapter_config.json") else {
+      throw Failure(
+        .unsupported, "holds an adapter alone; import the model that it was trained on, with --adapter", file: directory)
+    }
     throw Failure(
       .missing,
       "holds neither model.safetensors nor model.safetensors.index.json; name the file itself if it is called otherwise",

@@ -115,7 +115,9 @@ struct ImportTests {
     #expect(model.configuration.prompts.map(\.text) == ["q: ", ""])
     #expect(model.graph("text")?.nodes.contains { $0.op == .pool(.first) } ?? false)
     for (file, content, words) in [
-      ("1_Pooling/config.json", #"{"pooling_mode_max_tokens":true}"#, "not supported"),
+      ("1_Pooling/config.json", #"{"pooling_mode":"attention"}"#, "not supported"),
+      ("1_Pooling/config.json", #"{"pooling_mode":"mean","include_prompt":false}"#, "include_prompt"),
+      ("modules.json", #"[{"path":"","type":"x.Transformer"},{"path":"r","type":"x.Router"}]"#, "Router"),
       (
         "modules.json", #"[{"path":"","type":"x.Transformer"},{"path":"../1_Pooling","type":"x.Pooling"}]"#,
         "relative name"

@@ -80,9 +80,9 @@ struct LlaveImportTests {
     (.malformed, "integer", { $0["hidden_size"] = "64" }),
     (.malformed, "rms_norm_eps", { $0["rms_norm_eps"] = 0 }),
     (.malformed, "rope_theta", { $0["rope_theta"] = 0 }),
-    (.unsupported, "rope_scaling", { $0["rope_scaling"] = ["type": "yarn", "factor": 4] }),
-    (.unsupported, "sliding", { $0["use_sliding_window"] = true }),
-    (.unsupported, "silu", { $0["hidden_act"] = "relu" }),
+    (.unsupported, "rope_type", { $0["rope_scaling"] = ["type": "longrope", "factor": 4] }),
+    (.malformed, "sliding_window", { $0.merge(["use_sliding_window": true, "sliding_window": 0]) { $1 } }),
+    (.unsupported, "hidden_act", { $0["hidden_act"] = "swoosh" }),
   ]
 
   @Test("configurations of something else are refused by name", arguments: refused.indices)

@@ -56,6 +56,49 @@ struct FamilyTests {
     #expect(found.map(\.bitPattern) == alone.map(\.bitPattern))
   }
 
+  @Test("an adapter is merged as PEFT does it")
+  func anAdapterIsMergedAsPEFTDoesIt() throws {
+    var notes: [String] = []
+    var checkpoint = try Checkpoint.open(FamilyTests.folder + "llama")
+    try checkpoint.merge(adapter: FamilyTests.folder + "llama-adapter")
+    let model = try Import.model(checkpoint, tokenizer: FamilyTests.folder + "tokenizer.json", notes: &notes)
+    let found = try Embedder(model, on: CPUDevice()).embed(try FamilyTests.samples(model))
+    let worst = FamilyTests.difference(found, try FamilyTests.expected("llama-adapter"))
+    #expect(worst <= 4e-6, "\(worst)")
+    #expect(FamilyTests.difference(found, try FamilyTests.expected("llama")) > 1e-2)
+
+    var other = try Checkpoint.open(FamilyTests.folder + "qwen3")
+    let failure = #expect(throws: Failure.self) { try other.merge(adapter: FamilyTests.folder + "llama-adapter") }
+    #expect(failure?.description.contains("changes a weight of shape") == true, "\(failure as Any)")
+    let alone = #expect(throws: Failure.self) { try Checkpoint.open(FamilyTests.folder + "llama-adapter") }
+    #expect(alone?.description.contains("--adapter") == true)
+  }
+
+  @Test(
+    "a GGUF file gives the same, or is refused with a reason",
+    arguments: [
+      ("modernbert", true), ("nomic", true), ("xlm-roberta", true), ("gemma3", false), ("mpnet", false),
+      ("mistral", false),
+    ])
+  func aGGUFFileGivesTheSame(_ name: String, isWritten: Bool) throws {
+    let model = try FamilyTests.model(name)
+    let directory = try TemporaryDirectory()
+    let path = directory.path + "/m.gguf"
+    guard isWritten else {
+      let failure = #expect(throws: Failure.self) { try GGUFExport(model, path: path, .init(type: "F32")) }
+      #expect(failure?.kind == .unsupported)
+      return
+    }
+    _ = try GGUFExport(model, path: path, .init(type: "F32", table: "F32")).write(isReplacing: false, threads: 1) { _ in }
+    var notes: [String] = []
+    let back = try Import.model(
+      try Checkpoint.open(path), tokenizer: FamilyTests.folder + "tokenizer.json", notes: &notes)
+    let samples = Array(try FamilyTests.samples(model)[..<40])
+    let before = try Embedder(model, on: CPUDevice()).embed(samples)
+    let after = try Embedder(back, on: CPUDevice()).embed(samples)
+    #expect(FamilyTests.difference(after, before) <= 1e-6)
+  }
+
   @Test("fusions change nothing but the last bits, and the reference agrees", arguments: names)
   func fusionsChangeNothingButTheLastBits(_ name: String) throws {
     var model = try FamilyTests.model(name)

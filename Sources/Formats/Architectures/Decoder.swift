@@ -8,8 +8,8 @@ struct Decoder {
     /// For messages.
     var name: String
     var norm = Op.Norm.rms
-    /// Whether queries and keys must have biases, as values then do; others have them where the checkpoint does.
-    var needsBiases = false
+    /// Whether queries, keys and values have biases; in other families where the configuration says so.
+    var hasQueryBiases = false
     /// Whether each head's queries and keys are normalised before they are turned.
     var hasHeadNorms = false
     /// Whether what attention and MLP give is normalised before it is added.
@@ -26,6 +26,8 @@ struct Decoder {
   let epsilon, scale: Double
   let activation: Op.Activation
   let isCausal: Bool
+  /// Which linear operations have biases besides.
+  let hasAttentionBiases, hasMLPBiases: Bool
   /// Of each layer, how many places it sees; nil for all.
   let windows: [Int?]
   let rotation, localRotation: Op.Rotation
@@ -56,6 +58,8 @@ struct Decoder {
     let attention = prefix + "layers.0.self_attn."
     (headWidth, keyValueHeads) = try Decoder.headSizes(config, heads, hidden, shapes, attention)
     intermediate = try shapes.matrix(prefix + "layers.0.mlp.gate_proj.weight").rows
+    hasAttentionBiases = try config.optional("attention_bias")?.bool("attention_bias") ?? false
+    hasMLPBiases = try config.optional("mlp_bias")?.bool("mlp_bias") ?? false
     epsilon = try config.epsilon("rms_norm_eps", or: 1e-6)
     activation = try config.activation("hidden_activation", "hidden_act", or: traits.scalesTokens ? .geluTanh : .silu)
     if let value = config.optional("is_causal") {
@@ -137,10 +141,10 @@ struct Decoder {
     func norm(_ name: String, into: String? = nil) -> Architecture.Rule {
       .init(layer + name + ".weight", ["hidden_size"], folded: into.map { .init(value: one, into: layer + $0) })
     }
-    func linear(_ name: String, _ out: String, _ input: String, bias: Architecture.Rule.Need) -> [Architecture.Rule] {
-      [.init(layer + name + ".weight", [out, input]), .init(layer + name + ".bias", [out], bias)]
+    func linear(_ name: String, _ out: String, _ input: String, bias: Bool) -> [Architecture.Rule] {
+      Architecture.Rule.linear(layer + name, out, input, bias: bias)
     }
-    let need = traits.needsBiases ? Architecture.Rule.Need.required : .optional
+    let queryBias = traits.hasQueryBiases || hasAttentionBiases
     var rules: [Architecture.Rule] = [
       .init(prefix + "embed_tokens.weight", ["vocab_size", "hidden_size"]),
       .init(prefix + "norm.weight", ["hidden_size"]), .init(head, nil, .dead),
@@ -158,13 +162,13 @@ struct Decoder {
     if traits.hasHeadNorms {
       rules += ["q_norm", "k_norm"].map { .init(layer + "self_attn.\($0).weight", ["head_dim"]) }
     }
-    return rules + linear("self_attn.q_proj", "query_size", "hidden_size", bias: need)
-      + linear("self_attn.k_proj", "key_value_size", "hidden_size", bias: need)
-      + linear("self_attn.v_proj", "key_value_size", "hidden_size", bias: need)
-      + linear("self_attn.o_proj", "hidden_size", "query_size", bias: .optional)
-      + linear("mlp.gate_proj", "intermediate_size", "hidden_size", bias: .optional)
-      + linear("mlp.up_proj", "intermediate_size", "hidden_size", bias: .optional)
-      + linear("mlp.down_proj", "hidden_size", "intermediate_size", bias: .optional)
+    return rules + linear("self_attn.q_proj", "query_size", "hidden_size", bias: queryBias)
+      + linear("self_attn.k_proj", "key_value_size", "hidden_size", bias: queryBias)
+      + linear("self_attn.v_proj", "key_value_size", "hidden_size", bias: queryBias)
+      + linear("self_attn.o_proj", "hidden_size", "query_size", bias: hasAttentionBiases)
+      + linear("mlp.gate_proj", "intermediate_size", "hidden_size", bias: hasMLPBiases)
+      + linear("mlp.up_proj", "intermediate_size", "hidden_size", bias: hasMLPBiases)
+      + linear("mlp.down_proj", "hidden_size", "intermediate_size", bias: hasMLPBiases)
   }
 
   var architecture: Architecture {

@@ -17,10 +17,12 @@ struct Gemma3: DecoderFamily {
       try config.optional("use_bidirectional_attention")?.bool("use_bidirectional_attention") ?? false
     let size = try config.size("sliding_window", or: 4_096)
     let every = try config.size("sliding_window_pattern", "_sliding_window_pattern", or: 6)
+    // As GGUF files have them.
+    let hasWholeGains = try config.optional("gains_are_whole")?.bool("gains_are_whole") ?? false
     decoder = try Decoder(
       config,
       .init(
-        name: "gemma3", norm: .rmsPlusOne, hasHeadNorms: true, hasOuterNorms: true, scalesTokens: true, theta: 1e6,
+        name: "gemma3", norm: hasWholeGains ? .rms : .rmsPlusOne, hasHeadNorms: true, hasOuterNorms: true, scalesTokens: true, theta: 1e6,
         localTheta: ("rope_local_base_freq", 10_000)),
       prefix: Decoder.prefix(shapes), shapes,
       // Both ways the window is shared out to both sides.

@@ -10,6 +10,8 @@ struct ModernBert: TextFamily {
   let hidden, layers, heads, intermediate, vocabulary, positions, window: Int
   let epsilon: Double
   let activation: Op.Activation
+  /// Which operations have biases.
+  let biases: (attention: Bool, mlp: Bool, norms: Bool)
   /// Of each layer, whether it sees a window alone.
   let isLocal: [Bool]
   let rotations: (local: Op.Rotation, global: Op.Rotation)
@@ -27,6 +29,8 @@ struct ModernBert: TextFamily {
     vocabulary = try config.size("vocab_size")
     epsilon = try config.epsilon("norm_eps", or: 1e-5)
     activation = try config.activation("hidden_activation", or: .gelu)
+    func flag(_ key: String) throws(Failure) -> Bool { try config.optional(key)?.bool(key) ?? false }
+    biases = (try flag("attention_bias"), try flag("mlp_bias"), try flag("norm_bias"))
     // Half of it to each side, and the token itself.
     window = try config.size("local_attention", or: 128) / 2 + 1
     let every = try config.size("global_attn_every_n_layers", or: 3)
@@ -47,21 +51,20 @@ struct ModernBert: TextFamily {
     func norm(_ name: String, into: String? = nil, firstLayer: Int = 0) -> [Architecture.Rule] {
       [
         .init(
-          name + ".weight", ["hidden_size"], folded: into.map { .init(value: 1, into: $0) }, firstLayer: firstLayer),
-        .init(name + ".bias", ["hidden_size"], .optional),
-      ]
+          name + ".weight", ["hidden_size"], folded: into.map { .init(value: 1, into: $0) }, firstLayer: firstLayer)
+      ] + (biases.norms ? [.init(name + ".bias", ["hidden_size"], firstLayer: firstLayer)] : [])
     }
     func linear(_ name: String, _ out: String, _ input: String) -> [Architecture.Rule] {
-      [.init(name + ".weight", [out, input]), .init(name + ".bias", [out], .optional)]
+      Architecture.Rule.linear(layer + name, out, input, bias: name.hasPrefix("mlp.") ? biases.mlp : biases.attention)
     }
     return Architecture(
       name: "modernbert",
       rules: [.init("embeddings.tok_embeddings.weight", ["vocab_size", "hidden_size"])] + norm("embeddings.norm")
         // What the first layer would normalise is normalised already.
-        + norm(layer + "attn_norm", into: layer + "attn.", firstLayer: 1) + linear(layer + "attn.Wqkv", "3 · hidden_size", "hidden_size")
-        + linear(layer + "attn.Wo", "hidden_size", "hidden_size") + norm(layer + "mlp_norm", into: layer + "mlp.")
-        + linear(layer + "mlp.Wi", "2 · intermediate_size", "hidden_size")
-        + linear(layer + "mlp.Wo", "hidden_size", "intermediate_size") + norm("final_norm"),
+        + norm(layer + "attn_norm", into: layer + "attn.", firstLayer: 1) + linear("attn.Wqkv", "3 · hidden_size", "hidden_size")
+        + linear("attn.Wo", "hidden_size", "hidden_size") + norm(layer + "mlp_norm", into: layer + "mlp.")
+        + linear("mlp.Wi", "2 · intermediate_size", "hidden_size")
+        + linear("mlp.Wo", "hidden_size", "intermediate_size") + norm("final_norm"),
       dimensions: [
         "hidden_size": hidden, "3 · hidden_size": 3 * hidden, "intermediate_size": intermediate,
         "2 · intermediate_size": 2 * intermediate, "vocab_size": vocabulary,

@@ -5,7 +5,7 @@ import Tensors
 /// model of the LLaVE family.
 struct Qwen2: DecoderFamily {
   static let types = ["qwen2"]
-  static let traits = Decoder.Traits(name: "qwen2", needsBiases: true, theta: 1e6)
+  static let traits = Decoder.Traits(name: "qwen2", hasQueryBiases: true, theta: 1e6)
 
   let decoder: Decoder
 
@@ -44,9 +44,9 @@ extension JSON {
   /// Windows of the layers from `max_window_layers` on, where they are switched on.
   fileprivate func qwenWindow() throws(Failure) -> (size: Int, isLocal: (Int) -> Bool)? {
     guard let value = optional("use_sliding_window"), try value.bool("use_sliding_window"),
-      optional("sliding_window") != nil
+      self["sliding_window"] == nil || optional("sliding_window") != nil
     else { return nil }
     let first = try size("max_window_layers", or: 28)
-    return (try size("sliding_window"), { $0 >= first })
+    return (try size("sliding_window", or: 4_096), { $0 >= first })
   }
 }

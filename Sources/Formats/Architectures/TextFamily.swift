@@ -68,7 +68,7 @@ extension JSON {
   /// What is added to a variance, above 0 and below 1.
   func epsilon(_ keys: String..., or missing: Double) throws(Failure) -> Double {
     for key in keys {
-      guard let value = optional(key) else { continue }
+      guard let value = self[key] else { continue }
       let epsilon = try value.double(key)
       guard epsilon > 0, epsilon < 1 else { throw value.failure("\(key) must be above 0 and below 1") }
       return epsilon

@@ -14,23 +14,12 @@ extension GGUF {
       tensors: [], weights: text.files, directory: Bytes.directory(of: text.path), notes: text.notes)
     var config: [(String, JSONText)]
     do throws(Failure) {
-      switch architecture {
-      case "qwen2":
-        config = try text.keys.qwen2()
-        checkpoint.tensors = try renamed(text.tensors, GGUFNames.qwen2)
-        if projector == nil { checkpoint.made = try text.keys.sentenceFiles("qwen2", "model_max_length") }
-      case "bert":
-        config = try text.keys.bert(text.tensors)
-        checkpoint.tensors = try renamed(text.tensors, GGUFNames.bert)
-        checkpoint.made = try text.keys.sentenceFiles("bert", "max_seq_length")
-      case "clip":
-        throw Failure(
-          .unsupported, "holds a vision tower alone; import the text model's file and give this one with --mmproj")
-      default:
-        throw Failure(
-          .unsupported, "architecture \(Failure.quoted(architecture)) is not read; qwen2, bert and clip are",
-          thing: "key \"general.architecture\"")
+      guard let known = GGUFArchitecture.all.first(where: { $0.name == architecture }) else {
+        throw GGUF.unread(architecture)
       }
+      config = try known.config(text.keys, text.tensors)
+      checkpoint.tensors = try renamed(text.tensors, known.names)
+      if projector == nil { checkpoint.made = try text.keys.sentenceFiles(known, checkpoint.tensors) }
       checkpoint.made["tokenizer.json"] = try text.keys.tokenizerJSON().bytes()
       checkpoint.notes += try text.keys.tokenizerNotes()
     } catch { throw error.inFile(text.path) }
@@ -49,6 +38,17 @@ extension GGUF {
     checkpoint.made["config.json"] = JSONText.object(config).bytes(pretty: true)
     checkpoint.isMade = true
     return checkpoint
+  }
+
+  private static func unread(_ architecture: String) -> Failure {
+    guard architecture != "clip" else {
+      return Failure(
+        .unsupported, "holds a vision tower alone; import the text model's file and give this one with --mmproj")
+    }
+    let known = GGUFArchitecture.all.map(\.name).joined(separator: ", ")
+    return Failure(
+      .unsupported, "architecture \(Failure.quoted(architecture)) is not read; \(known) and clip are",
+      thing: "key \"general.architecture\"")
   }
 
   private static func renamed(_ tensors: [Tensor], _ names: GGUFNames) throws(Failure) -> [Tensor] {
@@ -165,33 +165,6 @@ extension GGUFKeys {
   ]
   static let ownTokens = (key: "llvconv.maximum_tokens", name: "tokenizer_model_max_length")
 
-  private static let size = 1...(1 << 24)
-
-  private func size(_ key: String) throws(Failure) -> JSONText { .int(try requiredInteger(key, in: GGUFKeys.size)) }
-
-  fileprivate func qwen2() throws(Failure) -> [(String, JSONText)] {
-    if let type = try text("qwen2.rope.scaling.type"), type != "none" {
-      throw GGUFKeys.wrong("qwen2.rope.scaling.type", "\(Failure.quoted(type)) is not supported", .unsupported)
-    }
-    let heads = try requiredInteger("qwen2.attention.head_count", in: GGUFKeys.size)
-    return [
-      ("model_type", "qwen2"), ("hidden_size", try size("qwen2.embedding_length")),
-      ("num_hidden_layers", .int(try requiredInteger("qwen2.block_count", in: 1...Int(Int32.max)))),
-      ("num_attention_heads", .int(heads)),
-      ("num_key_value_heads", .int(try integer("qwen2.attention.head_count_kv", in: GGUFKeys.size) ?? heads)),
-      ("intermediate_size", try size("qwen2.feed_forward_length")),
-      ("max_position_embeddings", try size("qwen2.context_length")),
-      (
-        "rms_norm_eps",
-        .number(
-          shortest(
-            try required("qwen2.attention.layer_norm_rms_epsilon", try real("qwen2.attention.layer_norm_rms_epsilon"))))
-      ),
-      ("rope_theta", .number(shortest(try real("qwen2.rope.freq_base") ?? 10_000))), ("hidden_act", "silu"),
-      ("is_causal", .bool(try bool("qwen2.attention.causal") ?? true)),
-    ]
-  }
-
   /// The same keys as the authors' checkpoints have them.
   fileprivate func languageModel(_ config: [(String, JSONText)]) throws(Failure) -> [(String, JSONText)] {
     if let pooling = try integer("qwen2.pooling_type", in: 0...100), pooling != 3 {
@@ -200,42 +173,33 @@ extension GGUFKeys {
     return config.filter { $0.0 != "is_causal" }
   }
 
-  fileprivate func bert(_ tensors: [Tensor]) throws(Failure) -> [(String, JSONText)] {
-    func rows(_ name: TensorName) -> JSONText { .int(tensors.first { $0.name == name }?.rows ?? 1) }
-    return [
-      ("model_type", "bert"), ("hidden_size", try size("bert.embedding_length")),
-      ("num_hidden_layers", .int(try requiredInteger("bert.block_count", in: 1...Int(Int32.max)))),
-      ("num_attention_heads", try size("bert.attention.head_count")),
-      ("intermediate_size", try size("bert.feed_forward_length")),
-      ("max_position_embeddings", try size("bert.context_length")),
-      ("layer_norm_eps", .number(shortest(try real("bert.attention.layer_norm_epsilon") ?? 1e-12))),
-      ("hidden_act", "gelu"), ("vocab_size", rows("token_embd.weight")),
-      ("type_vocab_size", rows("token_types.weight")),
-    ]
-  }
-
-  /// A number that was rounded to Float32, as the shortest decimal that gives it back: 1e-6 and not 9.99999997e-7.
-  private func shortest(_ value: Double) -> Double { Double(Float(value).description) ?? value }
-
   /// Pooling and length as sentence-transformers writes them; nothing where the file does not say.
-  fileprivate func sentenceFiles(_ family: String, _ lengthKey: String) throws(Failure) -> [String: [UInt8]] {
-    let context = try requiredInteger("\(family).context_length", in: GGUFKeys.size)
-    let length = try integer(GGUFKeys.ownTokens.key, in: GGUFKeys.size) ?? context
-    let lengthFile = lengthKey == "max_seq_length" ? "sentence_bert_config.json" : "tokenizer_config.json"
-    var files = [lengthFile: JSONText.object([(lengthKey, .int(length))]).bytes()]
-    guard let number = try integer("\(family).pooling_type", in: 0...100) else { return files }
+  fileprivate func sentenceFiles(_ architecture: GGUFArchitecture, _ tensors: [Tensor]) throws(Failure) -> [String: [UInt8]]
+  {
+    let name = architecture.name
+    let context = try requiredInteger("\(name).context_length", in: JSON.sizes)
+    let length = try integer(GGUFKeys.ownTokens.key, in: JSON.sizes) ?? context
+    var files = [architecture.length.file: JSONText.object([(architecture.length.key, .int(length))]).bytes()]
+    guard let number = try integer("\(name).pooling_type", in: 0...100) else { return files }
     let modes = [1: "mean", 2: "cls", 3: "lasttoken"]
     guard let mode = modes[number] else {
-      throw GGUFKeys.wrong("\(family).pooling_type", "\(number) is none of mean 1, cls 2, last 3", .unsupported)
+      throw GGUFKeys.wrong("\(name).pooling_type", "\(number) is none of mean 1, cls 2, last 3", .unsupported)
     }
-    let modules = ["Transformer", "Pooling", "Normalize"].enumerated().map { index, name in
-      [
-        "idx": .int(index), "name": .string(String(index)), "path": .string(index == 1 ? "1_Pooling" : ""),
-        "type": .string("sentence_transformers.models.\(name)"),
-      ] as JSONText
-    }
-    files["modules.json"] = JSONText.array(modules).bytes()
+    let dense = ["2_Dense", "3_Dense"].filter { folder in tensors.contains { $0.name.isIn(folder) } }
+    let modules = [("Transformer", ""), ("Pooling", "1_Pooling")] + dense.map { ("Dense", $0) } + [("Normalize", "")]
+    files["modules.json"] = JSONText.array(
+      modules.enumerated().map { index, module in
+        [
+          "idx": .int(index), "name": .string(String(index)), "path": .string(module.1),
+          "type": .string("sentence_transformers.models.\(module.0)"),
+        ]
+      }
+    ).bytes()
     files["1_Pooling/config.json"] = JSONText.object([("pooling_mode", .string(mode))]).bytes()
+    for folder in dense {
+      files["\(folder)/config.json"] =
+        JSONText.object([("bias", false), ("activation_function", "torch.nn.modules.linear.Identity")]).bytes()
+    }
     return files
   }
 }

@@ -41,11 +41,14 @@ public struct GGUFExport: Sendable {
     var notes: [String] = []
     var plans: [GGUFPlan] = []
     let tokenizer = try GGUFTokenizerKeys(family.checkpoint, rows: try GGUFExport.tokenRows(family))
-    func plan(_ path: String, _ names: GGUFNames, _ keys: [GGUFKey]) throws(Failure) -> GGUFPlan {
+    func plan(
+      _ path: String, _ names: GGUFNames, _ keys: [GGUFKey], of text: (any GGUFFamily)? = nil
+    ) throws(Failure) -> GGUFPlan {
       var entries: [GGUFPlan.Entry] = []
       for tensor in family.tensors {
         let own = tensor.name.text == GGUFNames.newline.checkpoint && keys.contains { $0.name == "clip.projector_type" }
         guard let name = own ? GGUFNames.newline.ggml[0] : names.ggml(tensor.name.text) else { continue }
+        let tensor = try text?.ggufTensor(tensor) ?? tensor
         let (type, isKept) = try choice.type(of: tensor, name, &notes)
         entries.append(.init(name: name, tensor: tensor, type: type, isKept: isKept))
       }
@@ -54,7 +57,7 @@ public struct GGUFExport: Sendable {
     switch family.kind {
     case .text(let text):
       let text = try GGUFExport.family(text)
-      plans.append(try plan(path, text.ggufNames, try text.ggufKeys(model) + tokenizer.keys))
+      plans.append(try plan(path, text.ggufNames, try text.ggufKeys(model) + tokenizer.keys, of: text))
     case .llave(let facts):
       let stem = path.hasSuffix(".gguf") ? String(path.dropLast(5)) : path
       plans.append(try plan(path, .qwen2, try facts.text.ggufKeys("qwen2", model) + tokenizer.keys))
@@ -79,11 +82,11 @@ public struct GGUFExport: Sendable {
 
   /// Rows of the token table: as many tokens as the vocabulary must have, whatever the configuration says.
   private static func tokenRows(_ family: Family) throws(Failure) -> Int {
-    let names = ["embeddings.word_embeddings.weight", "model.embed_tokens.weight"].map { TensorName($0) }
-    guard let table = family.tensors.first(where: { names.contains($0.name) }), table.count > 0 else {
-      throw Failure(.unsupported, "the model has no token table, and GGUF no architecture for it")
+    switch family.kind {
+    case .text(let text): return text.vocabulary
+    case .llave(let facts): return facts.text.vocabulary
+    case .siglip: throw Failure(.unsupported, "the model has no token table, and GGUF no architecture for it")
     }
-    return table.rows
   }
 
   /// Files in the order written, with the bytes of their data.
@@ -185,80 +188,6 @@ private struct TypeChoice {
 }
 
 // MARK: Keys
-
-extension Model {
-  /// ggml's number for the pooling of the text graph: none 0, mean 1, first 2, last 3.
-  fileprivate func poolingKey() throws(Failure) -> Int {
-    for node in graph("text")?.nodes ?? [] {
-      guard case .pool(let pooling) = node.op else { continue }
-      switch pooling {
-      case .mean: return 1
-      case .first: return 2
-      case .last: return 3
-      case .max, .weightedMean, .rootMean:
-        throw Failure(.unsupported, "GGUF has no word for \(pooling.rawValue) pooling; mean, first and last it has")
-      }
-    }
-    return 0
-  }
-}
-
-extension GGUFExport {
-  /// - Throws: `unsupported` for a family that ggml has no architecture for, or not yet here.
-  static func family(_ text: any TextFamily) throws(Failure) -> any GGUFFamily {
-    if let family = text as? any GGUFFamily { return family }
-    throw Failure(.unsupported, "\(type(of: text).types[0]) models are not written as GGUF")
-  }
-}
-
-/// A text family that ggml has.
-protocol GGUFFamily: TextFamily {
-  var ggufNames: GGUFNames { get }
-  /// Everything but the tokenizer.
-  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey]
-}
-
-extension Bert: GGUFFamily {
-  var ggufNames: GGUFNames { .bert }
-
-  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
-    guard firstPosition == 0 else {
-      throw Failure(.unsupported, "a table of positions that starts at row \(firstPosition) is not written as GGUF")
-    }
-    return [
-      .init("general.architecture", .string("bert")), .init("general.type", .string("model")),
-      .init("general.quantization_version", .uint32(2)), .init("bert.block_count", .uint32(layers)),
-      .init("bert.context_length", .uint32(positions)), .init("bert.embedding_length", .uint32(hidden)),
-      .init("bert.feed_forward_length", .uint32(intermediate)), .init("bert.attention.head_count", .uint32(heads)),
-      .init("bert.attention.layer_norm_epsilon", .float32(epsilon)), .init("bert.attention.causal", .bool(false)),
-      .init("bert.pooling_type", .uint32(try model.poolingKey())),
-      .init("tokenizer.ggml.token_type_count", .uint32(types)),
-      .init(GGUFKeys.ownTokens.key, .uint32(model.configuration.maximumTokens)),
-    ]
-  }
-}
-
-extension Qwen2: GGUFFamily {
-  var ggufNames: GGUFNames { .qwen2 }
-
-  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("qwen2", model) }
-}
-
-extension Decoder {
-  func ggufKeys(_ name: String, _ model: Model) throws(Failure) -> [GGUFKey] {
-    [
-      .init("general.architecture", .string(name)), .init("general.type", .string("model")),
-      .init("general.quantization_version", .uint32(2)), .init("\(name).block_count", .uint32(layers)),
-      .init("\(name).context_length", .uint32(longest)), .init("\(name).embedding_length", .uint32(hidden)),
-      .init("\(name).feed_forward_length", .uint32(intermediate)), .init("\(name).attention.head_count", .uint32(heads)),
-      .init("\(name).attention.head_count_kv", .uint32(keyValueHeads)),
-      .init("\(name).attention.layer_norm_rms_epsilon", .float32(epsilon)),
-      .init("\(name).rope.freq_base", .float32(rotation.theta)), .init("\(name).pooling_type", .uint32(try model.poolingKey())),
-      .init("\(name).attention.causal", .bool(isCausal)),
-      .init(GGUFKeys.ownTokens.key, .uint32(model.configuration.maximumTokens)),
-    ]
-  }
-}
 
 extension Llave.Facts {
   fileprivate func keys() throws(Failure) -> [GGUFKey] {

@@ -5,10 +5,9 @@ struct GGUFNames {
   /// Stems, to be followed by `.weight` or `.bias`; `{layer}` stands for 0, 1, 2, …
   let pairs: [(ggml: String, checkpoint: String)]
 
-  static let qwen2 = GGUFNames(pairs: [
+  private static let decoder = [
     ("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head"),
     ("blk.{layer}.attn_norm", "model.layers.{layer}.input_layernorm"),
-    ("blk.{layer}.ffn_norm", "model.layers.{layer}.post_attention_layernorm"),
     ("blk.{layer}.attn_q", "model.layers.{layer}.self_attn.q_proj"),
     ("blk.{layer}.attn_k", "model.layers.{layer}.self_attn.k_proj"),
     ("blk.{layer}.attn_v", "model.layers.{layer}.self_attn.v_proj"),
@@ -16,6 +15,39 @@ struct GGUFNames {
     ("blk.{layer}.ffn_gate", "model.layers.{layer}.mlp.gate_proj"),
     ("blk.{layer}.ffn_up", "model.layers.{layer}.mlp.up_proj"),
     ("blk.{layer}.ffn_down", "model.layers.{layer}.mlp.down_proj"),
+  ]
+  private static let headNorms = [
+    ("blk.{layer}.attn_q_norm", "model.layers.{layer}.self_attn.q_norm"),
+    ("blk.{layer}.attn_k_norm", "model.layers.{layer}.self_attn.k_norm"),
+  ]
+  private static let innerNorm = [("blk.{layer}.ffn_norm", "model.layers.{layer}.post_attention_layernorm")]
+
+  static let qwen2 = GGUFNames(pairs: decoder + innerNorm)
+  static let qwen3 = GGUFNames(pairs: decoder + innerNorm + headNorms)
+  static let gemmaEmbedding = GGUFNames(
+    pairs: decoder + headNorms + [
+      ("blk.{layer}.post_attention_norm", "model.layers.{layer}.post_attention_layernorm"),
+      ("blk.{layer}.ffn_norm", "model.layers.{layer}.pre_feedforward_layernorm"),
+      ("blk.{layer}.post_ffw_norm", "model.layers.{layer}.post_feedforward_layernorm"),
+      ("dense_2", "2_Dense.linear"), ("dense_3", "3_Dense.linear"),
+    ])
+
+  static let nomicBert = GGUFNames(pairs: [
+    ("token_embd", "embeddings.word_embeddings"), ("token_types", "embeddings.token_type_embeddings"),
+    ("token_embd_norm", "emb_ln"), ("blk.{layer}.attn_qkv", "encoder.layers.{layer}.attn.Wqkv"),
+    ("blk.{layer}.attn_output", "encoder.layers.{layer}.attn.out_proj"),
+    ("blk.{layer}.attn_output_norm", "encoder.layers.{layer}.norm1"),
+    ("blk.{layer}.ffn_up", "encoder.layers.{layer}.mlp.fc11"),
+    ("blk.{layer}.ffn_gate", "encoder.layers.{layer}.mlp.fc12"),
+    ("blk.{layer}.ffn_down", "encoder.layers.{layer}.mlp.fc2"),
+    ("blk.{layer}.layer_output_norm", "encoder.layers.{layer}.norm2"),
+  ])
+
+  static let modernBert = GGUFNames(pairs: [
+    ("token_embd", "embeddings.tok_embeddings"), ("token_embd_norm", "embeddings.norm"), ("output_norm", "final_norm"),
+    ("blk.{layer}.attn_norm", "layers.{layer}.attn_norm"), ("blk.{layer}.attn_qkv", "layers.{layer}.attn.Wqkv"),
+    ("blk.{layer}.attn_output", "layers.{layer}.attn.Wo"), ("blk.{layer}.ffn_norm", "layers.{layer}.mlp_norm"),
+    ("blk.{layer}.ffn_up", "layers.{layer}.mlp.Wi"), ("blk.{layer}.ffn_down", "layers.{layer}.mlp.Wo"),
   ])
 
   static let bert = GGUFNames(pairs: [

@@ -14,20 +14,24 @@ let importCommand = Command(
       "--tokenizer", "FILE",
       "a tokenizer.json, or a GGUF file with tokenizer keys, in the place of the checkpoint's own"),
     .init("--mmproj", "FILE", "the GGUF file with the vision tower that goes with a GGUF text model"),
+    .init("--adapter", "DIR", "a low-rank adapter of PEFT (LoRA), merged into the weights that it was trained for"),
     .init("--config", "FILE", "JSON whose members take the place of the checkpoint's own config.json's"),
     .init("--drop-unused", nil, "leave out tensors that no graph reads"), Command.threads,
   ],
   discussion: """
     SOURCE is a model directory as hubs lay it out (config.json, model.safetensors or its index, tokenizer files), a
-    .safetensors file in such a directory, a *.index.json, or a GGUF file (any part of a split one). Supported architectures: BERT encoders,
-    Qwen2 embedders, SigLIP towers, and the LLaVE family (LLaVA-OneVision) in the authors' and in transformers' layouts.
-    Every tensor keeps its name, type and bytes; the container records the SHA-256 of each source file.
+    .safetensors file in such a directory, a *.index.json, or a GGUF file (any part of a split one). Docs/MODELS.md
+    lists what is read: BERT and its kin, ModernBERT, Nomic BERT, Qwen, Llama, Mistral and Gemma as text embedders,
+    SigLIP towers, and the LLaVE family (LLaVA-OneVision). inspect says whether a checkpoint can be imported. Every
+    tensor keeps its name, type and bytes; the container records the SHA-256 of each source file.
     """
 ) { (arguments) throws(Failure) in
   var notes: [String] = []
   let output = try arguments.requiredOutput("-o")
-  let checkpoint = try Checkpoint.open(
+  var checkpoint = try Checkpoint.open(
     arguments.positionals[0], projector: arguments["--mmproj"], config: arguments["--config"])
+  if let adapter = arguments["--adapter"] { try checkpoint.merge(adapter: adapter) }
+  let source = checkpoint
   var model = try Import.model(checkpoint, tokenizer: arguments["--tokenizer"], notes: &notes)
   try checkTokenizer(model, of: checkpoint)
   let unused = Set(model.unused)
@@ -44,7 +48,7 @@ let importCommand = Command(
     if task == 0 {
       try box.writer.writeData(frozen) { progress.show($0) }
     } else {
-      let value = try Import.provenance(checkpoint)
+      let value = try Import.provenance(source)
       provenance.withLock { $0 = value }
     }
   }

@@ -11,8 +11,9 @@ let inspectCommand = Command(
     .init("--graph", nil, "list the operations"), Command.json, Command.threads,
   ],
   discussion: """
-    FILE is an .llv container, a .safetensors or GGUF file, an *.index.json or a model directory. Without --statistics only headers
-    are read, whatever the size of the file.
+    FILE is an .llv container, a .safetensors or GGUF file, an *.index.json or a model directory. Of a checkpoint it also
+    says whether import takes it, and as what, or what is missing. Without --statistics only headers are read, whatever
+    the size of the file.
     """
 ) { (arguments) throws(Failure) in
   let path = arguments.positionals[0]
@@ -34,12 +35,43 @@ let inspectCommand = Command(
   } else {
     subject.print(statistics, withGraph: arguments.has("--graph"))
   }
+  if let support = subject.support, !support.isSupported { return 0 }
   Output.next(
     FileKind(path) != .container
       ? "llvconv import \(path) -o m.llv"
       : subject.tensors.contains { !$0.encoding.isPlain }
         ? "llvconv verify \(path) --reference FULL.llv --data PAIRS.jsonl" : "llvconv quantize \(path) --bits 4 -o OUT.llv")
   return 0
+}
+
+/// What import would make of a checkpoint, found out without writing anything.
+private struct Support {
+  let isSupported: Bool
+  let text: String
+
+  init(_ path: String) {
+    do throws(Failure) {
+      let checkpoint = try Checkpoint.open(path)
+      var notes: [String] = []
+      let model = try Import.model(checkpoint, notes: &notes)
+      try checkTokenizer(model, of: checkpoint)
+      let configuration = model.configuration
+      let pooling = (model.graph("text")?.nodes ?? []).compactMap { node in
+        if case .pool(let kind) = node.op { kind.rawValue } else { nil }
+      }
+      let prompts = configuration.prompts.map(\.name)
+      text =
+        "supported: \(configuration.architecture), vectors of \(configuration.width), at most "
+        + "\(configuration.maximumTokens) tokens" + (pooling.isEmpty ? "" : ", pooling \(pooling.joined(separator: " and "))")
+        + (prompts.isEmpty ? "" : ", prompts \(prompts.joined(separator: ", "))")
+      isSupported = true
+    } catch {
+      text = "not supported: \(error)"
+      isSupported = false
+    }
+  }
+
+  var json: JSONText { ["supported": .bool(isSupported), "says": .string(text)] }
 }
 
 /// A container, or a checkpoint that nobody has given a meaning yet.
@@ -49,9 +81,12 @@ private struct Subject {
   var contents: Container.Contents?
   var keys: GGUFKeys?
   var notes: [String] = []
+  /// Of a checkpoint, whether it can be imported.
+  var support: Support?
 
   init(_ path: String) throws(Failure) {
     self.path = path
+    if FileKind(path) != .container { support = Support(path) }
     switch isDirectory(path) || path.hasSuffix(".index.json") ? nil : try CheckpointFormat.detect(try InputFile(path)) {
     case .container:
       let opened = try Container.open(path)
@@ -82,6 +117,7 @@ private struct Subject {
         ),
       ]
     }
+    if let support { members.append(("import", support.json)) }
     if let keys { members.append(("keys", .object(keys.values.map { ($0.key, $0.value.json) }))) }
     members.append(("bytes", .int(tensors.reduce(0) { $0 + $1.byteCount })))
     members.append(("notes", .array(notes.map(JSONText.string))))
@@ -114,6 +150,7 @@ private struct Subject {
       for file in contents.model.files { Output.print("  file \(file.name), \(Output.size(file.count))") }
     } else {
       Output.print("\(path): \(keys == nil ? "checkpoint" : "GGUF")")
+      if let support { Output.print("  " + support.text) }
     }
     for (key, value) in keys?.values ?? [] { Output.print("  \(key): \(value.summary)") }
     for note in notes { Output.print("note: \(note)") }
