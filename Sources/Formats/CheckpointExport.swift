@@ -32,10 +32,13 @@ public struct CheckpointExport: Sendable {
     let folders = try Checkpoint.moduleFolders(try family.checkpoint.json("modules.json"))
     modules = try folders.map { (folder) throws(Failure) in
       let own = family.checkpoint.tensors.filter { $0.name.isIn(folder) }
-      return (folder, try own.map { (tensor) throws(Failure) in
-        // No program has them quantized.
-        try tensor.renamed(TensorName(Array(tensor.name.bytes.dropFirst(folder.utf8.count + 1)))).plain(type)
-      })
+      return (
+        folder,
+        try own.map { (tensor) throws(Failure) in
+          // No program has them quantized.
+          try tensor.renamed(TensorName(Array(tensor.name.bytes.dropFirst(folder.utf8.count + 1)))).plain(type)
+        }
+      )
     }.filter { !$0.tensors.isEmpty }
     func isBody(_ tensor: Tensor) -> Bool { !folders.contains { tensor.name.isIn($0) } }
     var tensors = family.checkpoint.tensors.filter(isBody)
@@ -54,7 +57,8 @@ public struct CheckpointExport: Sendable {
       (tensors, files, notes) = (conversion.tensors, conversion.files, conversion.notes)
     }
     if case .quantized(let kind) = layout {
-      let names = Dictionary(zip(renamed, model.tensors.filter(isBody)).map { ($0.name, $1.name) }) { first, _ in first }
+      let names = Dictionary(zip(renamed, model.tensors.filter(isBody)).map { ($0.name, $1.name) }) { first, _ in first
+      }
       (tensors, files["config.json"]) = try CheckpointExport.quantized(
         tensors, names, model, kind, files["config.json"] ?? [])
     }

@@ -138,7 +138,8 @@ public struct Checkpoint: Sendable {
     if exists(single) { return try openFile(single) }
     guard !exists(directory + "adapter_config.json") else {
       throw Failure(
-        .unsupported, "holds an adapter alone; import the model that it was trained on, with --adapter", file: directory)
+        .unsupported, "holds an adapter alone; import the model that it was trained on, with --adapter", file: directory
+      )
     }
     throw Failure(
       .missing,

@@ -25,7 +25,8 @@ extension Container {
 
   static func rotation(_ json: JSON) throws(Failure) -> Op.Rotation {
     var result = Op.Rotation(
-      theta: try positive(json, "theta"), headWidth: try json.required("head_width").integer("head_width", in: 1...(1 << 31)))
+      theta: try positive(json, "theta"),
+      headWidth: try json.required("head_width").integer("head_width", in: 1...(1 << 31)))
     guard let scaling = json["scaling"] else { return result }
     let type = try scaling.required("type")
     func original() throws(Failure) -> Int { try scaling.required("original").integer("original", in: 1...(1 << 31)) }
@@ -34,7 +35,8 @@ extension Container {
     case "linear": result.scaling = .linear(factor: factor)
     case "llama3":
       result.scaling = .llama3(
-        factor: factor, low: try positive(scaling, "low"), high: try positive(scaling, "high"), original: try original())
+        factor: factor, low: try positive(scaling, "low"), high: try positive(scaling, "high"), original: try original()
+      )
     case "yarn":
       result.scaling = .yarn(
         factor: factor, slow: try positive(scaling, "slow"), fast: try positive(scaling, "fast"),

@@ -69,7 +69,9 @@ struct LowRankAdapter {
     let (rows, columns, rank, scale) = (weight.rows, weight.columns, a.rows, scale)
     let content = Tensor.Computation { (threads) throws(Failure) in
       let (result, first, second) = (try weight.floats(threads: threads), try a.floats(), try b.floats())
-      func shared(_ buffer: Buffer) -> SharedPointer<Float> { SharedPointer(buffer.start.assumingMemoryBound(to: Float.self)) }
+      func shared(_ buffer: Buffer) -> SharedPointer<Float> {
+        SharedPointer(buffer.start.assumingMemoryBound(to: Float.self))
+      }
       let (target, wide, tall) = (shared(result), shared(first), shared(second))
       try parallel(rows, threads: threads) { row in
         var sums = [Double](repeating: 0, count: columns)
@@ -110,7 +112,8 @@ extension Checkpoint {
       }
       guard weight.shape == [b.rows, a.columns], weight.encoding.isPlain else {
         throw Failure(
-          .malformed, "changes a weight of shape [\(b.rows), \(a.columns)], the checkpoint's has \(weight.shape) as "
+          .malformed,
+          "changes a weight of shape [\(b.rows), \(a.columns)], the checkpoint's has \(weight.shape) as "
             + weight.encoding.text, file: adapter.file.path, thing: thing)
       }
       tensors[places[0]] = adapter.merged(weight, a, b)

@@ -99,7 +99,8 @@ struct SentenceRecipe {
       } else {
         // In the order in which they are joined.
         for mode in ["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"] {
-          let flag = mode == "lasttoken" ? "pooling_mode_lasttoken" : "pooling_mode_\(mode)_token\(mode == "cls" ? "" : "s")"
+          let flag =
+            mode == "lasttoken" ? "pooling_mode_lasttoken" : "pooling_mode_\(mode)_token\(mode == "cls" ? "" : "s")"
           if let value = json.optional(flag), try value.bool(flag) { modes.append(mode) }
         }
       }
@@ -163,7 +164,8 @@ struct SentenceRecipe {
   }
 
   /// A tensor of a module; the checkpoint has it under the folder's name.
-  private mutating func weight(_ checkpoint: Checkpoint, _ folder: String, _ name: String) throws(Failure) -> TensorName {
+  private mutating func weight(_ checkpoint: Checkpoint, _ folder: String, _ name: String) throws(Failure) -> TensorName
+  {
     let full = TensorName(folder.dropLast() + "." + name)
     guard let tensor = checkpoint.tensors.first(where: { $0.name == full }) else {
       throw Failure(

@@ -9,7 +9,8 @@ protocol AttentionForm: Sendable {
   func pack(_ keys: Rows, _ values: Rows, _ count: Int, _ target: UnsafeMutableRawPointer)
   /// Bytes of scratch that a thread needs.
   var scratch: Int { get }
-  /// `softmax(scale q keysᵀ + bias) values` for `count` rows over stretches of packed keys, each with how many they are.
+  /// `softmax(scale q keysᵀ + bias) values` for `count` rows over stretches of packed keys, each with how many they
+  /// are.
   func attend(
     _ q: Rows, count: Int, scale: Float, to stretches: [(UnsafeMutableRawPointer, Int)], _ sight: llv_sight,
     _ scratch: UnsafeMutableRawPointer, _ result: Rows)

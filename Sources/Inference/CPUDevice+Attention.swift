@@ -96,7 +96,9 @@ extension CPUDevice {
     let values = try Buffer(count: heads * (2 * most + 1) * 4)
     for distance in -most...most {
       let bucket = Op.Attention.bucket(distance, of: biases.rows, farthest: attention.farthest ?? most)
-      for head in 0..<heads { values.floats[head * (2 * most + 1) + most + distance] = buckets.floats[bucket * heads + head] }
+      for head in 0..<heads {
+        values.floats[head * (2 * most + 1) + most + distance] = buckets.floats[bucket * heads + head]
+      }
     }
     return (values, most)
   }

@@ -15,7 +15,8 @@ extension CPUDevice {
     let featureCount = inputs.count > 2 ? inputs[2].rows : 0
     if let bad = ids.first(where: { $0 < -featureCount || $0 >= rows - offset }) {
       throw Failure(
-        .malformed, "index \(bad) has no row; the table has \(rows - offset)", thing: "tensor \(table.tensor.name.quoted)")
+        .malformed, "index \(bad) has no row; the table has \(rows - offset)",
+        thing: "tensor \(table.tensor.name.quoted)")
     }
     let (result, out) = try result(ids.count, width, target)
     try forRows(ids.count, step: 256) { (range) throws(Failure) in
@@ -23,7 +24,8 @@ extension CPUDevice {
         for row in range {
           if ids[row] >= 0 {
             try table.tensor.decodeRows(
-              ids[row] + offset..<ids[row] + offset + 1, of: bytes, into: UnsafeMutableBufferPointer(start: out[row], count: width))
+              ids[row] + offset..<ids[row] + offset + 1, of: bytes,
+              into: UnsafeMutableBufferPointer(start: out[row], count: width))
           } else if let features {
             out[row].update(from: features[-1 - ids[row]], count: width)
           }

@@ -42,9 +42,11 @@ public struct Conformance {
       Row(name: "norm, bare", op: .norm(.layer, epsilon: 1e-5), shapes: [[13, 8]], tolerance: 1e-6),
       Row(name: "rms norm", op: .norm(.rms, epsilon: 1e-6), shapes: [[13, 37], [37]], tolerance: 1e-6),
       Row(
-        name: "rms norm, heads, gain plus one", op: .norm(.rmsPlusOne, epsilon: 1e-6, heads: 3), shapes: [[13, 36], [12]],
+        name: "rms norm, heads, gain plus one", op: .norm(.rmsPlusOne, epsilon: 1e-6, heads: 3),
+        shapes: [[13, 36], [12]],
         tolerance: 1e-6),
-      Row(name: "norm, heads", op: .norm(.layer, epsilon: 1e-5, heads: 2), shapes: [[13, 18], [9], [9]], tolerance: 1e-6),
+      Row(
+        name: "norm, heads", op: .norm(.layer, epsilon: 1e-5, heads: 2), shapes: [[13, 18], [9], [9]], tolerance: 1e-6),
       Row(name: "embedding with an offset", op: .embedding(offset: 2), shapes: [[13, 7]], ids: 19, tolerance: 0),
       Row(name: "concatenate", op: .concatenate, shapes: [[13, 9], [13, 4], [13, 1]], tolerance: 0),
       Row(name: "max", op: .pool(.max), shapes: [[19, 9]], starts: true, tolerance: 0),
@@ -133,7 +135,8 @@ public struct Conformance {
           sequences: sequences.map { Int32($0) }, tolerance: 4e-3))
     }
     for (bits, group, form) in [
-      (8, 32, .symmetric), (8, 96, .symmetric), (8, 32, .affine), (4, 32, .affine), (4, 32, .symmetric), (4, 20, .affine),
+      (8, 32, .symmetric), (8, 96, .symmetric), (8, 32, .affine), (4, 32, .affine), (4, 32, .symmetric),
+      (4, 20, .affine),
       (4, 33, .symmetric), (8, 7, .symmetric), (4, 16, .twoLevel), (4, 40, .twoLevel), (4, 96, .twoLevel),
     ] as [(Int, Int, GroupedInteger.Form)] {
       guard let integers = encoding(bits, group, form) else { continue }
@@ -196,7 +199,8 @@ public struct Conformance {
         let tokens = prefix > 0 ? 230 : 19
         rows.append(
           Row(
-            name: "attention \(input), \(name)", op: .attention(near), shapes: [[tokens, 128], [tokens, 64], [tokens, 64]],
+            name: "attention \(input), \(name)", op: .attention(near),
+            shapes: [[tokens, 128], [tokens, 64], [tokens, 64]],
             starts: true, prefix: prefix, tolerance: input == .int8 ? 4e-3 : 2e-6))
       }
     }

@@ -18,7 +18,8 @@ extension Model {
           else { continue }
           try replaceTensors { [$0.name == name ? $0.renamed(old) : $0] }
           set(try Tensor(bias, floats: [Float](repeating: 0, count: weight.rows), shape: [weight.rows]))
-          graph.replace(lookup, with: .init(graph.nodes[lookup].op, [.tensor(old)] + graph.nodes[lookup].inputs.dropFirst()))
+          graph.replace(
+            lookup, with: .init(graph.nodes[lookup].op, [.tensor(old)] + graph.nodes[lookup].inputs.dropFirst()))
           graph.replace(linear, with: .init(graph.nodes[linear].op, graph.nodes[linear].inputs + [.tensor(bias)]))
         }
       }

@@ -18,9 +18,9 @@ public enum Op: Sendable, Hashable {
   case add
   /// Element-wise product. Inputs: a `[m, n]`, b `[m, n]`. Result `[m, n]`.
   case multiply
-  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Each row is `heads` rows of n side by
-  /// side, each normalised by itself. Inputs: x `[m, heads · n]`, (gain `[1, n]`), (bias `[1, n]`). Variance over n, not
-  /// n - 1.
+  /// `(x - mean) / sqrt(variance + ε) · gain + bias` or, without mean, the RMS form. Each row is `heads` rows of n side
+  /// by side, each normalised by itself. Inputs: x `[m, heads · n]`, (gain `[1, n]`), (bias `[1, n]`). Variance over n,
+  /// not n - 1.
   case norm(Norm, epsilon: Double, heads: Int = 1)
   /// Element-wise. Inputs: x.
   case activation(Activation)

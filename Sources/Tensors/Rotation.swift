@@ -15,11 +15,12 @@ extension Op {
     public enum Scaling: Sendable, Hashable {
       /// All of them by one factor (Chen et al. 2023).
       case linear(factor: Double)
-      /// Llama 3.1's: those by the factor whose waves are longer than `original / low` tokens, none of those shorter than
-      /// `original / high`, and in between partly.
+      /// Llama 3.1's: those by the factor whose waves are longer than `original / low` tokens, none of those shorter
+      /// than `original / high`, and in between partly.
       case llama3(factor: Double, low: Double, high: Double, original: Int)
-      /// YaRN (Peng et al. 2023): those by the factor that turn fewer than `slow` times within `original` tokens, none of
-      /// those that turn more than `fast` times, and in between partly; cosines and sines are `magnitude` times as large.
+      /// YaRN (Peng et al. 2023): those by the factor that turn fewer than `slow` times within `original` tokens, none
+      /// of those that turn more than `fast` times, and in between partly; cosines and sines are `magnitude` times as
+      /// large.
       case yarn(factor: Double, slow: Double, fast: Double, original: Int, magnitude: Double, isTruncated: Bool)
     }
 

@@ -55,7 +55,8 @@ struct Quantization {
     }
     guard method.rounding != .gptq || !arguments.has("--method") else {
       throw Failure(
-        .usage, "an importance matrix holds mean squares alone; --method gptq needs the second moments that llvconv "
+        .usage,
+        "an importance matrix holds mean squares alone; --method gptq needs the second moments that llvconv "
           + "measure keeps, weighted does not", file: matrix)
     }
     let (contents, unmeasured) = try Imatrix.calibration(matrix, of: source.model, fused: fused)
@@ -112,7 +113,8 @@ struct Quantization {
       throw Failure(.usage, "\(fitted.text) \(objection)", thing: "weight \(name.quoted)")
     }
     guard recipe.input == .float || target == .llv || target == .compressedTensors else {
-      throw Failure(.usage, "--activations does not go with --for \(target.rawValue): that program decides about inputs")
+      throw Failure(
+        .usage, "--activations does not go with --for \(target.rawValue): that program decides about inputs")
     }
     guard recipe.attention == .float || target == .llv else {
       throw Failure(.usage, "--attention 8 does not go with --for \(target.rawValue): that program has it in floats")
@@ -246,7 +248,8 @@ struct TargetFiles {
     self.quantization = quantization
     let fused = quantization.fused
     let kept = quantization.kept(in: fused)
-    weights = try Pass.quantizableWeights(of: fused, for: quantization.target).filter { !kept.contains($0) }.compactMap { fused[$0] }
+    weights = try Pass.quantizableWeights(of: fused, for: quantization.target).filter { !kept.contains($0) }.compactMap
+    { fused[$0] }
     guard quantization.target != .llv else {
       others = 0
       return

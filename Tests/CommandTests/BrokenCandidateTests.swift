@@ -116,10 +116,10 @@ struct BrokenCandidateTests {
       { (model: inout Model) throws in
         replace(in: &model) {
           if case .rope(var rotation) = $0 {
-              rotation.theta /= 100
-              return .rope(rotation)
-            }
-            return nil
+            rotation.theta /= 100
+            return .rope(rotation)
+          }
+          return nil
         }
       }
     ),

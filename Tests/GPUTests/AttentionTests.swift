@@ -27,7 +27,8 @@ struct AttentionTests {
     }
   }
 
-  @Test("heads of any width and values of any size have the processor's bits", arguments: [4, 17, 40, 66, 80, 100, 128])
+  @Test(
+    "heads of any width and values of any size have the processor's bits", arguments: [4, 17, 40, 66, 80, 100, 128])
   func headsOfAnyWidthHaveTheProcessorsBits(_ width: Int) throws {
     try EmulatedDriver.use { driver in
       let device = try GPUDevice(driver)

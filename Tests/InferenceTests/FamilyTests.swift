@@ -89,7 +89,8 @@ struct FamilyTests {
       #expect(failure?.kind == .unsupported)
       return
     }
-    _ = try GGUFExport(model, path: path, .init(type: "F32", table: "F32")).write(isReplacing: false, threads: 1) { _ in }
+    _ = try GGUFExport(model, path: path, .init(type: "F32", table: "F32")).write(isReplacing: false, threads: 1) { _ in
+    }
     var notes: [String] = []
     let back = try Import.model(
       try Checkpoint.open(path), tokenizer: FamilyTests.folder + "tokenizer.json", notes: &notes)

@@ -149,7 +149,9 @@ struct QuantizeTests {
     #expect(small.loss.vanishedGroups == 0 && small.loss.relativeError < 0.12)
     let large = try QuantizeTests.quantized([Float](repeating: 1e9, count: 32), [1, 32], "4")
     #expect(large.loss.relativeError < 0.02)
-    #expect(throws: Failure.self) { try QuantizeTests.quantized((0..<32).map { $0 % 2 == 0 ? 3e38 : -3e38 }, [1, 32], "4") }
+    #expect(throws: Failure.self) {
+      try QuantizeTests.quantized((0..<32).map { $0 % 2 == 0 ? 3e38 : -3e38 }, [1, 32], "4")
+    }
   }
 
   @Test("a weight that is no number is refused by its place", arguments: [Float.nan, .infinity, -.infinity])
@@ -219,11 +221,14 @@ struct QuantizeTests {
     }
     #expect(WeightChoice("8")?.text == "8:g32:symmetric" && WeightChoice("4")?.text == "4:g16:two-level")
     #expect(WeightChoice("4:g20")?.text == "4:g20:affine" && WeightChoice("4:channel")?.text == "4:channel:affine")
-    for text in ["", "1", "9", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12", "8:two-level", "4:g20:two-level"] { #expect(WeightChoice(text) == nil) }
+    for text in ["", "1", "9", "8:g0", "8:gx", "8:huge", "keep:8", "16:g32", "12", "8:two-level", "4:g20:two-level"] {
+      #expect(WeightChoice(text) == nil)
+    }
   }
 
   /// The whole integer path against the double-precision reference, on a model quantized as users do.
-  @Test("a quantized model agrees with the reference", arguments: ["8", "4", "4:affine", "8:channel", "4:g8:symmetric"])
+  @Test(
+    "a quantized model agrees with the reference", arguments: ["8", "4", "4:affine", "8:channel", "4:g8:symmetric"])
   func aQuantizedModelAgreesWithTheReference(_ choice: String) throws {
     for input in Op.LinearInput.allCases {
       var model = try FusionTests.bert()

@@ -208,7 +208,10 @@ struct GraphTests {
   func numbersThatDescribeNoViewsAreRefused() throws {
     let good = Vision(tile: 36, patch: 8, width: 4, grid: [.init(36, 72)])
     let changes: [(inout Vision) -> Void] = [
-      { $0.patch = 0 }, { $0.patch = 37 }, { $0.tile = 5_000 }, { $0.tile = 2_600; $0.patch = 10; $0.grid = [] },
+      { $0.patch = 0 }, { $0.patch = 37 }, { $0.tile = 5_000 },
+      {
+        $0.tile = 2_600; $0.patch = 10; $0.grid = []
+      },
       { $0.grid = [.init(36, 40)] }, { $0.grid = [.init(0, 36)] }, { $0.grid = [.init(36 * 1_000, 36)] },
       { $0.maximumFrames = 0 },
     ]
@@ -218,7 +221,11 @@ struct GraphTests {
       change(&vision)
       model.configuration.vision = vision
       let result = outcome { () throws(Failure) in try model.checkInvariants() }
-      if case .success = result { #expect(index == 0, "change \(index)") } else { #expect(index > 0, "change \(index)") }
+      if case .success = result {
+        #expect(index == 0, "change \(index)")
+      } else {
+        #expect(index > 0, "change \(index)")
+      }
     }
   }
 

@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// Gemma 3's text decoders, EmbeddingGemma among them: gains stored less one, norms around attention and MLP, windows in
-/// five layers of six with a rotation of their own, tokens scaled.
+/// Gemma 3's text decoders, EmbeddingGemma among them: gains stored less one, norms around attention and MLP, windows
+/// in five layers of six with a rotation of their own, tokens scaled.
 struct Gemma3: DecoderFamily {
   static let types = ["gemma3_text"]
 
@@ -22,7 +22,8 @@ struct Gemma3: DecoderFamily {
     decoder = try Decoder(
       config,
       .init(
-        name: "gemma3", norm: hasWholeGains ? .rms : .rmsPlusOne, hasHeadNorms: true, hasOuterNorms: true, scalesTokens: true, theta: 1e6,
+        name: "gemma3", norm: hasWholeGains ? .rms : .rmsPlusOne, hasHeadNorms: true, hasOuterNorms: true,
+        scalesTokens: true, theta: 1e6,
         localTheta: ("rope_local_base_freq", 10_000)),
       prefix: Decoder.prefix(shapes), shapes,
       // Both ways the window is shared out to both sides.

@@ -61,7 +61,8 @@ struct ModernBert: TextFamily {
       name: "modernbert",
       rules: [.init("embeddings.tok_embeddings.weight", ["vocab_size", "hidden_size"])] + norm("embeddings.norm")
         // What the first layer would normalise is normalised already.
-        + norm(layer + "attn_norm", into: layer + "attn.", firstLayer: 1) + linear("attn.Wqkv", "3 · hidden_size", "hidden_size")
+        + norm(layer + "attn_norm", into: layer + "attn.", firstLayer: 1)
+        + linear("attn.Wqkv", "3 · hidden_size", "hidden_size")
         + linear("attn.Wo", "hidden_size", "hidden_size") + norm(layer + "mlp_norm", into: layer + "mlp.")
         + linear("mlp.Wi", "2 · intermediate_size", "hidden_size")
         + linear("mlp.Wo", "hidden_size", "intermediate_size") + norm("final_norm"),

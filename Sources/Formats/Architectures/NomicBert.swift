@@ -1,8 +1,8 @@
 import Bytes
 import Tensors
 
-/// Nomic's BERT encoders (Nussbaum et al. 2024): post-norm, rotary positions, gated MLP, no biases. The configuration has
-/// the authors' keys or transformers'; tensors have the authors' names in both.
+/// Nomic's BERT encoders (Nussbaum et al. 2024): post-norm, rotary positions, gated MLP, no biases. The configuration
+/// has the authors' keys or transformers'; tensors have the authors' names in both.
 struct NomicBert: TextFamily {
   static let types = ["nomic_bert"]
   static let pooling = Op.Pooling.mean

@@ -174,7 +174,8 @@ extension GGUFKeys {
   }
 
   /// Pooling and length as sentence-transformers writes them; nothing where the file does not say.
-  fileprivate func sentenceFiles(_ architecture: GGUFArchitecture, _ tensors: [Tensor]) throws(Failure) -> [String: [UInt8]]
+  fileprivate func sentenceFiles(_ architecture: GGUFArchitecture, _ tensors: [Tensor]) throws(Failure) -> [String:
+    [UInt8]]
   {
     let name = architecture.name
     let context = try requiredInteger("\(name).context_length", in: JSON.sizes)

@@ -235,7 +235,8 @@ extension ModernBert: GGUFFamily {
       rotations.local.scaling == nil, activation == .gelu || activation == .silu
     else {
       throw Failure(
-        .unsupported, "ggml's modern-bert sees all in every Nth layer from the first on, has plain rotations, GELU or SiLU")
+        .unsupported,
+        "ggml's modern-bert sees all in every Nth layer from the first on, has plain rotations, GELU or SiLU")
     }
     return try model.commonKeys("modern-bert")
       + encoderKeys(
@@ -268,7 +269,8 @@ extension Gemma3: GGUFFamily {
   func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
     let name = "gemma-embedding"
     let every = (decoder.windows.firstIndex { $0 == nil } ?? decoder.windows.count) + 1
-    guard !decoder.isCausal, decoder.activation == .geluTanh, decoder.scale == 1 / Double(decoder.headWidth).squareRoot(),
+    guard !decoder.isCausal, decoder.activation == .geluTanh,
+      decoder.scale == 1 / Double(decoder.headWidth).squareRoot(),
       let window = decoder.windows.compactMap({ $0 }).first,
       decoder.windows.enumerated().allSatisfy({ ($1 != nil) == (($0 + 1) % every != 0) })
     else {

@@ -123,7 +123,8 @@ private func weightRecipe(
   let scheme = kind == .compressedTensors ? CompressedScheme.named(name) : nil
   guard let choice = scheme?.choice ?? WeightChoice(name) else {
     throw Failure(
-      .usage, "--weights must be one of \(CompressedScheme.names.joined(separator: ", ")), or \(WeightChoice.grammar); "
+      .usage,
+      "--weights must be one of \(CompressedScheme.names.joined(separator: ", ")), or \(WeightChoice.grammar); "
         + "found \(Failure.quoted(name))")
   }
   var overrides = model.sharedWeights.sorted().map { (pattern: $0.text, choice: WeightChoice.keep) }

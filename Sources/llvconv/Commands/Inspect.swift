@@ -40,7 +40,8 @@ let inspectCommand = Command(
     FileKind(path) != .container
       ? "llvconv import \(path) -o m.llv"
       : subject.tensors.contains { !$0.encoding.isPlain }
-        ? "llvconv verify \(path) --reference FULL.llv --data PAIRS.jsonl" : "llvconv quantize \(path) --bits 4 -o OUT.llv")
+        ? "llvconv verify \(path) --reference FULL.llv --data PAIRS.jsonl"
+        : "llvconv quantize \(path) --bits 4 -o OUT.llv")
   return 0
 }
 
@@ -62,7 +63,8 @@ private struct Support {
       let prompts = configuration.prompts.map(\.name)
       text =
         "supported: \(configuration.architecture), vectors of \(configuration.width), at most "
-        + "\(configuration.maximumTokens) tokens" + (pooling.isEmpty ? "" : ", pooling \(pooling.joined(separator: " and "))")
+        + "\(configuration.maximumTokens) tokens"
+        + (pooling.isEmpty ? "" : ", pooling \(pooling.joined(separator: " and "))")
         + (prompts.isEmpty ? "" : ", prompts \(prompts.joined(separator: ", "))")
       isSupported = true
     } catch {
@@ -243,7 +245,8 @@ extension Op {
     case .attention(let attention):
       "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale \(attention.scale)"
         + (attention.isCausal ? ", causal" : "") + (attention.window.map { ", window \($0)" } ?? "")
-        + (attention.farthest == nil ? "" : ", biases for distances") + (attention.input == .float ? "" : ", \(attention.input)")
+        + (attention.farthest == nil ? "" : ", biases for distances")
+        + (attention.input == .float ? "" : ", \(attention.input)")
     case .pool(let kind): "  \(kind.rawValue)"
     }
   }

@@ -160,7 +160,8 @@ private func plan(_ arguments: Arguments, _ quantization: Quantization, threads:
       throw Failure(.usage, "planned for another model; run llvconv plan on this one", file: path)
     }
     guard plan.target == quantization.target else {
-      throw Failure(.usage, "planned --for \(plan.target.rawValue); found --for \(quantization.target.rawValue)", file: path)
+      throw Failure(
+        .usage, "planned --for \(plan.target.rawValue); found --for \(quantization.target.rawValue)", file: path)
     }
     return plan
   }
@@ -181,12 +182,14 @@ private func quantizeRecipe(_ arguments: Arguments, _ quantization: Quantization
     default: nil
     }
   let standard = tableChoice(target, linear)
-  guard let table = try arguments["--table"].map({ (text) throws(Failure) in
-    guard let table = WeightChoice(text) else {
-      throw Failure(.usage, "--table must be \(WeightChoice.grammar); found \(Failure.quoted(text))")
-    }
-    return table
-  }) ?? standard else { throw Failure(.internal, "no choice for tables") }
+  guard
+    let table = try arguments["--table"].map({ (text) throws(Failure) in
+      guard let table = WeightChoice(text) else {
+        throw Failure(.usage, "--table must be \(WeightChoice.grammar); found \(Failure.quoted(text))")
+      }
+      return table
+    }) ?? standard
+  else { throw Failure(.internal, "no choice for tables") }
   let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"
   guard input == "float" || (input == "16") == (bits == 16) else {
     throw Failure(
