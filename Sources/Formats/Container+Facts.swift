@@ -29,6 +29,9 @@ extension Model {
         }
       }
     }
+    if let graph = graph("text"), graph.nodes.indices.contains(graph.output) {
+      result.append(("text graph, normalised", graph.nodes[graph.output].op == .normalize ? "true" : "false"))
+    }
     for file in files {
       var hash = XXH64()
       guard let bytes = try self.file(file.name) else { continue }

@@ -140,7 +140,13 @@ struct ModelDivergence {
   }
 
   private static func tokenizers(_ a: Tokenizer, _ b: Tokenizer, _ items: [Item]) -> Divergence.Setting {
-    func shown(_ ids: [Int32]) -> String { ids.prefix(12).map(String.init).joined(separator: " ") }
+    func shown(_ ids: [Int32]) -> String {
+      ids.isEmpty ? "none" : ids.prefix(12).map(String.init).joined(separator: " ")
+    }
+    let (around, others) = (a.encode("", maximum: .max).ids, b.encode("", maximum: .max).ids)
+    guard around == others else {
+      return .init(name: "tokens around a text", reference: shown(around), candidate: shown(others))
+    }
     for text in items.compactMap(\.text) {
       let (first, second) = (a.ids(text), b.ids(text))
       guard first != second else { continue }
