@@ -60,7 +60,7 @@ public struct CheckpointExport: Sendable {
       let names = Dictionary(zip(renamed, model.tensors.filter(isBody)).map { ($0.name, $1.name) }) { first, _ in first
       }
       (tensors, files["config.json"]) = try CheckpointExport.quantized(
-        tensors, names, model, kind, files["config.json"] ?? [])
+        tensors, names, model, kind, files["config.json"] ?? [], kept: family.unusedModules)
     }
     isMLX = layout == .quantized(.mlx)
     self.tensors = try tensors.map { (tensor) throws(Failure) in try tensor.plain(type) }
@@ -70,7 +70,8 @@ public struct CheckpointExport: Sendable {
   /// Grouped tensors as `kind` has them, and the configuration that says so. `names` are the model's for those of
   /// `tensors`.
   private static func quantized(
-    _ tensors: [Tensor], _ names: [TensorName: TensorName], _ model: Model, _ kind: QuantizedLayout, _ config: [UInt8]
+    _ tensors: [Tensor], _ names: [TensorName: TensorName], _ model: Model, _ kind: QuantizedLayout, _ config: [UInt8],
+    kept unused: [String]
   ) throws(Failure) -> ([Tensor], [UInt8]) {
     var inputs: [TensorName: Op.LinearInput] = [:]
     for node in model.graphs.flatMap(\.graph.nodes) {
@@ -79,13 +80,15 @@ public struct CheckpointExport: Sendable {
     }
     var result: [Tensor] = []
     var weights: [(module: String, stored: QuantizedLayout.Stored)] = []
-    var kept: [String] = []
+    var kept = unused
     for tensor in tensors {
       let input = names[tensor.name].flatMap { inputs[$0] }
       let module = String(tensor.name.text.dropLast(".weight".count))
       guard case .grouped(let integers) = tensor.encoding else {
         // Matrices that nothing of ours reads are linear operations of the other program all the same.
-        if tensor.shape.count == 2, tensor.name.text.hasSuffix(".weight") { kept.append(module) }
+        if tensor.shape.count == 2, tensor.name.text.hasSuffix(".weight"), !kept.contains(module) {
+          kept.append(module)
+        }
         result.append(tensor)
         continue
       }

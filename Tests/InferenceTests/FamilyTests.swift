@@ -140,6 +140,25 @@ struct FamilyTests {
     #expect(FamilyTests.difference(after, before) <= 1e-5)
   }
 
+  @Test("modules that other programs make are ignored by name, whether the checkpoint has them or not")
+  func modulesThatOtherProgramsMakeAreIgnored() throws {
+    for name in ["mpnet", "xlm-roberta"] {
+      var model = try FamilyTests.model(name)
+      var notes: [String] = []
+      let choice = WeightChoice.integers(bits: 4, group: 8, form: .symmetric)
+      let recipe = QuantizeRecipe(linear: choice, table: .keep, input: .float, target: .compressedTensors)
+      try Pass.run([.quantize(recipe), .dropUnused], on: &model, notes: &notes)
+      #expect(!model.tensors.contains { $0.name.text.hasPrefix("pooler") })
+      let directory = try TemporaryDirectory()
+      try CheckpointExport(model, .quantized(.compressedTensors)).write(
+        directory.path + "/out", shard: nil, threads: 1
+      ) { _ in }
+      let config = try JSON.parse(try Repository.read(directory.path + "/out/config.json"), what: "config.json")
+      let ignored = try config.required("quantization_config").required("ignore").elements().map { try $0.string() }
+      #expect(ignored.contains { $0.contains("pooler") && $0.contains("dense") }, "\(ignored)")
+    }
+  }
+
   @Test("weights and inputs of eight bits, and of four, stay near", arguments: names)
   func quantizedWeightsStayNear(_ name: String) throws {
     let model = try FamilyTests.model(name)

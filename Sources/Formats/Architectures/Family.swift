@@ -64,6 +64,13 @@ public struct Family {
     return try PictureScaling.read(try Checkpoint(model), notes: &notes)
   }
 
+  /// Modules that other programs make whether the checkpoint holds them or not, and that no embedding reads.
+  var unusedModules: [String] {
+    architecture.rules.filter { $0.need == .unused && $0.pattern.hasSuffix(".weight") }.map {
+      architecture.prefix + $0.pattern.dropLast(".weight".count)
+    }
+  }
+
   private static func refusal(_ name: TensorName) -> Failure {
     Failure(
       .unsupported, "is of no checkpoint, and what passes did to it cannot be undone; quantize with --no-fuse",
