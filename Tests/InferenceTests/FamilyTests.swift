@@ -146,7 +146,10 @@ struct FamilyTests {
       var model = try FamilyTests.model(name)
       var notes: [String] = []
       let choice = WeightChoice.integers(bits: 4, group: 8, form: .symmetric)
-      let recipe = QuantizeRecipe(linear: choice, table: .keep, input: .float, target: .compressedTensors)
+      // Rows of 37 are not whole words of codes.
+      let recipe = QuantizeRecipe(
+        linear: choice, table: .keep, input: .float, overrides: [("*output.dense.weight", .keep)],
+        target: .compressedTensors)
       try Pass.run([.quantize(recipe), .dropUnused], on: &model, notes: &notes)
       #expect(!model.tensors.contains { $0.name.text.hasPrefix("pooler") })
       let directory = try TemporaryDirectory()
