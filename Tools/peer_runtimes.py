@@ -71,7 +71,7 @@ class Llama:
     def __init__(self, path, pooling, tower=None, context=512):
         import llama_cpp
 
-        self.library, self.pooling = llama_cpp, pooling
+        self.api, self.pooling = llama_cpp, pooling
         llama_cpp.llama_log_set(silent(), None)
         self.model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
         assert self.model, f"llama.cpp cannot load {path}"
@@ -96,19 +96,19 @@ class Llama:
     def close(self):
         if hasattr(self, "tower"):
             self.mtmd.mtmd_free(self.tower)
-        self.library.llama_free(self.context)
-        self.library.llama_model_free(self.model)
+        self.api.llama_free(self.context)
+        self.api.llama_model_free(self.model)
 
     def clear(self):
-        self.library.llama_memory_clear(self.library.llama_get_memory(self.context), True)
+        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
 
     def vector(self):
-        return np.array(self.library.llama_get_embeddings_seq(self.context, 0)[: self.width])
+        return np.array(self.api.llama_get_embeddings_seq(self.context, 0)[: self.width])
 
     def embed(self, ids):
         self.clear()
-        held = (self.library.llama_token * len(ids))(*ids)  # the batch only points to it
-        assert self.library.llama_decode(self.context, self.library.llama_batch_get_one(held, len(ids))) == 0
+        held = (self.api.llama_token * len(ids))(*ids)  # the batch only points to it
+        assert self.api.llama_decode(self.context, self.api.llama_batch_get_one(held, len(ids))) == 0
         return self.vector()
 
     def embed_picture(self, prompt, image):

@@ -91,6 +91,10 @@ struct TokenizerKindTests {
     ("xlm-roberta", #""Regex":" {2,}""#, #""Regex":" {2,3}""#, .unsupported, "known ones"),
     ("xlm-roberta", #""Regex":" {2,}""#, #""Regex":"(a|b)*""#, .unsupported, "known ones"),
     ("xlm-roberta", #""Regex":" {2,}""#, #""String":"""#, .malformed, "empty pattern"),
+    (
+      "xlm-roberta", #"{2,}"},"content":"▁""#,
+      #"{2,}"},"content":""# + String(repeating: "b", count: 10_000) + "\"", .malformed, "5000.0 times as long"
+    ),
     ("xlm-roberta", #""nmt_nfkc""#, #""%%%%""#, .malformed, "no base64"),
     ("albert", #""type":"NFKD""#, #""type":"NFX""#, .unsupported, "NFX"),
     ("llama", #""unk_token":"<unk>""#, #""unk_token":"<none>""#, .malformed, "not in the vocabulary"),
@@ -159,6 +163,10 @@ struct TokenizerKindTests {
       "value 2 beyond"
     ),
     ("no texts", map(good, texts: []), "beyond its 0 bytes"),
+    (
+      "more text than its file", map(good, texts: [UInt8](repeating: UInt8(ascii: "b"), count: (1 << 24) + 2)),
+      "stands for more than"
+    ),
     ("a text that is no UTF-8", map(good, texts: [0xFF, 0]), "no UTF-8"),
   ]
 

@@ -7,34 +7,28 @@ struct Bert: TextFamily {
   static let types = ["bert", "roberta", "xlm-roberta", "camembert"]
   static let pooling = Op.Pooling.mean
 
-  let hidden, layers, heads, intermediate, vocabulary, positions, types: Int
+  let sizes: EncoderSizes
+  let types: Int
   /// The first token's row of the table of positions.
   let firstPosition: Int
-  let epsilon: Double
-  let activation: Op.Activation
   private let prefix: String
 
-  var longest: Int { positions - firstPosition }
+  var hidden: Int { sizes.hidden }
+  var vocabulary: Int { sizes.vocabulary }
+  var longest: Int { sizes.positions - firstPosition }
   var prefixes: (own: String, first: String) { (prefix, "") }
 
   init(_ config: JSON, _ shapes: Shapes, notes: inout [String]) throws(Failure) {
-    hidden = try config.size("hidden_size")
-    layers = try config.layers("num_hidden_layers")
-    heads = try config.heads("num_attention_heads", of: hidden)
-    intermediate = try config.size("intermediate_size")
-    vocabulary = try config.size("vocab_size")
-    positions = try config.size("max_position_embeddings")
+    sizes = try EncoderSizes(config)
     types = try config.size("type_vocab_size", or: 2)
-    epsilon = try config.epsilon("layer_norm_eps", or: 1e-12)
-    activation = try config.activation("hidden_act", or: .gelu)
     if try config.required("model_type").string("model_type") == "bert" {
       firstPosition = 0
     } else {
       // Rows up to that of padding are of no token.
       firstPosition = 1 + (try config.optional("pad_token_id")?.integer("pad_token_id", in: 0...(1 << 24)) ?? 1)
     }
-    guard positions > firstPosition + 2 else {
-      throw config.failure("max_position_embeddings \(positions) leaves no positions after row \(firstPosition)")
+    guard sizes.positions > firstPosition + 2 else {
+      throw config.failure("max_position_embeddings \(sizes.positions) leaves no positions after row \(firstPosition)")
     }
     if let kind = config.optional("position_embedding_type"), try kind.string() != "absolute" {
       throw kind.failure(
@@ -49,10 +43,8 @@ struct Bert: TextFamily {
   var architecture: Architecture {
     Architecture(
       name: "bert", rules: Bert.rules,
-      dimensions: [
-        "hidden_size": hidden, "intermediate_size": intermediate, "vocab_size": vocabulary,
-        "max_position_embeddings": positions, "type_vocab_size": types,
-      ], stacks: [.init(head: "encoder.layer.", layers: layers)], prefix: prefix)
+      dimensions: sizes.dimensions.merging(["type_vocab_size": types]) { $1 },
+      stacks: [.init(head: "encoder.layer.", layers: sizes.layers)], prefix: prefix)
   }
 
   private static let rules: [Architecture.Rule] =
@@ -87,28 +79,22 @@ struct Bert: TextFamily {
   }
 
   func hiddenStates(_ body: inout BodyGraph) -> Graph.Source {
-    let width = hidden / heads
-    let attention = Op.Attention(
-      heads: heads, keyValueHeads: heads, headWidth: width, scale: 1 / Double(width).squareRoot(), isCausal: false)
     let words = body.append(.embedding(), body.tensor("embeddings.word_embeddings.weight"), .input(.tokens))
     let places = body.append(
       .embedding(offset: firstPosition), body.tensor("embeddings.position_embeddings.weight"), .input(.positions))
     // One text is all of type 0.
     let type = body.append(.row(0), body.tensor("embeddings.token_type_embeddings.weight"))
     var x = body.append(.add, body.append(.add, words, places), type)
-    x = body.norm(x, "embeddings.LayerNorm", .layer, epsilon: epsilon)
-    for layer in 0..<layers {
+    x = body.norm(x, "embeddings.LayerNorm", .layer, epsilon: sizes.epsilon)
+    for layer in 0..<sizes.layers {
       let name = "encoder.layer.\(layer)."
       let (q, k, v) = (
         body.linear(x, name + "attention.self.query"), body.linear(x, name + "attention.self.key"),
         body.linear(x, name + "attention.self.value")
       )
-      let mixed = body.append(.attention(attention), q, k, v, .input(.starts))
-      x = body.append(.add, body.linear(mixed, name + "attention.output.dense"), x)
-      x = body.norm(x, name + "attention.output.LayerNorm", .layer, epsilon: epsilon)
-      let wide = body.append(.activation(activation), body.linear(x, name + "intermediate.dense"))
-      x = body.append(.add, body.linear(wide, name + "output.dense"), x)
-      x = body.norm(x, name + "output.LayerNorm", .layer, epsilon: epsilon)
+      let mixed = body.append(.attention(sizes.attention), q, k, v, .input(.starts))
+      x = sizes.rest(
+        of: name, projection: "attention.output.dense", norm: "attention.output.LayerNorm", mixed, x, &body)
     }
     return x
   }

@@ -6,34 +6,28 @@ struct MPNet: TextFamily {
   static let types = ["mpnet"]
   static let pooling = Op.Pooling.mean
 
-  let hidden, layers, heads, intermediate, vocabulary, positions, buckets: Int
-  let epsilon: Double
-  let activation: Op.Activation
+  let sizes: EncoderSizes
+  let buckets: Int
   private let prefix: String
   /// Rows of the table of positions up to that of padding, which is 1 whatever the configuration says.
   private static let firstPosition = 2
   /// From where on all tokens share a bucket.
   private static let farthest = 128
 
-  var longest: Int { positions - MPNet.firstPosition }
+  var hidden: Int { sizes.hidden }
+  var vocabulary: Int { sizes.vocabulary }
+  var longest: Int { sizes.positions - MPNet.firstPosition }
   var prefixes: (own: String, first: String) { (prefix, "") }
 
   init(_ config: JSON, _ shapes: Shapes, notes: inout [String]) throws(Failure) {
-    hidden = try config.size("hidden_size")
-    layers = try config.layers("num_hidden_layers")
-    heads = try config.heads("num_attention_heads", of: hidden)
-    intermediate = try config.size("intermediate_size")
-    vocabulary = try config.size("vocab_size")
-    positions = try config.size("max_position_embeddings")
+    sizes = try EncoderSizes(config)
     buckets = try config.size("relative_attention_num_buckets", or: 32)
-    epsilon = try config.epsilon("layer_norm_eps", or: 1e-12)
-    activation = try config.activation("hidden_act", or: .gelu)
     guard buckets == 32 else {
       // transformers' code computes with 32 whatever the table has.
       throw config.failure("relative_attention_num_buckets \(buckets) is not supported; 32 is", .unsupported)
     }
-    guard positions > MPNet.firstPosition + 2 else {
-      throw config.failure("max_position_embeddings \(positions) leaves no positions")
+    guard sizes.positions > MPNet.firstPosition + 2 else {
+      throw config.failure("max_position_embeddings \(sizes.positions) leaves no positions")
     }
     prefix = shapes.prefix(["", "mpnet."], of: MPNet.rules[0].pattern)
   }
@@ -41,10 +35,8 @@ struct MPNet: TextFamily {
   var architecture: Architecture {
     Architecture(
       name: "mpnet", rules: MPNet.rules,
-      dimensions: [
-        "hidden_size": hidden, "intermediate_size": intermediate, "vocab_size": vocabulary,
-        "max_position_embeddings": positions, "buckets": buckets, "num_attention_heads": heads,
-      ], stacks: [.init(head: "encoder.layer.", layers: layers)], prefix: prefix)
+      dimensions: sizes.dimensions.merging(["buckets": buckets, "num_attention_heads": sizes.heads]) { $1 },
+      stacks: [.init(head: "encoder.layer.", layers: sizes.layers)], prefix: prefix)
   }
 
   private static let layer = "encoder.layer.{layer}."
@@ -66,15 +58,13 @@ struct MPNet: TextFamily {
     + Architecture.Rule.norm(layer + "output.LayerNorm", "hidden_size")
 
   func hiddenStates(_ body: inout BodyGraph) -> Graph.Source {
-    let width = hidden / heads
-    var attention = Op.Attention(
-      heads: heads, keyValueHeads: heads, headWidth: width, scale: 1 / Double(width).squareRoot(), isCausal: false)
+    var attention = sizes.attention
     attention.farthest = MPNet.farthest
     let words = body.append(.embedding(), body.tensor("embeddings.word_embeddings.weight"), .input(.tokens))
     let places = body.append(
       .embedding(offset: MPNet.firstPosition), body.tensor("embeddings.position_embeddings.weight"), .input(.positions))
-    var x = body.norm(body.append(.add, words, places), "embeddings.LayerNorm", .layer, epsilon: epsilon)
-    for layer in 0..<layers {
+    var x = body.norm(body.append(.add, words, places), "embeddings.LayerNorm", .layer, epsilon: sizes.epsilon)
+    for layer in 0..<sizes.layers {
       let name = "encoder.layer.\(layer)."
       let (q, k, v) = (
         body.linear(x, name + "attention.attn.q"), body.linear(x, name + "attention.attn.k"),
@@ -82,11 +72,7 @@ struct MPNet: TextFamily {
       )
       let mixed = body.append(
         .attention(attention), q, k, v, .input(.starts), body.tensor("encoder.relative_attention_bias.weight"))
-      x = body.append(.add, body.linear(mixed, name + "attention.attn.o"), x)
-      x = body.norm(x, name + "attention.LayerNorm", .layer, epsilon: epsilon)
-      let wide = body.append(.activation(activation), body.linear(x, name + "intermediate.dense"))
-      x = body.append(.add, body.linear(wide, name + "output.dense"), x)
-      x = body.norm(x, name + "output.LayerNorm", .layer, epsilon: epsilon)
+      x = sizes.rest(of: name, projection: "attention.attn.o", norm: "attention.LayerNorm", mixed, x, &body)
     }
     return x
   }

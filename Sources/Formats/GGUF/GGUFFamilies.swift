@@ -195,17 +195,18 @@ extension Bert: GGUFFamily {
   var ggufNames: GGUFNames { .bert }
 
   func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
-    guard activation == .gelu else { throw Failure(.unsupported, "ggml's bert has GELU alone") }
+    guard sizes.activation == .gelu else { throw Failure(.unsupported, "ggml's bert has GELU alone") }
     return try model.commonKeys("bert")
       + encoderKeys(
-        "bert", layers: layers, positions: longest, hidden: hidden, intermediate: intermediate, heads: heads,
-        epsilon: epsilon) + [.init("tokenizer.ggml.token_type_count", .uint32(types))]
+        "bert", layers: sizes.layers, positions: longest, hidden: hidden, intermediate: sizes.intermediate,
+        heads: sizes.heads,
+        epsilon: sizes.epsilon) + [.init("tokenizer.ggml.token_type_count", .uint32(types))]
   }
 
   /// Positions start at the first row.
   func ggufTensor(_ tensor: Tensor) throws(Failure) -> Tensor {
     guard firstPosition > 0, tensor.name == "embeddings.position_embeddings.weight" else { return tensor }
-    return try tensor.gathered(rows: Array(firstPosition..<positions))
+    return try tensor.gathered(rows: Array(firstPosition..<sizes.positions))
   }
 }
 

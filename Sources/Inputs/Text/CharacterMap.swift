@@ -8,6 +8,8 @@ struct CharacterMap: Sendable, Equatable {
   private let replacements: [UInt32: [UInt32]]
   /// What ASCII characters alone become; nil for as they are.
   private let ascii: [[UInt32]?]
+  /// Bytes of all replacements at most; SentencePiece's own maps have a hundredth of it.
+  private static let most = 1 << 24
 
   /// - Parameter bytes: the size of the array in bytes, the array, the list of texts that end in a zero byte each; all
   ///   little-endian.
@@ -24,12 +26,16 @@ struct CharacterMap: Sendable, Equatable {
     let units = (0..<(size / 4)).map { word(4 + 4 * $0) }
     let texts = bytes[(4 + size)...]
     var replacements: [UInt32: [UInt32]] = [:]
+    // Texts may overlap: a few long ones could stand for more than memory holds.
+    var room = CharacterMap.most
     for value in try CharacterMap.values(of: units, malformed) {
       let start = texts.startIndex + Int(value)
       guard start < texts.endIndex else {
         throw malformed("has a value \(value) beyond its \(texts.count) bytes of text")
       }
-      let text = Array(texts[start...].prefix { $0 != 0 })
+      let text = Array(texts[start...].prefix(room + 1).prefix { $0 != 0 })
+      room -= text.count
+      guard room >= 0 else { throw malformed("stands for more than \(CharacterMap.most) bytes of text") }
       guard String(validating: text, as: UTF8.self) != nil else { throw malformed("has a text that is no UTF-8") }
       replacements[value] = scalars(text)
     }

@@ -32,6 +32,23 @@ extension Normalizer {
   }
 }
 
+extension Normalizer {
+  /// How many times as long steps may make a text: each may multiply what those before it made.
+  static let mostGrowth = 4_096.0
+
+  /// How many times as long replacements make a text at most; what Unicode says multiplies it by a few.
+  var growth: Double {
+    guard case .replace(let pattern, let content) = self else { return 1 }
+    let shortest =
+      switch pattern {
+      case .literal(let text): text.count
+      case .run(_, let least): least
+      case .single, .words: 1
+      }
+    return max(1, Double(content.count) / Double(shortest))
+  }
+}
+
 extension BertNormalizer {
   init(_ json: JSON) throws(Failure) {
     cleansText = try json.required("clean_text").bool("clean_text")

@@ -10,6 +10,10 @@ extension Tokenizer {
     let value = try json.required("model")
     let words = try value.required("vocab")
     normalizers = try Normalizer.steps(json.optional("normalizer"))
+    let growth = normalizers.reduce(1) { $0 * $1.growth }
+    guard growth <= Normalizer.mostGrowth else {
+      throw json.failure("normalizers could make a text \(growth) times as long; at most \(Normalizer.mostGrowth)")
+    }
     preTokenizers = try PreTokenizer.steps(json.optional("pre_tokenizer"))
     // Old files do not say.
     let type =
