@@ -1,7 +1,8 @@
 import Bytes
 import Tensors
 
-/// What BERT and those with its layers share: sizes as transformers calls them, and everything in a layer after attention.
+/// What BERT and those with its layers share: sizes as transformers calls them, and everything in a layer after
+/// attention.
 struct EncoderSizes: Sendable {
   let hidden, layers, heads, intermediate, vocabulary, positions: Int
   let epsilon: Double
