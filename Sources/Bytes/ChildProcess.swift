@@ -8,8 +8,8 @@ public final class ChildProcess {
   private let output: Int32
   private let messages: UnsafeMutablePointer<FILE>?
   private var isRunning = true
-  /// How long the program may be silent before it is stopped.
-  private static let patience: Int32 = 60_000  // milliseconds
+  /// How long the program may be silent before it is stopped, in seconds.
+  private let patience: Int32
 
   /// One start at a time, so that no child inherits another's pipe.
   private static let starting = Mutex(())
@@ -17,9 +17,12 @@ public final class ChildProcess {
   /// Starts `name`, found on the PATH.
   /// - Parameters:
   ///   - input: what the program has as its standard input, from the file's start on; nothing when nil.
+  ///   - patience: seconds that the program may be silent.
   ///   - install: what to do when there is no such program.
-  public init(_ name: String, _ arguments: [String], input: InputFile? = nil, install: String) throws(Failure) {
-    self.name = name
+  public init(
+    _ name: String, _ arguments: [String], input: InputFile? = nil, patience: Int32 = 60, install: String
+  ) throws(Failure) {
+    (self.name, self.patience) = (name, patience)
     // Messages go to a file without a name, where they cannot block the program.
     let file = tmpfile()
     messages = file
@@ -83,11 +86,11 @@ public final class ChildProcess {
     var got = 0
     while got < count {
       var waiting = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
-      let ready = poll(&waiting, 1, ChildProcess.patience)
+      let ready = poll(&waiting, 1, 1_000 * patience)
       if ready < 0 && errno == EINTR { continue }
       guard ready > 0 else {
         stop()
-        throw Failure(.limit, "\(name) gave nothing for \(ChildProcess.patience / 1000) seconds and was stopped")
+        throw Failure(.limit, "\(name) gave nothing for \(patience) seconds and was stopped")
       }
       let part = bytes.withUnsafeMutableBytes { Glibc.read(output, $0.baseAddress.map { $0 + got }, count - got) }
       if part < 0 && errno == EINTR { continue }

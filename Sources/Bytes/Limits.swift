@@ -19,6 +19,8 @@ public enum Limits {
   public static let imageFile = 256 << 20
   public static let imageScans = 64
   public static let videoFrames = 1_000_000
+  public static let anchors = 1 << 20
+  public static let answer = 256 << 20
   /// No LZ4 block expands more than this many times (the codec's own bound).
   public static let lz4Expansion = 255
   /// Of tensor data in a GGUF file.
@@ -46,6 +48,8 @@ public enum Limits {
     ("image file", imageFile, "bytes"),
     ("JPEG scans", imageScans, "scans"),
     ("video", videoFrames, "frames"),
+    ("anchors file", anchors, "lines"),
+    ("answer of a server", answer, "bytes"),
     ("LZ4 expansion", lz4Expansion, "times"),
   ]
 }

@@ -25,6 +25,7 @@ extension FidelityReport {
             ["kind": .string($0.kind.rawValue), "text": .string($0.text), "allowed": .bool($0.isAllowed)]
           })
       ),
+      ("causes", .array(causes.map { ["name": .string($0.name), "text": .string($0.text)] })),
       ("speed", ["candidate": candidate.speed, "reference": reference.speed]),
       ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
       ("relative_error", FidelityReport.json(closeness.relativeError)),

@@ -55,6 +55,11 @@ public struct FidelityReport: Sendable {
     public let threshold: Double
     /// Whether the value must be at least the threshold, or at most.
     public let isLowerBound: Bool
+
+    public init(name: String, estimate: Estimate, threshold: Double, isLowerBound: Bool) {
+      (self.name, self.estimate, self.threshold, self.isLowerBound) = (name, estimate, threshold, isLowerBound)
+    }
+
     public var value: Double { estimate.value }
     public var passes: Bool { outcome == .pass }
 
@@ -142,6 +147,8 @@ public struct FidelityReport: Sendable {
   let items: [Item]
   /// What keeps the evidence from carrying a verdict, and what is only said.
   public let remarks: [Remark]
+  /// What explains vectors that are not the reference's, where somebody looked for it; the likeliest first.
+  public let causes: [Diagnosis.Cause]
 
   /// What nobody looked at.
   public var notMeasured: [String] {
@@ -185,10 +192,13 @@ public struct FidelityReport: Sendable {
   ///   - items: every query, then every document; empty where nothing is known but their places.
   ///   - classes: of the documents, to hold clusters to.
   ///   - remarks: what is known of models and data that keeps them from being evidence.
+  ///   - checks: what else is asked for.
+  ///   - causes: what explains vectors that are not the reference's.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
     labels: [Retrieval.Label], scope: Scope = Scope(), items: [Item], classes: [String?] = [],
-    divergence: Divergence? = nil, remarks: [Remark] = [], thresholds: Thresholds, hardness: Hardness = Hardness(),
+    divergence: Divergence? = nil, remarks: [Remark] = [], checks more: [Check] = [],
+    causes: [Diagnosis.Cause] = [], thresholds: Thresholds, hardness: Hardness = Hardness(),
     threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
     (self.candidate, self.reference) = (candidate.subject, reference.subject)
@@ -260,7 +270,8 @@ public struct FidelityReport: Sendable {
         closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread,
         thresholds,
         thresholds.resolved(divergence))
-      + (divergence.map { FidelityReport.checks($0, thresholds) } ?? [])
+      + (divergence.map { FidelityReport.checks($0, thresholds) } ?? []) + more
+    self.causes = causes
     self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
       var remark = remark
       remark.isAllowed = thresholds.allowed.contains(remark.kind)

@@ -61,6 +61,9 @@ extension FidelityReport {
         next: clue ?? "Make \(candidate.name) again from its source: quantization does not explain this.")
     }
     if failing.contains(where: { $0.area == .index }) {
+      if !causes.isEmpty, let clue {
+        return Headline(sentence: "Do not use it with your index: new queries find \(sameFirstTen(mixed)).", next: clue)
+      }
       return Headline(
         sentence: "Embed your documents again: in the old index new queries find \(sameFirstTen(mixed)), in a new one "
           + "\(Headline.percent(overlap(own, 10))).",
@@ -74,8 +77,11 @@ extension FidelityReport {
         + Headline.lowercased(Headline.moreFaithful))
   }
 
-  /// What was found inside the model that may explain a failure.
-  private var clue: String? { divergence?.causes.first.map { "Look first at this: \($0)." } }
+  /// What was found, in the vectors or inside the model, that may explain a failure.
+  private var clue: String? { (causes.first?.text ?? divergence?.causes.first).map { "Look first at this: \($0)." } }
+
+  /// What a cause is called: of a candidate that passes it is only something that was seen.
+  public var causeWord: String { verdict == .pass ? "Seen" : "Cause" }
 
   private func sameFirstTen(_ run: Retrieval.Run) -> String {
     "\(Headline.percent(overlap(run, 10))) of the same first ten"
@@ -117,7 +123,7 @@ extension FidelityReport.Check {
 
   static let mixedSuffix = ", mixed index"
 
-  var isCosine: Bool { name == "mean cosine" }
+  var isCosine: Bool { name.hasPrefix("mean cosine") }
 
   /// A value of this check for people: shares in percent, counts whole.
   public func shown(_ value: Double) -> String {

@@ -3,7 +3,7 @@ import Synchronization
 
 /// What queries find in an index, and how that compares with what the reference finds.
 public struct Retrieval: Sendable {
-  /// How deep rankings are kept.
+  /// How deep rankings are kept where nobody says otherwise.
   public static let depth = 20
 
   /// One search of all queries in all documents.
@@ -55,16 +55,19 @@ public struct Retrieval: Sendable {
 
   /// Searches exactly, by dot product.
   ///
-  /// - Parameter labels: one for each query.
+  /// - Parameters:
+  ///   - labels: one for each query.
+  ///   - depth: how many documents of each ranking are kept.
   /// - Cost: queries × documents × width products, in parallel over queries. Some
   ///   thousand rows of each are worked on at a time.
   public static func run(
-    queries: Embeddings, documents: Embeddings, labels: [Label], threads: Int, progress: (Double) -> Void = { _ in }
+    queries: Embeddings, documents: Embeddings, labels: [Label], depth: Int = Retrieval.depth, threads: Int,
+    progress: (Double) -> Void = { _ in }
   ) throws(Failure) -> Run {
     precondition(queries.count == labels.count, "a label for each query")
     precondition(queries.width == documents.width, "vectors of one width")
     let width = queries.width
-    let states = Mutex([Search](repeating: Search(), count: queries.count))
+    let states = Mutex([Search](repeating: Search(depth: depth), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
       let x = try queries.rows(block)
@@ -72,7 +75,7 @@ public struct Retrieval: Sendable {
         let label = labels[first + place]
         let similarities = try similarities(
           Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
-        let start = Search(positive: label.positive, similarities: similarities)
+        let start = Search(positive: label.positive, similarities: similarities, depth: depth)
         states.withLock { $0[first + place] = start }
       }
       for start in stride(from: 0, to: documents.count, by: documentsAtATime) {
@@ -114,13 +117,14 @@ public struct Retrieval: Sendable {
     private var positive = 0
     private var own: Float = 0
     private var before = 0
+    private let depth: Int
     var rank: Int { before + 1 }
 
-    init() {}
+    init(depth: Int) { self.depth = depth }
 
     /// - Parameter similarities: of the positive, then of the negatives.
-    init(positive: Int, similarities: [Float]) {
-      self.positive = positive
+    init(positive: Int, similarities: [Float], depth: Int) {
+      (self.positive, self.depth) = (positive, depth)
       own = similarities[0]
       beatsNegatives = similarities.count < 2 ? nil : similarities.dropFirst().allSatisfy { [own] in $0 < own }
     }
@@ -131,10 +135,10 @@ public struct Retrieval: Sendable {
         let (value, place) = (similarities[index], first + index)
         // What is not a number finds nothing.
         if !(value <= own) || (value == own && place < positive) { before += 1 }
-        if top.count == Retrieval.depth, let last = top.last, !(value > last.similarity) { continue }
+        if top.count == depth, let last = top.last, !(value > last.similarity) { continue }
         let at = top.firstIndex { $0.similarity < value } ?? top.count
         top.insert((place, value), at: at)
-        if top.count > Retrieval.depth { top.removeLast() }
+        if top.count > depth { top.removeLast() }
       }
     }
   }

@@ -33,12 +33,12 @@ struct SafetensorsWriter {
       throw Failure(.usage, "--split would make \(groups.count) files, at most \(Limits.shards)")
     }
     guard groups.count > 1 else {
-      return try write(groups[0], directory.file(folder + "model.safetensors"), threads: threads, progress)
+      return try write(groups[0], directory.file(folder + "model.safetensors"), threads, progress)
     }
     var map: [(String, JSONText)] = []
     for (number, group) in groups.enumerated() {
       let name = "model-\(GGUF.Parts.padded(number + 1))-of-\(GGUF.Parts.padded(groups.count)).safetensors"
-      try write(group, directory.file(folder + name), threads: threads, progress)
+      try write(group, directory.file(folder + name), threads, progress)
       map += group.map { ($0.name.text, .string(name)) }
     }
     let total = tensors.reduce(0) { $0 + $1.byteCount }
@@ -47,9 +47,19 @@ struct SafetensorsWriter {
   }
 
   private func write(
-    _ tensors: [Tensor], _ output: OutputFile, threads: Int, _ progress: (Int) -> Void
+    _ tensors: [Tensor], _ output: OutputFile, _ threads: Int, _ progress: (Int) -> Void
   ) throws(Failure) {
-    var members: [(String, JSONText)] = [("__metadata__", ["format": .string(format)])]
+    try SafetensorsWriter.write(
+      tensors, output, metadata: [("format", .string(format))], threads: threads, progress: progress)
+    try output.commit()
+  }
+
+  /// Writes one file; whoever asked for it commits it.
+  static func write(
+    _ tensors: [Tensor], _ output: OutputFile, metadata: [(String, JSONText)], threads: Int,
+    progress: (Int) -> Void = { _ in }
+  ) throws(Failure) {
+    var members: [(String, JSONText)] = [("__metadata__", .object(metadata))]
     var offset = 0
     for tensor in tensors {
       guard case .plain(let type) = tensor.encoding else {
@@ -83,6 +93,5 @@ struct SafetensorsWriter {
       }
       progress(tensor.byteCount)
     }
-    try output.commit()
   }
 }

@@ -7,14 +7,17 @@ public struct SampleBuilder: Sendable {
   public static let marker = "<image>"
 
   /// nil for a model of pictures alone.
-  public let tokenizer: Tokenizer?
-  private var configuration: Configuration
+  public internal(set) var tokenizer: Tokenizer?
+  var configuration: Configuration
   /// Ids at the start of every prompt, empty without a template.
-  public let prefix: [Int32]
+  public internal(set) var prefix: [Int32]
   /// Tokens of one sample at most.
-  public let maximumTokens: Int
+  public internal(set) var maximumTokens: Int
   private let spelling: Spelling
   private let profile: ConsumerProfile?
+  /// Whether the instructions of items go unread, or are said twice: faults of other programs.
+  var ignoresInstructions = false
+  var doublesInstructions = false
 
   /// - Parameters:
   ///   - tokenizer: nil for a model of pictures alone.
@@ -52,7 +55,9 @@ public struct SampleBuilder: Sendable {
   public func build(_ item: Item, prompt: String? = nil, folder: String = "") throws(Failure) -> Built {
     guard let tokenizer else { return try picture(item, folder) }
     let name = prompt ?? configuration.defaultPrompt
-    let instruction = item.instruction ?? configuration.prompts.first { $0.name == name }?.text ?? ""
+    let own = ignoresInstructions ? nil : item.instruction
+    let once = own ?? configuration.prompts.first { $0.name == name }?.text ?? ""
+    let instruction = doublesInstructions ? once + once : once
     guard let template = configuration.template else {
       guard item.images.isEmpty, item.video == nil else {
         throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")

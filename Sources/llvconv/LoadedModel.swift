@@ -10,7 +10,7 @@ struct LoadedModel: Sendable {
   let file: ModelFile
   /// The model as it runs.
   private(set) var prepared: Model
-  private(set) var builder: SampleBuilder
+  var builder: SampleBuilder
   let embedder: Embedder
   let threads: Int
   /// Everything but the item that an embedding depends on.

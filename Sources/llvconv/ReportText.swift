@@ -28,6 +28,7 @@ extension FidelityReport {
     let headline = headline
     var lines = [title] + wrapped(headline.sentence) + wrapped("Next: " + headline.next)
     lines += headline.kinds.map { wrapped($0) } ?? []
+    lines += causes.flatMap { wrapped("\(causeWord): \($0.text).") }
     let others = remarks.filter { !headline.sentence.contains($0.text) }
     lines += others.flatMap { wrapped(($0.isAllowed ? "Note: " : "But: ") + $0.text) }
     lines += notMeasured.flatMap { wrapped("Not measured: " + $0) }

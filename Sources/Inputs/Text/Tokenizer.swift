@@ -11,11 +11,11 @@ public struct Tokenizer: Sendable, Equatable {
   }
 
   let addedTokens: AddedTokens
-  let normalizers: [Normalizer]
+  var normalizers: [Normalizer]
   let preTokenizers: [PreTokenizer]
   let model: Model
   /// Ids put before and after every text.
-  let before, after: [Int32]
+  var before, after: [Int32]
   /// One more than the highest id.
   public let vocabulary: Int
 

@@ -7,14 +7,16 @@ let verifyCommand = Command(
   abstract: "Says whether candidates still retrieve what their reference retrieves: pass, fail or inconclusive.",
   positionals: ["[CANDIDATE]..."],
   options: [
-    .init("--reference", "REF", "the model to compare with, usually the imported one", isRequired: true),
+    .init("--reference", "REF", "the model to compare with, usually the imported one; needed without --anchors"),
     .init(
       "--data", "PAIRS.jsonl",
-      "labelled pairs: {\"id\", \"query\": item, \"positive\": item, \"negatives\": [items], \"label\"}",
-      isRequired: true),
+      "labelled pairs: {\"id\", \"query\": item, \"positive\": item, \"negatives\": [items], \"label\"}; needed without "
+        + "--anchors"),
+    .init("--anchors", "INDEX.anchors", "hold candidates to these anchors, without reference and data"),
     .init(
       "--vectors", "Q.npy,D.npy",
       "a candidate that another program ran: its vectors of the queries and of the documents"),
+  ] + endpointOptions + [
     Command.profile, Command.projector,
     .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
@@ -34,11 +36,18 @@ let verifyCommand = Command(
     for the negatives of each pair. Where Q.npy.ids or D.npy.ids lies beside it, as embed writes it, rows are found by id: a
     query's is that of its pair, a document's its own, or "ID, positive" and "ID, negative N". Rankings are then by cosine.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
+    With --anchors CANDIDATE is a model, or a .npy file with a vector for each anchor (`llvconv anchors INDEX.anchors --items`
+    writes them out), and --endpoint a server: what it serves is held to the index in seconds, and where it fails the cause is
+    named if it is one of those that servers are known for. A server's token is read from the variable LLVCONV_TOKEN alone.
     CANDIDATE and REF are .llv containers, or what import takes: a model folder, a .safetensors or a GGUF file, imported in
     memory on the way. The embeddings of a reference that is a container are kept in REF.llv.cache/ and used again while model
     and data are the same; beside other files nothing is written.
     """
 ) { (arguments) throws(Failure) in
+  if arguments.has("--anchors") { return try verifyAnchors(arguments) }
+  if let option = endpointOptions.first(where: { arguments.has($0.name) }) {
+    throw Failure(.usage, "\(option.name) goes with --anchors")
+  }
   let choices = try DeviceChoice.list(arguments["--device"] ?? "cpu")
   var devices: [LoadedModel.Options] = []
   for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }
