@@ -121,14 +121,16 @@ public struct Diagnosis: Sendable {
 
   /// Vectors of other items.
   private static func order(_ a: Rows, _ b: Rows, _ distances: [Double]) -> Cause? {
-    var moved = 0
+    var places: [Int] = []
     for row in 0..<b.count where distances[row] > 0.05 {
       let nearest = (0..<a.count).map { (distance: a.distance($0, b, row), place: $0) }.min { $0 < $1 }
       if let nearest, nearest.place != row, nearest.distance < 0.05, nearest.distance < distances[row] / 4 {
-        moved += 1
+        places.append(nearest.place)
       }
     }
-    guard moved >= leastRows, 10 * moved >= b.count else { return nil }
+    let moved = places.count
+    // Many that are all one item's are a collapse, not another order.
+    guard moved >= leastRows, 10 * moved >= b.count, 2 * Set(places).count > moved else { return nil }
     return Cause(
       name: "other-order",
       text: "\(moved) of \(b.count) vectors are those of other items: the order of the answers is not "

@@ -9,6 +9,8 @@ public enum FileKind: Sendable, Equatable {
   /// Python objects, as `torch.save` writes them; they are never opened.
   case pickle
   case vectors, sentencePiece
+  /// What `llvconv anchors` writes, told by its name: a safetensors file like others.
+  case anchors
   /// Nothing is there: perhaps the name of a model on a hub.
   case hubName, absent
   case unknown
@@ -39,7 +41,7 @@ public enum FileKind: Sendable, Equatable {
     } else if head.starts(with: "GGUF".utf8) {
       self = .gguf
     } else if head.count > 8, head[8] == UInt8(ascii: "{"), length <= UInt64(file.count) {
-      self = .safetensors
+      self = file.path.hasSuffix(".anchors") ? .anchors : .safetensors
     } else if head.starts(with: "PK\u{3}\u{4}".utf8) || head.starts(with: [0x80, 2]) {
       self = .pickle
     } else if head.dropFirst().starts(with: "NUMPY".utf8) {
@@ -75,6 +77,7 @@ public enum FileKind: Sendable, Equatable {
     case .otherJSON: "JSON, not a model"
     case .pickle: "a file of Python objects (pickle), which are never opened"
     case .vectors: "a NumPy array, not a model"
+    case .anchors: "anchors of an index, not a model"
     case .sentencePiece: "a SentencePiece tokenizer, not a model"
     case .hubName, .absent, .unknown: nil
     }
@@ -89,6 +92,7 @@ public enum FileKind: Sendable, Equatable {
     case .tokenizer, .modelConfig, .sentencePiece:
       "llvconv import FOLDER -o m.llv takes the folder it lies in, with config.json and model.safetensors"
     case .vectors: "llvconv compare reads such files"
+    case .anchors: "llvconv verify --anchors \(FileKind.shown(path)) CANDIDATE holds a model to them"
     case .hubName: "download the model from its hub first, then llvconv import FOLDER -o m.llv"
     case .container, .folder, .otherJSON, .absent, .unknown: nil
     }
@@ -109,7 +113,7 @@ public enum FileKind: Sendable, Equatable {
   static func insteadOfCheckpoint(_ path: String) -> Failure? {
     let kind = FileKind(path)
     switch kind {
-    case .tokenizer, .modelConfig, .sentencePiece, .vectors, .pickle, .pickledCheckpoint, .hubName:
+    case .tokenizer, .modelConfig, .sentencePiece, .vectors, .anchors, .pickle, .pickledCheckpoint, .hubName:
       let what = kind.words.map { "is \($0)" } ?? "no such file"
       let advice = kind == .vectors ? "" : kind.first(path).map { ": \($0)" } ?? ""
       return Failure(kind == .hubName ? .missing : .unsupported, what + advice, file: path)
