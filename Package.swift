@@ -1,19 +1,21 @@
 // swift-tools-version: 6.0
 import PackageDescription
 
+// The GPU on a processor is for our own tests alone: Tools/test and Tools/test-gpu ask for it.
+let isEmulated = Context.environment["LLVCONV_EMULATED_GPU"] != nil
+let emulated: [Target.Dependency] = isEmulated ? ["EmulatedGPU"] : []
+
 // The layers, lowest first; Docs/ARCHITECTURE.md has the picture and `LayerTests` holds it.
 let package = Package(
   name: "llvconv",
   products: [
     .executable(name: "llvconv", targets: ["llvconv"]),
-    // A libcuda.so.1 for tests of the program itself.
-    .library(name: "EmulatedDriver", type: .dynamic, targets: ["EmulatedGPU"]),
+    .library(name: "LLVConv", targets: ["LLVConv"]),
   ],
   targets: [
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     .systemLibrary(name: "COpenBLAS", providers: [.apt(["libopenblas-dev"])]),
-    // Optimised in debug builds too: these loops are what the tests spend their time in.
-    .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3"])]),
+    .target(name: "CKernels"),
     // libjpeg-turbo, libpng, libwebp and libavif, behind calls that do not jump.
     .target(
       name: "CImages",
@@ -31,21 +33,21 @@ let package = Package(
     .target(
       name: "Calibration",
       dependencies: ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
+    // A folder whose name differs from llvconv in more than its case.
+    .target(
+      name: "LLVConv",
+      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"],
+      path: "Sources/Library"),
     .executableTarget(
       name: "llvconv",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"]),
-    // The same kernels on the processor, behind the driver's own entry points.
-    .target(
-      name: "EmulatedGPU", path: "Tests/EmulatedGPU",
-      cxxSettings: [
-        .headerSearchPath("."), .headerSearchPath("../../Sources/CGPU/kernels"),
-        .unsafeFlags(["-std=c++20", "-O2", "-ffp-contract=off", "-Wno-unknown-pragmas"]),
+      dependencies: [
+        "LLVConv", "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration",
       ]),
     .target(
       name: "TestSupport",
       dependencies: [
-        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "EmulatedGPU",
-      ],
+        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "LLVConv",
+      ] + emulated,
       path: "Tests/TestSupport"),
     .testTarget(name: "BytesTests", dependencies: ["TestSupport"]),
     .testTarget(name: "TensorsTests", dependencies: ["TestSupport"]),
@@ -53,10 +55,22 @@ let package = Package(
     .testTarget(name: "PassesTests", dependencies: ["TestSupport"]),
     .testTarget(name: "InputsTests", dependencies: ["TestSupport"]),
     .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
-    .testTarget(name: "GPUTests", dependencies: ["TestSupport"]),
     .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CalibrationTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),
   ],
-  swiftLanguageModes: [.v6]
+  swiftLanguageModes: [.v6],
+  cxxLanguageStandard: .cxx20
 )
+
+if isEmulated {
+  // A libcuda.so.1 for tests of the program itself.
+  package.products.append(.library(name: "EmulatedDriver", type: .dynamic, targets: ["EmulatedGPU"]))
+  package.targets += [
+    // The same kernels on the processor, behind the driver's own entry points.
+    .target(
+      name: "EmulatedGPU", path: "Tests/EmulatedGPU",
+      cxxSettings: [.headerSearchPath("."), .headerSearchPath("../../Sources/CGPU/kernels")]),
+    .testTarget(name: "GPUTests", dependencies: ["TestSupport"]),
+  ]
+}

@@ -1,4 +1,5 @@
 import Bytes
+import LLVConv
 
 /// A command: what it is called, what it takes, and what it does.
 struct Command: Sendable {

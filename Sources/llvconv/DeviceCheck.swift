@@ -1,5 +1,6 @@
 import Bytes
 import Inference
+import LLVConv
 
 /// Runs the conformance table.
 func checkDevice(_ choice: DeviceChoice, _ arguments: Arguments) throws(Failure) -> Int32 {

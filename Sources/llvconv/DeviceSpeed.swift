@@ -1,5 +1,6 @@
 import Bytes
 import Inference
+import LLVConv
 import Tensors
 
 /// Measures single operations of the sizes that models have: rows are tokens of a short text, of a picture's views, or

@@ -1,6 +1,7 @@
 import Bytes
 import Formats
 import Glibc
+import LLVConv
 import Tensors
 
 /// Work that may be stopped, kept in `OUTPUT.partial/` beside what it makes until that is there.
@@ -31,7 +32,7 @@ struct PartialWork {
     model.history = [["step": "partial", "key": key, "stage": .int(stage)]]
     let writer = try ContainerWriter(try OutputFile(path(name), isReplacing: true), threads: threads)
     try writer.writeData(model)
-    try writer.finish(model, program: "llvconv \(Program.version)")
+    try writer.finish(model, program: Release.program)
     try writer.commit()
   }
 

@@ -1,5 +1,6 @@
 import Bytes
 import Calibration
+import LLVConv
 import Passes
 import Tensors
 

@@ -1,9 +1,10 @@
 import Bytes
 import Glibc
+import LLVConv
 
 /// The program: finds the command, runs it, turns a failure into a line and an exit code.
 enum Program {
-  static let version = "0.1.0"
+  static let version = Release.version
   static let commands = [
     importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand,
     compareCommand, anchorsCommand, evalCommand,
@@ -14,35 +15,42 @@ enum Program {
 
   static func run(_ arguments: [String]) -> Int32 {
     do throws(Failure) {
-      guard let first = arguments.first, !["--help", "-h", "help"].contains(first) else {
-        guard arguments.count > 1, arguments[0] == "help" else {
-          Output.print(help)
-          return arguments.isEmpty ? 64 : 0
-        }
-        Output.print(try command(arguments[1]).help)
-        return 0
-      }
-      if ["--version", "-v", "version"].contains(first) {
-        Output.print("llvconv \(version)")
-        return 0
-      }
-      if first == "--limits" {
-        for limit in Limits.table { Output.print("\(limit.name): \(limit.value) \(limit.unit)") }
-        return 0
-      }
-      let command = try command(first)
-      let rest = Array(arguments.dropFirst())
-      if rest.contains("--help") || rest.contains("-h") {
-        Output.print(command.help)
-        return 0
-      }
-      return try command.run(try Arguments(rest, for: command))
+      return try Terminal.listener.hearing { () throws(Failure) in try code(arguments) }
     } catch {
-      Progress.clear()
-      for line in error.description.split(separator: "\n") { Output.complain("llvconv: \(line)") }
-      if error.kind == .internal { Output.complain("llvconv: this is a mistake in llvconv; please report it") }
+      Terminal.listener.finished()
+      for line in error.description.split(separator: "\n") { Terminal.listener.warning("llvconv: \(line)") }
+      if error.kind == .internal {
+        Terminal.listener.warning("llvconv: this is a mistake in llvconv; please report it")
+      }
       return error.exitCode
     }
+  }
+
+  /// What a command line comes to.
+  private static func code(_ arguments: [String]) throws(Failure) -> Int32 {
+    guard let first = arguments.first, !["--help", "-h", "help"].contains(first) else {
+      guard arguments.count > 1, arguments[0] == "help" else {
+        Output.print(help)
+        return arguments.isEmpty ? 64 : 0
+      }
+      Output.print(try command(arguments[1]).help)
+      return 0
+    }
+    if ["--version", "-v", "version"].contains(first) {
+      Output.print("llvconv \(version)")
+      return 0
+    }
+    if first == "--limits" {
+      for limit in Limits.table { Output.print("\(limit.name): \(limit.value) \(limit.unit)") }
+      return 0
+    }
+    let command = try command(first)
+    let rest = Array(arguments.dropFirst())
+    if rest.contains("--help") || rest.contains("-h") {
+      Output.print(command.help)
+      return 0
+    }
+    return try command.run(try Arguments(rest, for: command))
   }
 
   private static func command(_ name: String) throws(Failure) -> Command {

@@ -1,5 +1,6 @@
 import Bytes
 import Fidelity
+import LLVConv
 
 extension Program {
   /// What a report says of the run that made it: how to make it again.

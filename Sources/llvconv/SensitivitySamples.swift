@@ -1,6 +1,7 @@
 import Bytes
 import Calibration
 import Inputs
+import LLVConv
 import Tensors
 
 /// Some of the data, whose embeddings are watched while weights are rounded: queries, then what they search.

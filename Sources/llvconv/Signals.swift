@@ -1,5 +1,6 @@
 import Bytes
 import Glibc
+import LLVConv
 
 /// SIGINT, SIGTERM and SIGHUP remove what is half written and end the program with 128 + the signal's number.
 ///

@@ -1,4 +1,5 @@
 import Bytes
+import LLVConv
 import Tensors
 
 /// What was measured of candidates for a speed, for people and for plans.

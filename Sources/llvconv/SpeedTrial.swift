@@ -2,6 +2,7 @@ import Bytes
 import Calibration
 import Inference
 import Inputs
+import LLVConv
 import Passes
 import Tensors
 

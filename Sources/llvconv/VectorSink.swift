@@ -1,4 +1,5 @@
 import Bytes
+import LLVConv
 
 /// One row of the result.
 struct EmbeddedRow {

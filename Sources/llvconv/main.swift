@@ -1,5 +1,6 @@
 import Bytes
 import Glibc
+import LLVConv
 
 Signals.install()
 signal(SIGPIPE, SIG_IGN)

@@ -3,6 +3,8 @@
 // as late as the program allows, and warps run in turn or in a random order, so that a missing wait or barrier shows as
 // a wrong number. Shared memory starts as garbage.
 #pragma once
+#pragma STDC FP_CONTRACT OFF
+#pragma clang diagnostic ignored "-Wunknown-pragmas"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,6 +2,7 @@ import Bytes
 import Glibc
 import Inference
 import Inputs
+import LLVConv
 import Tensors
 
 let benchCommand = Command(

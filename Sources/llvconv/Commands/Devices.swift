@@ -1,6 +1,7 @@
 import Bytes
 import GPU
 import Inference
+import LLVConv
 
 let devicesCommand = Command(
   name: "devices",

@@ -2,6 +2,7 @@ import Bytes
 import Fidelity
 import Formats
 import Glibc
+import LLVConv
 import Tensors
 
 let diffCommand = Command(

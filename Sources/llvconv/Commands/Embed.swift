@@ -1,5 +1,6 @@
 import Bytes
 import Inputs
+import LLVConv
 import Tensors
 
 let embedCommand = Command(

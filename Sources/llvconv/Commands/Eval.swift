@@ -1,6 +1,7 @@
 import Bytes
 import Fidelity
 import Inputs
+import LLVConv
 import Tensors
 
 let evalCommand = Command(

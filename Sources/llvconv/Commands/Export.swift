@@ -1,5 +1,6 @@
 import Bytes
 import Formats
+import LLVConv
 import Passes
 import Tensors
 

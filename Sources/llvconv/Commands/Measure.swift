@@ -3,6 +3,7 @@ import Calibration
 import Formats
 import Inference
 import Inputs
+import LLVConv
 import Passes
 import Tensors
 
@@ -111,7 +112,7 @@ let measureCommand = Command(
   result.history = model.file.model.history + [key]
   let writer = try ContainerWriter(output, threads: options.threads)
   try writer.writeData(result)
-  try writer.finish(result, program: "llvconv \(Program.version)")
+  try writer.finish(result, program: Release.program)
   try writer.commit()
   work(key).removeAll()
   if let imatrix { try Imatrix.write(imatrix, Calibration(result.tensors), of: model, samples, data: dataPath) }

@@ -1,6 +1,7 @@
 import Bytes
 import Glibc
 import Inputs
+import LLVConv
 
 let pairsCommand = Command(
   name: "pairs",

@@ -3,6 +3,7 @@ import Calibration
 import Fidelity
 import Formats
 import Inputs
+import LLVConv
 import Passes
 import Tensors
 

@@ -6,12 +6,12 @@ import Passes
 import Tensors
 
 /// What two models and the data of a comparison say of themselves: reasons why it is no evidence.
-struct VerifyEvidence {
+package struct VerifyEvidence {
   /// - Parameters:
   ///   - divergence: nil where nobody looked inside; then only what files say is known.
   ///   - isFedAlike: whether the candidate runs where and as the reference does; otherwise a model may be held to
   ///     itself.
-  static func remarks(
+  package static func remarks(
     candidate: LoadedModel, reference: LoadedModel, data: VerifyData, divergence: Divergence?, isFedAlike: Bool
   ) throws(Failure) -> [Remark] {
     var result = data.remarks
@@ -44,7 +44,7 @@ struct VerifyEvidence {
   }
 
   /// The same of vectors that were given.
-  static func remarks(
+  package static func remarks(
     _ given: FidelityReport.Vectors, _ reference: FidelityReport.Vectors, _ data: VerifyData
   ) throws(Failure) -> [Remark] {
     for (a, b) in [(given.queries, reference.queries), (given.documents, reference.documents)] {
@@ -66,7 +66,7 @@ extension ModelFile {
 
 extension Model {
   /// How the steps of its history laid its pictures out.
-  var pictureLayout: PictureLayout {
+  package var pictureLayout: PictureLayout {
     var layout = PictureLayout()
     for step in history {
       if case .int(let views)? = step["views"] { layout.views = views }

@@ -2,14 +2,14 @@ import Bytes
 import Fidelity
 
 /// Room for a model's weights, as somebody asks for it.
-enum Budget {
+package enum Budget {
   /// On average, scales included.
   case bits(Double)
   /// Of the whole file.
   case size(Int)
 
   /// - Returns: nil when neither option is there.
-  init?(bits: String?, size: String?) throws(Failure) {
+  package init?(bits: String?, size: String?) throws(Failure) {
     if let size {
       let units: [(String, Int)] = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000), ("", 1)]
       let unit = units.first { size.hasSuffix($0.0) } ?? ("", 1)
@@ -30,12 +30,12 @@ enum Budget {
 }
 
 /// How fast a model must be, as somebody asks for it.
-enum SpeedTarget {
+package enum SpeedTarget {
   /// Times as fast as the model as it is.
   case factor(Double)
   case itemsPerSecond(Double)
 
-  init(_ text: String) throws(Failure) {
+  package init(_ text: String) throws(Failure) {
     let isFactor = text.hasSuffix("x")
     guard let number = Double(isFactor ? text.dropLast() : text[...]), number > 0, number <= 1e12 else {
       throw Failure(
@@ -46,7 +46,7 @@ enum SpeedTarget {
     self = isFactor ? .factor(number) : .itemsPerSecond(number)
   }
 
-  var text: String {
+  package var text: String {
     switch self {
     case .factor(let factor): "\(factor.text)x"
     case .itemsPerSecond(let number): "\(number.text) items/s"
@@ -54,7 +54,7 @@ enum SpeedTarget {
   }
 
   /// Times the speed of a model that embeds so many items a second.
-  func factor(of own: Double) -> Double {
+  package func factor(of own: Double) -> Double {
     switch self {
     case .factor(let factor): factor
     case .itemsPerSecond(let number): number / own
@@ -68,18 +68,10 @@ extension Double {
 
 extension Objective {
   /// What `--objective` and `--alpha` ask for.
-  init(_ arguments: Arguments) throws(Failure) {
+  package init(_ arguments: Arguments) throws(Failure) {
     let name = try arguments.choice("--objective", ["margin", "infonce", "mse"]) ?? "mse"
     let alpha = try arguments.number("--alpha", in: 0...1_000)
     guard alpha == nil || name == "margin" else { throw Failure(.usage, "--alpha is for --objective margin") }
     self = name == "mse" ? .mse : name == "infonce" ? .infonce : .margin(alpha: alpha ?? 9)
   }
-}
-
-extension Command {
-  /// What plans are made for.
-  static let objectiveOptions: [Option] = [
-    .init("--objective", "mse|margin|infonce", "what plans keep small: see Docs/FIDELITY.md (default mse)"),
-    .init("--alpha", "X", "how much hard negatives count in --objective margin (default 9)"),
-  ]
 }

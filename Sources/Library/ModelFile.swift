@@ -4,21 +4,21 @@ import Tensors
 
 /// A model from any path: a container as it is, and any other file or folder that `import` takes, imported in memory
 /// on the way. Nothing is written.
-struct ModelFile: Sendable {
-  let path: String
-  var model: Model
+package struct ModelFile: Sendable {
+  package let path: String
+  package var model: Model
   /// Of the content: equal for equal weights, settings and tokenizers in files of one kind.
-  let checksum: UInt64
+  package let checksum: UInt64
   /// Whether embeddings may be kept beside it. A checkpoint lies in somebody else's folder, where we write nothing.
-  let isContainer: Bool
+  package let isContainer: Bool
   /// Of the weights: of all tensors in a container, of the files that hold them otherwise.
-  let bytes: Int
+  package let bytes: Int
 
   /// - Parameter projector: the GGUF file with the vision tower that goes with a GGUF text model; nil for the one that
   ///   lies beside it, where there is one.
   /// - Throws: what `import` throws, or opening a container.
   /// - Cost: of a checkpoint all files are read once for the checksum, as fast as the disk gives them.
-  init(_ path: String, projector: String? = nil) throws(Failure) {
+  package init(_ path: String, projector: String? = nil) throws(Failure) {
     let kind = FileKind(path)
     switch kind {
     case .safetensors, .checkpoint, .shardIndex, .gguf:
@@ -36,7 +36,7 @@ struct ModelFile: Sendable {
   }
 
   /// - Throws: what comes first, for a file of another kind.
-  init(container path: String, projector: String? = nil) throws(Failure) {
+  package init(container path: String, projector: String? = nil) throws(Failure) {
     let contents = try Container.open(path)
     guard projector == nil else {
       throw Failure(.usage, "--mmproj goes with a GGUF text model, which this is not", file: path)
@@ -52,12 +52,5 @@ struct ModelFile: Sendable {
   }
 
   /// Where its embeddings are kept; nil for a file that is no container.
-  func cache(width: Int) -> VectorCache? { isContainer ? VectorCache(beside: path, width: width) : nil }
-}
-
-extension Command {
-  static let projector = Option(
-    "--mmproj", "FILE",
-    "the GGUF file with the vision tower that goes with a GGUF text model NAME.gguf (default: NAME-mmproj.gguf, where "
-      + "it lies beside it)")
+  package func cache(width: Int) -> VectorCache? { isContainer ? VectorCache(beside: path, width: width) : nil }
 }

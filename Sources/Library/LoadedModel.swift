@@ -6,33 +6,33 @@ import Synchronization
 import Tensors
 
 /// A model opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
-struct LoadedModel: Sendable {
-  let file: ModelFile
+package struct LoadedModel: Sendable {
+  package let file: ModelFile
   /// The model as it runs.
-  private(set) var prepared: Model
-  var builder: SampleBuilder
-  let embedder: Embedder
-  let threads: Int
+  package private(set) var prepared: Model
+  package internal(set) var builder: SampleBuilder
+  package let embedder: Embedder
+  package let threads: Int
   /// Everything but the item that an embedding depends on.
   private let identity: [UInt8]
-  var configuration: Configuration { prepared.configuration }
+  package var configuration: Configuration { prepared.configuration }
 
-  struct Options {
-    var threads = availableThreads
-    var device: any Device
+  package struct Options {
+    package var threads = availableThreads
+    package var device: any Device
     /// Bytes of weights that may stay in the device's memory.
-    var memory: Int
-    var maximumTokens: Int?
-    var spelling = Spelling.verbatim
+    package var memory: Int
+    package var maximumTokens: Int?
+    package var spelling = Spelling.verbatim
     /// How another program would feed the model.
-    var profile: ConsumerProfile?
+    package var profile: ConsumerProfile?
 
     /// What `Command.modelOptions` offers.
-    init(_ arguments: Arguments) throws(Failure) {
+    package init(_ arguments: Arguments) throws(Failure) {
       try self.init(arguments, on: try arguments["--device"].map(DeviceChoice.init) ?? .cpu)
     }
 
-    init(_ arguments: Arguments, on choice: DeviceChoice) throws(Failure) {
+    package init(_ arguments: Arguments, on choice: DeviceChoice) throws(Failure) {
       threads = try arguments.threads()
       (device, memory) = try choice.open(threads: threads)
       memory = try arguments.integer("--memory", in: 0...1 << 40).map { $0 << 20 } ?? memory
@@ -49,7 +49,7 @@ struct LoadedModel: Sendable {
   ///   - timeline: what is told of every operation.
   ///   - observer: who is shown the inputs of linear operations, of all tokens.
   ///   - isMeasured: whether somebody walks through it stage by stage, with all tokens.
-  init(
+  package init(
     _ file: ModelFile, _ options: Options, passes given: [Pass] = [], timeline: Profile? = nil,
     observer: (any LinearObserver)? = nil, isMeasured: Bool = false
   ) throws(Failure) {
@@ -79,12 +79,12 @@ struct LoadedModel: Sendable {
     identity =
       withUnsafeBytes(of: file.checksum) { Array($0) }
       + Array(
-        "\(Program.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
+        "\(Release.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
           .utf8)
   }
 
   /// The same weights, with pictures laid out otherwise. Not for a cache, whose keys know the file's own layout.
-  func laidOut(_ layout: PictureLayout) throws(Failure) -> LoadedModel {
+  package func laidOut(_ layout: PictureLayout) throws(Failure) -> LoadedModel {
     var (result, notes) = (self, [String]())
     try Pass.run(layout.passes, on: &result.prepared, notes: &notes)
     result.builder = builder.seeing(result.prepared.configuration.vision)
@@ -92,7 +92,7 @@ struct LoadedModel: Sendable {
   }
 
   /// What the items' pictures come to, each file once; from their headers alone, and nothing of videos.
-  func extents(_ items: [Item], folder: String) throws(Failure) -> [SampleBuilder.Extent] {
+  package func extents(_ items: [Item], folder: String) throws(Failure) -> [SampleBuilder.Extent] {
     guard configuration.vision != nil else { return [] }
     var seen = Set<String>()
     return try items.flatMap(\.images).filter { seen.insert($0).inserted }.map { (name) throws(Failure) in
@@ -102,14 +102,14 @@ struct LoadedModel: Sendable {
   }
 
   /// Checks the name of a prompt before any work.
-  func check(prompt: String?) throws(Failure) {
+  package func check(prompt: String?) throws(Failure) {
     guard let prompt, !configuration.prompts.contains(where: { $0.name == prompt }) else { return }
     let known = configuration.prompts.map(\.name).joined(separator: ", ")
     throw Failure(.usage, "the model has no prompt \(Failure.quoted(prompt)); it has \(known.isEmpty ? "none" : known)")
   }
 
   /// Says how many inputs were cut. In a chat prompt that takes the token away which the embedding is made from.
-  func complain(ofCuts cut: Int, of count: Int) {
+  package func complain(ofCuts cut: Int, of count: Int) {
     guard cut > 0 else { return }
     let what = "\(cut) of \(count) items were longer than \(builder.maximumTokens) tokens and were cut"
     guard !builder.prefix.isEmpty else { return Output.note("note: \(what)") }
@@ -120,17 +120,17 @@ struct LoadedModel: Sendable {
 
   // MARK: Embedding
 
-  struct Embedded {
-    var result: Result<[Float], Failure>
+  package struct Embedded {
+    package var result: Result<[Float], Failure>
     /// Tokens left out because the item was too long.
-    var cut = 0
+    package var cut = 0
   }
 
   /// Items that are decoded and embedded at a time: pictures take much more memory than texts.
-  var itemsPerChunk: Int { configuration.vision == nil ? 1_024 : 32 }
+  package var itemsPerChunk: Int { configuration.vision == nil ? 1_024 : 32 }
 
   /// The items' samples, made in parallel.
-  func samples(_ items: [Item], prompt: String?, folder: String) -> [Result<SampleBuilder.Built, Failure>] {
+  package func samples(_ items: [Item], prompt: String?, folder: String) -> [Result<SampleBuilder.Built, Failure>] {
     let results = Mutex([Result<SampleBuilder.Built, Failure>?](repeating: nil, count: items.count))
     do throws(Failure) {
       try parallel(items.count, threads: threads) { task in
@@ -149,7 +149,7 @@ struct LoadedModel: Sendable {
   /// - Parameters:
   ///   - cache: where embeddings are kept, by what the item holds.
   ///   - progress: called with the number of items done so far.
-  func embed(
+  package func embed(
     _ items: [Item], prompt: String? = nil, folder: String, cache: VectorCache? = nil,
     progress: (Int) -> Void = { _ in }
   ) throws(Failure) -> [Embedded] {
@@ -217,24 +217,4 @@ struct LoadedModel: Sendable {
     }
     return hash.value()
   }
-}
-
-extension Command {
-  static let profile = Option(
-    "--profile", "llama.cpp",
-    "feed pictures as this program does with the exported files, which is not as the model was trained")
-
-  /// Options of every command that embeds.
-  static let modelOptions: [Option] = [
-    Command.device,
-    .init(
-      "--memory", "MIB",
-      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of what is free)"
-    ),
-    .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
-    .init(
-      "--spelling", "verbatim|mmeb",
-      "texts with <image> markers as they are, or prepared as the authors' MMEB evaluation does"),
-    Command.threads,
-  ]
 }

@@ -2,33 +2,33 @@ import Bytes
 import Inputs
 
 /// Items that could not be read or embedded, and are left out of what is measured.
-struct SkippedItems: Sendable {
+package struct SkippedItems: Sendable {
   private static let shown = 10
   /// Above this share of all items what is left may be other data.
   private static let mostShare = 0.05
 
   /// Whether the first bad item ends the run.
-  let isStrict: Bool
+  package let isStrict: Bool
   /// Of how many.
-  let total: Int
-  private(set) var items: [(name: String, failure: Failure)] = []
+  package let total: Int
+  package private(set) var items: [(name: String, failure: Failure)] = []
   /// Pairs that need one of them, and of how many.
-  var pairs: (lost: Int, total: Int) = (0, 0)
+  package var pairs: (lost: Int, total: Int) = (0, 0)
 
-  init(of total: Int, isStrict: Bool) {
+  package init(of total: Int, isStrict: Bool) {
     self.total = total
     self.isStrict = isStrict
   }
 
   /// - Throws: `failure` itself when strict.
-  mutating func add(_ name: String, _ failure: Failure) throws(Failure) {
+  package mutating func add(_ name: String, _ failure: Failure) throws(Failure) {
     guard !isStrict else { throw failure.about("item \(Failure.quoted(name))") }
     items.append((name, failure))
   }
 
   /// - Parameter left: how much there is without them.
   /// - Throws: the first failure when nothing is left.
-  func check(left: Int) throws(Failure) {
+  package func check(left: Int) throws(Failure) {
     guard left == 0, let first = items.first else { return }
     var failure = first.failure.about("item \(Failure.quoted(first.name))")
     failure.problem += " (nothing is left: \(items.count) of \(total) items are bad)"
@@ -36,7 +36,7 @@ struct SkippedItems: Sendable {
   }
 
   /// The first of them on standard error.
-  func complain() {
+  package func complain() {
     guard !items.isEmpty else { return }
     Output.note("note: \(count) are bad and left out; --strict stops at the first:")
     for item in items.prefix(SkippedItems.shown) {
@@ -46,7 +46,7 @@ struct SkippedItems: Sendable {
   }
 
   /// What a report has to say of them.
-  var notes: [String] {
+  package var notes: [String] {
     let share = max(
       Double(items.count) / Double(max(1, total)), Double(pairs.lost) / Double(max(1, pairs.total)))
     guard share > SkippedItems.mostShare else { return [] }
@@ -58,7 +58,7 @@ struct SkippedItems: Sendable {
     return "\(items.count) of \(total) items\(lost)"
   }
 
-  var json: JSONText {
+  package var json: JSONText {
     [
       "count": .int(items.count), "of": .int(total), "pairs": .int(pairs.lost),
       "items": .array(
@@ -71,7 +71,7 @@ struct SkippedItems: Sendable {
 
 extension Item {
   /// What to call it.
-  var name: String { id ?? text ?? images.first ?? video ?? "" }
+  package var name: String { id ?? text ?? images.first ?? video ?? "" }
 }
 
 extension Failure {
@@ -85,7 +85,7 @@ extension Failure {
 
 extension JSONText {
   /// An object with more members at its end.
-  func adding(_ members: [(String, JSONText)]) -> JSONText {
+  package func adding(_ members: [(String, JSONText)]) -> JSONText {
     guard case .object(let own) = self else { return self }
     return .object(own + members)
   }

@@ -4,21 +4,21 @@ import Inference
 import Tensors
 
 /// Whether a model is the same on two devices: its integer products bit for bit, its embeddings nearly.
-struct DeviceAgreement {
+package struct DeviceAgreement {
   /// What the two vectors of every item must have at least. What a GPU computes in BF16, pixels' projection and
   /// attention of floats, moves a value that lies between two 8-bit codes to either side (Docs/GPU.md has measured
   /// values).
-  static let leastCosine = 0.999
+  package static let leastCosine = 0.999
 
-  let model: String
-  let devices: (String, String)
-  let least, mean: Double
+  package let model: String
+  package let devices: (String, String)
+  package let least, mean: Double
   /// Kinds of integer products that were compared, and those that differ.
-  let products: Int
-  let differing: [String]
-  var passes: Bool { least >= DeviceAgreement.leastCosine && differing.isEmpty }
+  package let products: Int
+  package let differing: [String]
+  package var passes: Bool { least >= DeviceAgreement.leastCosine && differing.isEmpty }
 
-  init(
+  package init(
     _ path: String, _ one: (name: String, model: LoadedModel, vectors: FidelityReport.Vectors),
     _ other: (name: String, model: LoadedModel, vectors: FidelityReport.Vectors), devices: (any Device, any Device)
   ) throws(Failure) {
@@ -85,7 +85,7 @@ struct DeviceAgreement {
     return (0..<count).map { _ in random.normal() }
   }
 
-  var text: String {
+  package var text: String {
     let verdict = least >= DeviceAgreement.leastCosine ? "pass" : "FAIL"
     let integers =
       products == 0
@@ -100,7 +100,7 @@ struct DeviceAgreement {
       """
   }
 
-  var json: JSONText {
+  package var json: JSONText {
     .object([
       ("model", .string(model)), ("devices", .array([.string(devices.0), .string(devices.1)])),
       ("passes", .bool(passes)),

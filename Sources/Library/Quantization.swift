@@ -6,20 +6,20 @@ import Passes
 import Tensors
 
 /// A container's model on its way to integers: what `quantize` does and `plan` tries.
-struct Quantization {
-  let source: Container.Contents
-  let calibration: Container.Contents?
+package struct Quantization {
+  package let source: Container.Contents
+  package let calibration: Container.Contents?
   private let method: Calibration.Method
   /// The program whose files the model is for.
-  let target: Target
+  package let target: Target
   /// Whether weights of the vision tower and projector stay as they are.
-  let keepsTower: Bool
-  let fusions: [Pass]
+  package let keepsTower: Bool
+  package let fusions: [Pass]
   /// After the fusions.
-  let fused: Model
+  package let fused: Model
   private let notes: [String]
 
-  init(_ arguments: Arguments, method: Calibration.Method = .init()) throws(Failure) {
+  package init(_ arguments: Arguments, method: Calibration.Method = .init()) throws(Failure) {
     let path = arguments.positionals[0]
     source = try Container.open(path)
     let container = source
@@ -83,7 +83,7 @@ struct Quantization {
   /// Weights that are integers already would lose twice.
   ///
   /// - Throws: `usage` when no weight is left to be quantized; some are said aloud.
-  func refuseQuantized(_ path: String) throws(Failure) {
+  package func refuseQuantized(_ path: String) throws(Failure) {
     var names = Set<TensorName>()
     for node in fused.graphs.flatMap(\.graph.nodes) {
       if case .linear = node.op, case .tensor(let name) = node.inputs[1] { names.insert(name) }
@@ -102,7 +102,7 @@ struct Quantization {
   /// Holds a recipe to what the target's files can hold.
   ///
   /// - Throws: `usage` naming the first weight that they cannot.
-  func check(_ recipe: QuantizeRecipe) throws(Failure) {
+  package func check(_ recipe: QuantizeRecipe) throws(Failure) {
     var ignored: [String] = []
     let (choices, tables) = (try recipe.resolved(fused, &ignored), fused.tableNames)
     for (name, choice) in choices.sorted(by: { $0.key < $1.key }) {
@@ -122,13 +122,13 @@ struct Quantization {
   }
 
   /// The pass that carries a recipe out on the fused model.
-  func pass(_ recipe: QuantizeRecipe) -> Pass {
+  package func pass(_ recipe: QuantizeRecipe) -> Pass {
     guard let calibration else { return .quantize(recipe) }
     return Calibration(calibration.model.tensors).quantize(recipe, method, addsBiases: target.hasBiasEverywhere)
   }
 
   /// - Parameter recipe: nil where weights stay as they are; nothing is fused then, so that the result can be exported.
-  func quantized(
+  package func quantized(
     _ recipe: QuantizeRecipe?, _ layout: PictureLayout, notes: inout [String]
   ) throws(Failure) -> Model {
     var model = source.model
@@ -141,7 +141,7 @@ struct Quantization {
   }
 
   /// The step for the container's history.
-  func event(
+  package func event(
     _ recipe: QuantizeRecipe?, _ layout: PictureLayout, _ losses: [(name: TensorName, loss: TensorLoss)]
   ) -> JSONText {
     let passes = (recipe.map { fusions + [pass($0)] } ?? []) + layout.passes
@@ -159,7 +159,7 @@ struct Quantization {
 
   // MARK: Plans
 
-  func planner(_ arguments: Arguments, input: Op.LinearInput, threads: Int) throws(Failure) -> Planner {
+  package func planner(_ arguments: Arguments, input: Op.LinearInput, threads: Int) throws(Failure) -> Planner {
     let progress = Progress("rounding errors", of: 1_000)
     let planner = try Planner(
       fused, checksum: String(source.checksum, radix: 16),
@@ -177,7 +177,7 @@ struct Quantization {
 
   /// The plan that makes all weights alike; tables of 4-bit models stay at 8 bits a row, as without a plan. nil where
   /// every weight is quantized already, unless all are to stay as they are.
-  func plan(_ linear: WeightChoice, _ input: Op.LinearInput) throws(Failure) -> Plan? {
+  package func plan(_ linear: WeightChoice, _ input: Op.LinearInput) throws(Failure) -> Plan? {
     let names = try Pass.quantizableWeights(of: fused, for: target)
     guard !names.isEmpty || linear == .keep else { return nil }
     var table = linear
@@ -189,7 +189,7 @@ struct Quantization {
   }
 
   /// The plan that costs least within a budget.
-  func plan(_ planner: Planner, _ budget: Budget) throws(Failure) -> Plan {
+  package func plan(_ planner: Planner, _ budget: Budget) throws(Failure) -> Plan {
     guard case .size(let size) = budget else {
       guard case .bits(let bits) = budget else { throw Failure(.internal, "a budget of nothing") }
       return try planner.plan(bytes: planner.bytes(bits: bits))
@@ -215,18 +215,18 @@ struct Quantization {
   }
 
   /// What a container will have at most.
-  func fileBytes(_ recipe: QuantizeRecipe?, _ layout: PictureLayout = .init()) throws(Failure) -> Int {
+  package func fileBytes(_ recipe: QuantizeRecipe?, _ layout: PictureLayout = .init()) throws(Failure) -> Int {
     var notes: [String] = []
     var model = try quantized(recipe, layout, notes: &notes)
     let loss = TensorLoss(
       relativeError: 1.2345678901234567e-10, largestError: 1.2345678901234567e-10, clamped: 9_999_999, vanishedGroups: 0
     )
     model.history.append(event(recipe, layout, recipe.map { $0.choices.keys.map { ($0, loss) } } ?? []))
-    return ContainerWriter.expectedBytes(model, usesPanels: true, program: "llvconv \(Program.version)")
+    return ContainerWriter.expectedBytes(model, usesPanels: true, program: Release.program)
   }
 
   /// Weights that no plan touches.
-  func kept(in model: Model) -> Set<TensorName> {
+  package func kept(in model: Model) -> Set<TensorName> {
     let tower = keepsTower ? ["vision", "projector"].compactMap { model.graph($0) }.flatMap(\.nodes) : []
     let names = tower.compactMap { node -> TensorName? in
       if case .linear = node.op, case .tensor(let name) = node.inputs[1] { name } else { nil }
@@ -237,14 +237,14 @@ struct Quantization {
 }
 
 /// How large a recipe's files are, in the program that they are for.
-struct TargetFiles {
+package struct TargetFiles {
   private let quantization: Quantization
   /// Weights that are planned; counted apart from everything else.
   private let weights: [Tensor]
   /// Of everything else, where the target is another program; an upper bound.
   private let others: Int
 
-  init(_ quantization: Quantization) throws(Failure) {
+  package init(_ quantization: Quantization) throws(Failure) {
     self.quantization = quantization
     let fused = quantization.fused
     let kept = quantization.kept(in: fused)
@@ -271,7 +271,7 @@ struct TargetFiles {
   }
 
   /// Elements and bytes of the weights of each choice, in the target's files.
-  func parts(_ recipe: QuantizeRecipe) throws(Failure) -> [(choice: WeightChoice, count: Int, bytes: Int)] {
+  package func parts(_ recipe: QuantizeRecipe) throws(Failure) -> [(choice: WeightChoice, count: Int, bytes: Int)] {
     var ignored: [String] = []
     let choices = try recipe.resolved(quantization.fused, &ignored)
     var parts: [WeightChoice: (count: Int, bytes: Int)] = [:]
@@ -285,7 +285,7 @@ struct TargetFiles {
       .sorted { ($1.count, $0.choice.text) < ($0.count, $1.choice.text) }
   }
 
-  func bytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {
+  package func bytes(_ recipe: QuantizeRecipe) throws(Failure) -> Int {
     guard quantization.target != .llv else { return try quantization.fileBytes(recipe) }
     return others + (try parts(recipe).reduce(0) { $0 + $1.bytes })
   }
@@ -293,7 +293,7 @@ struct TargetFiles {
 
 extension Arguments {
   /// What `--for` says.
-  var target: Target {
+  package var target: Target {
     get throws(Failure) {
       let name = try choice("--for", Target.allCases.map(\.rawValue))
       return name.flatMap(Target.init) ?? .llv
@@ -312,17 +312,11 @@ extension Model {
 
 extension Target {
   /// The fusions that made a quantized model what it is.
-  static func fusions(of model: Model) -> [Pass] {
+  package static func fusions(of model: Model) -> [Pass] {
     guard let step = model.history.last(where: { $0["step"] == "quantize" }), case .string(let name)? = step["for"],
       let target = Target(rawValue: name)
     else { return Pass.fusions }
     let tower = model.graph("vision")?.tensors ?? []
     return target.fusions(withTower: tower.contains { $0.text.contains("+gain") })
   }
-}
-
-extension Command {
-  static let target = Option(
-    "--for", "llv|gguf|compressed-tensors|mlx",
-    "the program that the result is exported for: its types and groups are the choices, its files count (default llv)")
 }

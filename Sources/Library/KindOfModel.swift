@@ -1,7 +1,7 @@
 import Bytes
 
 /// Refuses to compare a model with one of another kind: the reference is what the candidate was made from.
-func checkKinds(
+package func checkKinds(
   of candidates: [(path: String, model: LoadedModel?)], _ path: String, _ reference: LoadedModel
 ) throws(Failure) {
   let known = reference.configuration.architecture

@@ -3,11 +3,11 @@ import GPU
 import Inference
 
 /// Where a model runs: `cpu`, `gpu`, or `gpu:1` for the driver's second.
-enum DeviceChoice: Sendable, Hashable {
+package enum DeviceChoice: Sendable, Hashable {
   case cpu
   case gpu(Int)
 
-  init(_ text: String) throws(Failure) {
+  package init(_ text: String) throws(Failure) {
     switch text {
     case "cpu": self = .cpu
     case "gpu": self = .gpu(0)
@@ -19,7 +19,7 @@ enum DeviceChoice: Sendable, Hashable {
     }
   }
 
-  var name: String {
+  package var name: String {
     switch self {
     case .cpu: "cpu"
     case .gpu(let index): "gpu:\(index)"
@@ -27,7 +27,7 @@ enum DeviceChoice: Sendable, Hashable {
   }
 
   /// Several, separated by commas.
-  static func list(_ text: String) throws(Failure) -> [DeviceChoice] {
+  package static func list(_ text: String) throws(Failure) -> [DeviceChoice] {
     var choices: [DeviceChoice] = []
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
       choices.append(try DeviceChoice(String(part)))
@@ -37,7 +37,7 @@ enum DeviceChoice: Sendable, Hashable {
   }
 
   /// The device, and bytes of weights that it keeps when nobody says otherwise.
-  func open(threads: Int) throws(Failure) -> (device: any Device, memory: Int) {
+  package func open(threads: Int) throws(Failure) -> (device: any Device, memory: Int) {
     switch self {
     case .cpu: return (CPUDevice(threads: threads), Embedder.defaultMemory)
     case .gpu(let index):
@@ -49,12 +49,8 @@ enum DeviceChoice: Sendable, Hashable {
 
 extension Device {
   /// What it is, for people.
-  var shown: String { (self as? GPUDevice)?.card.name ?? CPUDevice.instructions }
+  package var shown: String { (self as? GPUDevice)?.card.name ?? CPUDevice.instructions }
 
   /// For keys of kept embeddings: no embedding depends on the processor.
-  var identity: String { (self as? GPUDevice)?.card.name ?? name }
-}
-
-extension Command {
-  static let device = Option("--device", "cpu|gpu[:N]", "where the model runs (default cpu); see llvconv devices")
+  package var identity: String { (self as? GPUDevice)?.card.name ?? name }
 }

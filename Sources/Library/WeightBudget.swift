@@ -2,7 +2,7 @@ import Bytes
 import Passes
 
 /// What decides about weights.
-enum WeightBudget {
+package enum WeightBudget {
   /// They stay as they are.
   case none
   /// One choice for all of a kind.
@@ -10,7 +10,7 @@ enum WeightBudget {
   /// A choice for each.
   case planned
 
-  init(_ arguments: Arguments) throws(Failure) {
+  package init(_ arguments: Arguments) throws(Failure) {
     let budgets = ["--weights", "--bits", "--size", "--plan"].filter(arguments.has)
     if budgets.isEmpty, arguments.has("--views") || arguments.has("--pool-pictures") {
       let options = [
@@ -42,7 +42,8 @@ enum WeightBudget {
     let uniform = ["--group", "--symmetric", "--affine", "--two-level", "--table", "--tensor"]
     for option in uniform where arguments.has(option) {
       throw Failure(
-        .usage, "\(option) is for --weights and --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
+        .usage,
+        "\(option) is for --weights and --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
     }
     self = .planned
   }
@@ -50,7 +51,7 @@ enum WeightBudget {
 
 extension PictureLayout {
   /// What `--views` and `--pool-pictures` of quantize ask for.
-  init(_ arguments: Arguments) throws(Failure) {
+  package init(_ arguments: Arguments) throws(Failure) {
     self.init(
       views: try arguments.integer("--views", in: 1...PictureLayout.mostViews),
       pooling: try arguments.choice("--pool-pictures", ["2"]).flatMap { Int($0) })

@@ -2,7 +2,10 @@ import Bytes
 import Glibc
 
 /// A server that makes vectors. `curl` speaks to it, as another program: no HTTP is written here.
-struct Endpoint: Sendable, CustomStringConvertible {
+package struct Endpoint: Sendable, CustomStringConvertible {
+  /// What `--api` takes.
+  package static let apis = EndpointAPI.allCases.map(\.rawValue)
+
   struct Input: Sendable {
     var text: String?
     /// Files of pictures.
@@ -31,7 +34,7 @@ struct Endpoint: Sendable, CustomStringConvertible {
   /// Seconds that a request may take.
   private static let patience = 300
 
-  var description: String { "\(url) (\(api.rawValue)\(settings.model.map { ", model \($0)" } ?? ""))" }
+  package var description: String { "\(url) (\(api.rawValue)\(settings.model.map { ", model \($0)" } ?? ""))" }
 
   /// - Parameter text: a URL; without a path the API's own is put behind it.
   /// - Throws: `usage` for what is no http or https URL, or says a user and password, which would be shown.

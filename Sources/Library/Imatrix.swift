@@ -6,9 +6,9 @@ import Passes
 import Tensors
 
 /// Importance matrices of llama.cpp, made of what `measure` found, and given to `quantize` in its place.
-enum Imatrix {
+package enum Imatrix {
   /// Writes what was measured of a model for other programs, and makes it visible.
-  static func write(
+  package static func write(
     _ output: OutputFile, _ calibration: Calibration, of model: LoadedModel, _ samples: [Sample], data: String
   ) throws(Failure) {
     let unfused = model.file.model
@@ -36,7 +36,7 @@ enum Imatrix {
 
   /// An importance matrix as `measure` would have written it: mean squares alone, `[columns]`, by the weights' fused
   /// names.
-  static func calibration(
+  package static func calibration(
     _ path: String, of model: Model, fused: Model
   ) throws(Failure) -> (contents: Container.Contents, unmeasured: Int) {
     let matrix = try ImportanceMatrix(path)

@@ -3,36 +3,36 @@ import Fidelity
 import Inputs
 
 /// Pairs laid out for searching: queries, then documents (positives, then negatives), and who should find whom.
-struct VerifyData {
+package struct VerifyData {
   /// A query or document, which is there once however often the pairs say it.
-  struct Entry {
+  package struct Entry {
     /// What reports call it.
-    let id: String
-    let item: Item
+    package let id: String
+    package let item: Item
     /// Its place among all queries, or among all positives and then all negatives, as the pairs have them.
-    let row: Int
+    package let row: Int
     /// The document's own, where it has one.
-    var ownID: String?
+    package var ownID: String?
 
     /// What a file of ids may call it: `line N` is what embed says of items without an id.
-    var names: [String] { (ownID.map { [$0] } ?? []) + [id, "line \(row + 1)"] }
+    package var names: [String] { (ownID.map { [$0] } ?? []) + [id, "line \(row + 1)"] }
   }
 
-  private(set) var items: [Entry] = []
+  package private(set) var items: [Entry] = []
   /// How many queries and documents the pairs have, each as often as they say it.
-  private(set) var rows: (queries: Int, documents: Int)
-  var queries: ArraySlice<Entry> { items[..<queryCount] }
-  var documents: ArraySlice<Entry> { items[queryCount...] }
-  private(set) var queryCount: Int
-  var labels: [Retrieval.Label] = []
+  package private(set) var rows: (queries: Int, documents: Int)
+  package var queries: ArraySlice<Entry> { items[..<queryCount] }
+  package var documents: ArraySlice<Entry> { items[queryCount...] }
+  package private(set) var queryCount: Int
+  package var labels: [Retrieval.Label] = []
   /// Of the documents, where the pairs say so.
-  private(set) var classes: [String?] = []
-  let folder: String
+  package private(set) var classes: [String?] = []
+  package let folder: String
   /// What is odd about the pairs.
-  private(set) var remarks: [Remark] = []
+  package private(set) var remarks: [Remark] = []
 
   /// A document that several pairs name is in the index once.
-  init(_ all: [Pair], folder: String) {
+  package init(_ all: [Pair], folder: String) {
     self.folder = folder
     let lines = VerifyData.distinct(all)
     let pairs = lines.map { all[$0] }
@@ -99,7 +99,7 @@ struct VerifyData {
   }
 
   /// Vectors of all items, and how many a second were made; nil when few were.
-  func vectors(
+  package func vectors(
     _ model: LoadedModel, _ what: String, cache: VectorCache?
   ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?) {
     let (embedded, rate) = try embed(model, what, cache)
@@ -111,7 +111,7 @@ struct VerifyData {
 
   /// The reference's vectors. What it cannot embed is left out of the data: a pair whose query or positive is bad, and
   /// a bad negative.
-  mutating func vectors(
+  package mutating func vectors(
     ofReference model: LoadedModel, cache: VectorCache?, isStrict: Bool
   ) throws(Failure) -> (vectors: FidelityReport.Vectors, itemsPerSecond: Double?, skipped: SkippedItems) {
     let (embedded, rate) = try embed(model, "reference", cache)
@@ -169,19 +169,21 @@ struct VerifyData {
   }
 
   /// What a picture of the data comes to in a model.
-  func pictures(_ model: LoadedModel) throws(Failure) -> FidelityReport.Subject.Pictures? {
+  package func pictures(_ model: LoadedModel) throws(Failure) -> FidelityReport.Subject.Pictures? {
     .init(try model.extents(items.map(\.item), folder: folder).map { ($0.views, $0.tokens) })
   }
 
   /// Some of the items, evenly spread over queries and documents.
-  func sample(_ most: Int) -> [Item] {
+  package func sample(_ most: Int) -> [Item] {
     items.count <= most ? items.map(\.item) : (0..<most).map { items[$0 * items.count / most].item }
   }
 
-  var reportItems: [FidelityReport.Item] { items.map { .init(id: $0.id, text: $0.item.shown, kind: $0.item.kind) } }
+  package var reportItems: [FidelityReport.Item] {
+    items.map { .init(id: $0.id, text: $0.item.shown, kind: $0.item.kind) }
+  }
 
   /// The pictures of an item, for the report.
-  func pictures(_ index: Int) -> [FidelityReport.Picture] {
+  package func pictures(_ index: Int) -> [FidelityReport.Picture] {
     let item = items[index].item
     let names = item.images.map { ($0, "image") } + (item.video.map { [($0, "video")] } ?? [])
     return names.compactMap { name, kind in
@@ -195,11 +197,11 @@ struct VerifyData {
 
 extension Item {
   /// The item in a line for people.
-  var shown: String {
+  package var shown: String {
     ([text, instruction].compactMap { $0 } + images + [video].compactMap { $0 }).joined(separator: " · ")
   }
 
-  var kind: String {
+  package var kind: String {
     if video != nil { return "video" }
     if images.isEmpty { return "text" }
     return text == nil ? "image" : "text and image"

@@ -6,14 +6,14 @@ import Fidelity
 ///
 /// A row stands for each query, in the order of the pairs; of the documents first for each pair's positive, then for
 /// the negatives of each pair. Where `FILE.npy.ids` lies beside a file, as `embed` writes it, rows are found by id.
-struct GivenVectors {
-  let name: String
-  let width: Int
+package struct GivenVectors {
+  package let name: String
+  package let width: Int
   private let queries, documents: Side
 
   /// - Parameter text: `Q.npy,D.npy`.
   /// - Throws: `malformed` for what is no such file, does not fit the data, or holds a vector without a direction.
-  init(_ text: String, of data: VerifyData) throws(Failure) {
+  package init(_ text: String, of data: VerifyData) throws(Failure) {
     let paths = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
     guard paths.count == 2, paths.allSatisfy({ !$0.isEmpty }) else {
       throw Failure(.usage, "--vectors takes two files, as Q.npy,D.npy; found \(Failure.quoted(text))")
@@ -30,26 +30,26 @@ struct GivenVectors {
     (name, width) = (fileName(paths[0]), queries.vectors.width)
   }
 
-  var subject: FidelityReport.Subject {
+  package var subject: FidelityReport.Subject {
     var subject = FidelityReport.Subject(name)
     subject.facts = [queries, documents].map { ("vectors", "\(fileName($0.path)), \($0.vectors.count) × \(width)") }
     return subject
   }
 
   /// The vectors of what is left of the data.
-  func vectors(of data: VerifyData) throws(Failure) -> FidelityReport.Vectors {
+  package func vectors(of data: VerifyData) throws(Failure) -> FidelityReport.Vectors {
     FidelityReport.Vectors(
       queries: try queries.vectors(of: data.queries), documents: try documents.vectors(of: data.documents))
   }
 
   /// One of the two files.
   private struct Side {
-    let path: String
-    let vectors: Embeddings
+    package let path: String
+    package let vectors: Embeddings
     /// The row of each entry of the data, by the row that the data's own order gives it.
     private var places: [Int: Int] = [:]
 
-    init(
+    package init(
       _ path: String, _ entries: ArraySlice<VerifyData.Entry>, rows: Int, _ order: String
     ) throws(Failure) {
       self.path = path
@@ -94,7 +94,8 @@ struct GivenVectors {
       }
       guard let first = missing.first else { return }
       throw Failure(
-        .malformed, "has no line for \(missing.count) of \(entries.count) items; the first would be "
+        .malformed,
+        "has no line for \(missing.count) of \(entries.count) items; the first would be "
           + first.names.map { Failure.quoted($0) }.joined(separator: " or "), file: file)
     }
 
@@ -116,7 +117,7 @@ struct GivenVectors {
       return place
     }
 
-    func vectors(of entries: ArraySlice<VerifyData.Entry>) throws(Failure) -> Embeddings {
+    package func vectors(of entries: ArraySlice<VerifyData.Entry>) throws(Failure) -> Embeddings {
       Embeddings(
         width: vectors.width,
         values: try vectors.rows(at: try entries.map { (entry) throws(Failure) in try place(of: entry) }))

@@ -7,14 +7,14 @@ import Glibc
 /// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record
 /// that is cut or damaged ends what is used. A directory that cannot be written is not an error. Never trimmed: delete
 /// it at will.
-final class VectorCache {
+package final class VectorCache {
   private static let magic: UInt64 = 0x3256_5643_5643_4C4C
   private let width: Int
   private let descriptor: Int32
   private var vectors: [UInt64: [Float]] = [:]
   private var pending: [UInt8] = []
 
-  init(beside container: String, width: Int) {
+  package init(beside container: String, width: Int) {
     self.width = width
     let directory = container + ".cache"
     mkdir(directory, 0o777)
@@ -35,11 +35,11 @@ final class VectorCache {
     if descriptor >= 0 { close(descriptor) }
   }
 
-  var count: Int { vectors.count }
+  package var count: Int { vectors.count }
 
-  subscript(key: UInt64) -> [Float]? { vectors[key] }
+  package subscript(key: UInt64) -> [Float]? { vectors[key] }
 
-  func add(_ key: UInt64, _ vector: [Float]) {
+  package func add(_ key: UInt64, _ vector: [Float]) {
     guard vector.count == width, vectors[key] == nil else { return }
     vectors[key] = vector
     withUnsafeBytes(of: key.littleEndian) { pending += $0 }
@@ -48,7 +48,7 @@ final class VectorCache {
   }
 
   /// Writes what was added.
-  func flush() {
+  package func flush() {
     guard descriptor >= 0, !pending.isEmpty else { return }
     // One call, so that two programs do not mix their records; a part that did not fit is cut off at the next start.
     _ = pending.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }

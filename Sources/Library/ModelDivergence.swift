@@ -7,13 +7,13 @@ import Passes
 import Tensors
 
 /// Where a candidate leaves its reference inside the model.
-struct ModelDivergence {
+package struct ModelDivergence {
   private static let items = 32
 
   /// - Parameters:
   ///   - reference: fused as the candidate was, under the candidate's names where it is of another layout.
   ///   - data: whose items some run through both.
-  static func find(
+  package static func find(
     candidate: LoadedModel, reference: ModelFile, data: VerifyData, options: LoadedModel.Options
   ) throws(Failure) -> Divergence {
     var result = Divergence()
