@@ -55,7 +55,8 @@ public struct Diagnosis: Sendable {
     }
     if let cause = Diagnosis.lengths(a, b) { causes.append(cause) }
     let distances = a.distances(b)
-    let mean = distances.reduce(0, +) / Double(max(1, a.count))
+    let usable = distances.indices.filter { b.isFinite($0) && b.squares[$0] > 0 }
+    let mean = usable.reduce(0) { $0 + distances[$1] } / Double(max(1, usable.count))
     guard mean > Diagnosis.same else { return }
     if let cause = Diagnosis.order(a, b, distances) {
       causes.insert(cause, at: 0)
@@ -200,9 +201,9 @@ public struct Diagnosis: Sendable {
       let vectors = Rows(fault.vectors, b.width)
       var (own, other, rows) = (0.0, 0.0, 0)
       for (place, row) in fault.rows.enumerated() {
-        // Where the fault changes nothing it explains nothing.
+        // Where the fault changes nothing it explains nothing, and it explains no vector without a direction.
         let distance = vectors.distance(place, b, row)
-        guard abs(distances[row] - distance) > same / 5 else { continue }
+        guard abs(distances[row] - distance) > same / 5, b.isFinite(row), b.squares[row] > 0 else { continue }
         own += distances[row]
         other += distance
         rows += 1

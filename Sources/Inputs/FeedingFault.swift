@@ -16,7 +16,7 @@ public enum FeedingFault: Sendable, Equatable {
   case doubledSpecialTokens
   /// A text is put into lower case that is not meant to be, or is not that is.
   case lowerCased, caseKept
-  /// Texts are cut after this many tokens.
+  /// Texts are cut after this many tokens, sooner or later than the model has it.
   case cut(Int)
 
   /// In a few words, for people.
@@ -67,7 +67,7 @@ extension SampleBuilder {
         .noPrompt, .doubledPrompt, .noTemplate, .noSpecialTokens, .noStart, .noEnd, .doubledSpecialTokens, .lowerCased,
         .caseKept,
       ] + prompts.map { .otherPrompt($0.name) }
-      + SampleBuilder.commonLimits.filter { $0 < maximumTokens }.map { .cut($0) }
+      + SampleBuilder.commonLimits.filter { $0 != maximumTokens }.map { .cut($0) }
     return all.filter { with($0) != nil }
   }
 
@@ -91,7 +91,7 @@ extension SampleBuilder {
     case .noSpecialTokens, .noStart, .noEnd, .doubledSpecialTokens, .lowerCased, .caseKept:
       guard let damaged = tokenizer.with(fault) else { return nil }
       result.tokenizer = damaged
-    case .cut(let tokens): result.maximumTokens = min(tokens, maximumTokens)
+    case .cut(let tokens): result.maximumTokens = tokens
     }
     return result
   }

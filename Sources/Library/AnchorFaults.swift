@@ -35,8 +35,9 @@ struct AnchorFaults {
       if AnchorFaults.differs(found, vectors) { result.append(.init(name: name, words: words, vectors: found)) }
     }
     for fault in faults {
-      guard let damaged = model.fed(with: fault) else { continue }
-      add(fault.name, fault.words, try damaged.vectors(items))
+      // Longer texts than a model has positions for cannot be had from it.
+      guard let damaged = model.fed(with: fault), let found = try? damaged.vectors(items) else { continue }
+      add(fault.name, fault.words, found)
     }
     for kind in poolings {
       let damaged = try LoadedModel(model.file, options, passes: [.pooled(by: kind)])

@@ -144,7 +144,7 @@ struct AnchorVerdict {
       candidate: (found.subject, .init(queries: part(candidate, queries), documents: index)),
       reference: (subject, .init(queries: reference, documents: index)), data: fileName(path), labels: labels,
       scope: scope, items: items(queries), checks: try checks(found, candidate),
-      causes: found.causes + diagnosis.causes, thresholds: thresholds, threads: threads, progress: progress)
+      causes: diagnosis.causes + found.causes, thresholds: thresholds, threads: threads, progress: progress)
   }
 
   private var subject: FidelityReport.Subject {
