@@ -12,8 +12,8 @@ import Testing
 struct FamilyTests {
   static let folder = Repository.root + "/Tests/Goldens/families/"
   static let names = [
-    "bert", "gemma3", "gemma3-causal", "llama", "mistral", "modernbert", "mpnet", "nomic", "qwen2", "qwen3", "roberta",
-    "xlm-roberta",
+    "bert", "gemma3", "gemma3-causal", "gte", "jina", "jina-code", "llama", "mistral", "modernbert", "mpnet", "new",
+    "nomic", "nomic-moe", "qwen2", "qwen3", "roberta", "xlm-roberta",
   ]
 
   static func model(_ name: String, at path: String? = nil) throws -> Model {
@@ -77,8 +77,8 @@ struct FamilyTests {
   @Test(
     "a GGUF file gives the same, or is refused with a reason",
     arguments: [
-      ("modernbert", true), ("nomic", true), ("xlm-roberta", true), ("gemma3", false), ("mpnet", false),
-      ("mistral", false),
+      ("modernbert", true), ("nomic", true), ("xlm-roberta", true), ("jina", true), ("jina-code", true),
+      ("nomic-moe", false), ("gemma3", false), ("mpnet", false), ("gte", false), ("mistral", false), ("llama", false),
     ])
   func aGGUFFileGivesTheSame(_ name: String, isWritten: Bool) throws {
     let model = try FamilyTests.model(name)
