@@ -239,7 +239,8 @@ public struct Conformance {
           biases: [32, 2], tolerance: 1e-5))
     }
     for (heads, width, isCausal, prefix) in [(4, 8, false, 0), (6, 8, true, 70), (3, 64, false, 70)] {
-      var sloped = Op.Attention(heads: heads, keyValueHeads: heads, headWidth: width, scale: 0.2, isCausal: isCausal)
+      var sloped = Op.Attention(
+        heads: heads, keyValueHeads: heads, headWidth: width, scale: width == 8 ? 0.2 : 0.1, isCausal: isCausal)
       sloped.hasSlopes = true
       let tokens = prefix > 0 ? 230 : 19
       rows.append(

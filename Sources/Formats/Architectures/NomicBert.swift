@@ -13,8 +13,8 @@ struct NomicBert: TextFamily {
   let activation: Op.Activation
   let rotation: Op.Rotation
   let isGated: Bool
-  /// Experts of a layer, how many of them a token goes through, and the layers that have them.
-  let experts: (count: Int, top: Int, every: Int, layers: [Int])?
+  /// In every second layer, of models that have them.
+  let experts: ExpertWeights?
   let hasBiases: (attention: Bool, mlp: Bool)
   private let prefix: String
 
@@ -22,8 +22,7 @@ struct NomicBert: TextFamily {
 
   init(_ config: JSON, _ shapes: Shapes, notes: inout [String]) throws(Failure) {
     hidden = try config.size("hidden_size", "n_embd")
-    let said = try config.layers("num_hidden_layers", "n_layer")
-    layers = said
+    layers = try config.layers("num_hidden_layers", "n_layer")
     heads = try config.heads("num_attention_heads", "n_head", of: hidden)
     let width = hidden / heads
     guard width % 2 == 0, try config.size("head_dim", or: width) == width else {
@@ -46,23 +45,10 @@ struct NomicBert: TextFamily {
     prefix = shapes.prefix(NomicBert.prefixes, of: "embeddings.word_embeddings.weight")
     let layer = prefix + "encoder.layers.0."
     hasBiases = (shapes.has(layer + "attn.Wqkv.bias"), shapes.has(layer + "mlp.fc2.bias"))
-    let held = min(said, Architecture.layersHeld(prefix + "encoder.layers.", shapes.tensors))
-    experts = try NomicBert.expertCount(config).map { (count) throws(Failure) in
-      let every = try config.size("moe_every_n_layers", or: 2)
-      let top = try config.size("moe_top_k", or: 1)
-      guard top <= count else { throw config.failure("moe_top_k \(top) of \(count) experts") }
-      return (count, top, every, (0..<held).filter { $0 % every == 1 })
-    }
+    experts = try ExpertWeights(config)
   }
 
   private static let prefixes = ["", "nomic_bert.", "bert.", "model."]
-
-  /// nil for a model without experts.
-  private static func expertCount(_ config: JSON) throws(Failure) -> Int? {
-    guard let value = config.optional("num_experts"), config.optional("moe_every_n_layers") != nil else { return nil }
-    let count = try value.integer("num_experts", in: 0...256)
-    return count == 0 ? nil : count
-  }
 
   /// What the configuration calls the activation, and whether it is a gate's.
   private static func activation(_ config: JSON) throws(Failure) -> (Op.Activation, isGated: Bool) {
@@ -80,51 +66,33 @@ struct NomicBert: TextFamily {
     if let value = config.optional("rotary_emb_fraction"), try value.double("rotary_emb_fraction") != 1 {
       throw value.failure("rotary_emb_fraction must be 1", .unsupported)
     }
-    for key in [
-      "prenorm", "rotary_emb_interleaved", "use_rms_norm", "moe_normalize_expert_weights", "expert_choice_router",
-    ] { try config.require(key, false) }
-    if let value = config.optional("num_shared_experts"), try value.integer("num_shared_experts", in: 0...256) > 0 {
-      throw value.failure("experts that all tokens share are not supported", .unsupported)
-    }
+    for key in ["prenorm", "rotary_emb_interleaved", "use_rms_norm"] { try config.require(key, false) }
   }
 
-  // MARK: Experts
-
   static func apart(_ tensors: [Tensor], _ config: JSON) throws(Failure) -> [Tensor] {
-    guard let count = try expertCount(config) else { return tensors }
-    let prefix = Shapes(tensors).prefix(prefixes, of: "embeddings.word_embeddings.weight")
-    return try ExpertWeights(count: count, head: prefix + "encoder.layers.").apart(tensors)
+    try ExpertWeights(config)?.apart(tensors) ?? tensors
   }
 
   func together(_ tensors: [Tensor], forGGUF: Bool) throws(Failure) -> [Tensor] {
-    guard let experts else { return tensors }
     // Names for GGUF are those of the first layout.
-    return try ExpertWeights(count: experts.count, head: (forGGUF ? "" : prefix) + "encoder.layers.").together(
-      tensors, layers: experts.layers, forGGUF: forGGUF)
+    let head = (forGGUF ? "" : prefix) + "encoder.layers."
+    let held = Architecture.layersHeld(head, tensors)
+    return try experts?.together(tensors, head: head, layers: min(layers, held), forGGUF: forGGUF) ?? tensors
   }
 
-  // MARK: Names and graph
-
   var architecture: Architecture {
-    let (routed, head) = (Set(experts?.layers ?? []), "encoder.layers.{layer}.")
-    func linear(_ name: String, _ out: String, _ input: String, bias: Bool, in layers: Set<Int>? = nil) -> [Architecture
-      .Rule]
-    {
-      Architecture.Rule.linear(head + name, out, input, bias: bias).map { $0.only(in: layers) }
+    let head = "encoder.layers.{layer}."
+    func linear(_ name: String, _ out: String, _ input: String, bias: Bool) -> [Architecture.Rule] {
+      Architecture.Rule.linear(head + name, out, input, bias: bias)
     }
     func norm(_ name: String) -> [Architecture.Rule] { Architecture.Rule.norm(name, "hidden_size") }
-    let plain = experts == nil ? nil : Set(0..<layers).subtracting(routed)
-    let wide = isGated ? ["mlp.fc11", "mlp.fc12"] : ["mlp.fc1"]
-    let own = (0..<(experts?.count ?? 0)).flatMap { expert in
-      linear(
-        ExpertWeights.name(ExpertWeights.widening, expert), "intermediate_size", "hidden_size", bias: false, in: routed)
-        + linear(
-          ExpertWeights.name(ExpertWeights.narrowing, expert), "hidden_size", "intermediate_size", bias: false,
-          in: routed)
+    // More layers than a checkpoint holds are an error before they are counted.
+    let routed = Set((0..<min(layers, 1 << 12)).filter { experts?.has($0) ?? false })
+    let plain = experts.map { _ in Set(0..<min(layers, 1 << 12)).subtracting(routed) }
+    let wide = (isGated ? ["mlp.fc11", "mlp.fc12"] : ["mlp.fc1"]).flatMap {
+      linear($0, "intermediate_size", "hidden_size", bias: hasBiases.mlp)
     }
-    let shared = Architecture.Rule(
-      head + "mlp.experts.bias", ["hidden_size"], .optional, folded: .init(value: 0)
-    ).only(in: routed)
+    let mlp = wide + linear("mlp.fc2", "hidden_size", "intermediate_size", bias: hasBiases.mlp)
     return Architecture(
       name: "nomic_bert",
       rules: [
@@ -134,11 +102,8 @@ struct NomicBert: TextFamily {
         .init("pooler.dense.weight", nil, .unused), .init("pooler.dense.bias", nil, .unused),
       ] + norm("emb_ln") + linear("attn.Wqkv", "3 · hidden_size", "hidden_size", bias: hasBiases.attention)
         + linear("attn.out_proj", "hidden_size", "hidden_size", bias: hasBiases.attention) + norm(head + "norm1")
-        + wide.flatMap { linear($0, "intermediate_size", "hidden_size", bias: hasBiases.mlp, in: plain) }
-        + linear("mlp.fc2", "hidden_size", "intermediate_size", bias: hasBiases.mlp, in: plain)
-        + (experts == nil
-          ? [] : linear("mlp.router.layer", "experts", "hidden_size", bias: false, in: routed) + [shared])
-        + own + norm(head + "norm2"),
+        + mlp.map { $0.only(in: plain) } + norm(head + "norm2")
+        + (experts?.rules(head, layers: routed, width: "hidden_size", intermediate: "intermediate_size") ?? []),
       dimensions: [
         "hidden_size": hidden, "3 · hidden_size": 3 * hidden, "intermediate_size": intermediate,
         "vocab_size": vocabulary, "type_vocab_size": types, "experts": experts?.count ?? 0,
@@ -166,22 +131,13 @@ struct NomicBert: TextFamily {
   /// What a layer's MLP or its experts make of x.
   private func middle(_ x: Graph.Source, _ layer: Int, _ body: inout BodyGraph) -> Graph.Source {
     let name = "encoder.layers.\(layer).mlp."
-    guard let experts, experts.layers.contains(layer) else {
-      guard isGated else {
-        return body.linear(body.append(.activation(activation), body.linear(x, name + "fc1")), name + "fc2")
-      }
-      let gate = body.append(.activation(activation), body.linear(x, name + "fc12"))
-      return body.linear(body.append(.multiply, gate, body.linear(x, name + "fc11")), name + "fc2")
+    if let experts, experts.has(layer) {
+      return experts.append(x, "encoder.layers.\(layer).", activation, &body)
     }
-    let shares = body.append(.route(top: experts.top), body.linear(x, name + "router.layer"))
-    let stem = "encoder.layers.\(layer)."
-    let made = (0..<experts.count).map { expert in
-      let rows = body.append(.routed(expert: expert), x, shares)
-      let wide = body.linear(rows, stem + ExpertWeights.name(ExpertWeights.widening, expert))
-      return body.linear(
-        body.append(.activation(activation), wide), stem + ExpertWeights.name(ExpertWeights.narrowing, expert))
+    guard isGated else {
+      return body.linear(body.append(.activation(activation), body.linear(x, name + "fc1")), name + "fc2")
     }
-    let mixed = body.append(.mix, [shares] + made)
-    return body.has(name + "experts.bias") ? body.append(.add, mixed, body.tensor(name + "experts.bias")) : mixed
+    let gate = body.append(.activation(activation), body.linear(x, name + "fc12"))
+    return body.linear(body.append(.multiply, gate, body.linear(x, name + "fc11")), name + "fc2")
   }
 }
