@@ -152,7 +152,7 @@ struct BrokenCandidateTests {
       }
     ),
     (
-      "overflow of half precision", "no usable vector (zero, or not finite: something overflowed)",
+      "overflow of half precision", "no usable vector (zero",
       {
         try change("model.layers.2.mlp.down_proj.weight", in: &$0) { values, _ in
           for i in values.indices { values[i] = Float(Float16(values[i] * 1e6)) }
