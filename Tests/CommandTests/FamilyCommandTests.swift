@@ -6,12 +6,7 @@ import Testing
 /// What users do with a model, done to a tiny checkpoint of every family.
 struct FamilyCommandTests {
   static let folder = Repository.root + "/Tests/Goldens/families/"
-  static let names = [
-    "bert", "gemma3", "gemma3-causal", "gemma3-large", "gte", "jina", "jina-code", "llama", "mistral", "modernbert",
-    "mpnet", "new", "nomic", "nomic-moe", "qwen2", "qwen3", "roberta", "xlm-roberta",
-  ]
-
-  @Test("measured, quantized in three ways, verified: no setting differs", arguments: names)
+  @Test("measured, quantized in three ways, verified: no setting differs", arguments: Repository.families)
   func measuredQuantizedAndVerified(_ name: String) throws {
     let directory = try TemporaryDirectory()
     func path(_ file: String) -> String { directory.path + "/" + file }
