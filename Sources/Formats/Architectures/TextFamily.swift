@@ -35,7 +35,7 @@ protocol TextFamily: Sendable {
 enum TextFamilies {
   static let all: [any TextFamily.Type] = [
     JinaBert.self, Bert.self, MPNet.self, NomicBert.self, ModernBert.self, GTE.self, Qwen2.self, Qwen3.self,
-    Llama.self, Gemma3.self,
+    Llama.self, Gemma3.self, EuroBert.self,
   ]
 
   static func family(_ type: String, _ config: JSON) throws(Failure) -> (any TextFamily.Type)? {
