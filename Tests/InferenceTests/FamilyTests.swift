@@ -80,6 +80,7 @@ struct FamilyTests {
     "a GGUF file gives the same, or is refused with a reason",
     arguments: [
       ("modernbert", true), ("nomic", true), ("xlm-roberta", true), ("jina", true), ("jina-code", true),
+      ("eurobert", true),
       ("nomic-moe", false), ("gemma3", false), ("mpnet", false), ("gte", false), ("mistral", false), ("llama", false),
     ])
   func aGGUFFileGivesTheSame(_ name: String, isWritten: Bool) throws {

@@ -86,6 +86,9 @@ struct GGUFArchitecture: Sendable {
         ("global_attn_every_n_layers", .int(try keys.windowPattern("modern-bert", or: 3))),
       ]
     },
+    .init(name: "eurobert", names: .qwen2, length: tokenizer) { (keys, _) throws(Failure) in
+      try keys.decoder("eurobert", "eurobert").filter { $0.0 != "is_causal" } + [("hidden_act", "silu")]
+    },
     .init(name: "qwen2", names: .qwen2, length: tokenizer) { (keys, _) throws(Failure) in
       try keys.decoder("qwen2", "qwen2") + [("hidden_act", "silu")]
     },
@@ -402,6 +405,11 @@ extension ModernBert: GGUFFamily {
 extension Qwen2: GGUFFamily {
   var ggufNames: GGUFNames { .qwen2 }
   func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("qwen2", model) }
+}
+
+extension EuroBert: GGUFFamily {
+  var ggufNames: GGUFNames { .qwen2 }
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("eurobert", model) }
 }
 
 extension Qwen3: GGUFFamily {
