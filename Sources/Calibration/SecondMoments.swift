@@ -74,6 +74,8 @@ public final class SecondMoments: LinearObserver {
   public func sees(
     _ weight: TensorName, _ seen: [Float], rows: Int, columns: Int, isPicture: ArraySlice<Bool>
   ) throws(Failure) {
+    // No token may go to an expert.
+    guard rows > 0 else { return }
     let block = SecondMoments.block(columns)
     var sum: Sum
     if let known = sums.withLock({ $0[weight] }) {

@@ -41,7 +41,8 @@ extension FidelityReport {
     guard lost > 0 else { return nil }
     return Headline(
       sentence:
-        "Do not deploy: \(lost) of \(closeness.cosines.count) items have no usable vector (zero, or not a number).",
+        "Do not deploy: \(lost) of \(closeness.cosines.count) items have no usable vector (zero, or not finite: "
+        + "something overflowed).",
       next: clue ?? "Make \(candidate.name) again from its source.")
   }
 

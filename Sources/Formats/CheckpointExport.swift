@@ -56,6 +56,13 @@ public struct CheckpointExport: Sendable {
       try conversion.convert()
       (tensors, files, notes) = (conversion.tensors, conversion.files, conversion.notes)
     }
+    if case .text(let text) = family.kind {
+      let whole = try text.together(tensors, forGGUF: false)
+      if case .quantized(let kind) = layout, whole.count < tensors.count {
+        throw Failure(.unsupported, "no program reads experts as \(kind.rawValue); --to hf writes them as they were")
+      }
+      tensors = whole
+    }
     if case .quantized(let kind) = layout {
       let names = Dictionary(zip(renamed, model.tensors.filter(isBody)).map { ($0.name, $1.name) }) { first, _ in first
       }

@@ -158,7 +158,9 @@ extension Container {
 
   static func parameters(_ op: Op) -> [(String, JSONText)] {
     switch op {
-    case .add, .multiply, .interpolate, .concatenate, .normalize: []
+    case .add, .multiply, .interpolate, .concatenate, .mix, .normalize: []
+    case .route(let top): [("top", .int(top))]
+    case .routed(let expert): [("expert", .int(expert))]
     case .embedding(let offset): offset == 0 ? [] : [("offset", .int(offset))]
     case .row(let index): [("row", .int(index))]
     case .linear(let input): [("input", .string(input.rawValue))]
@@ -180,6 +182,7 @@ extension Container {
       ] + (attention.input == .float ? [] : [("input", .string(attention.input.rawValue))])
         + (attention.window.map { [("window", .int($0))] } ?? [])
         + (attention.farthest.map { [("farthest", .int($0))] } ?? [])
+        + (attention.hasSlopes ? [("slopes", true)] : [])
     case .pool(let kind): [("kind", .string(kind.rawValue))]
     }
   }
@@ -191,6 +194,9 @@ extension Container {
     switch try name.string("op") {
     case "embedding": return .embedding(offset: json["offset"] == nil ? 0 : try number("offset"))
     case "concatenate": return .concatenate
+    case "route": return .route(top: try number("top"))
+    case "routed": return .routed(expert: try number("expert"))
+    case "mix": return .mix
     case "row": return .row(try number("row"))
     case "linear": return .linear(try choice(json, "input"))
     case "add": return .add
@@ -225,6 +231,7 @@ extension Container {
       if json["input"] != nil { attention.input = try choice(json, "input") }
       if json["window"] != nil { attention.window = try number("window") }
       if json["farthest"] != nil { attention.farthest = try number("farthest") }
+      if let slopes = json["slopes"] { attention.hasSlopes = try slopes.bool("slopes") }
       return .attention(attention)
     case "pool": return .pool(try choice(json, "kind"))
     case "normalize": return .normalize

@@ -40,10 +40,11 @@ public enum Import {
         let name = try type.string("model_type")
         if ["siglip", "siglip_vision_model"].contains(name) {
           model = try Siglip.model(checkpoint, config: config, notes: &notes)
-        } else if let family = TextFamilies.named(name) {
+        } else if let family = try TextFamilies.family(name, config) {
           recipe = try SentenceRecipe(checkpoint, assumed: family.pooling, notes: &notes)
           var body = checkpoint
           body.tensors.removeAll { tensor in recipe.tensors.contains { $0.name == tensor.name } }
+          body.tensors = try family.apart(body.tensors, config)
           model = try family.init(config, Shapes(body.tensors), notes: &notes).model(body, recipe, notes: &notes)
         } else {
           let known = (TextFamilies.types + ["llava_onevision (LLaVE)", "siglip"]).sorted()
@@ -61,6 +62,12 @@ public enum Import {
     for name in Set(otherFiles + recipe.files).sorted() {
       if name == "tokenizer.json", let given {
         model.files.append((name, .bytes(ByteView(try Buffer(given))), given.count))
+        continue
+      }
+      if name == "tokenizer.json", try checkpoint.file(name, limit: Limits.tokenizer) == nil,
+        let made = try SentencePieceModel.tokenizerJSON(checkpoint)?.bytes()
+      {
+        model.files.append((name, .bytes(ByteView(try Buffer(made))), made.count))
         continue
       }
       let limit = ["tokenizer.json", "vocab.json", "merges.txt"].contains(name) ? Limits.tokenizer : Limits.config

@@ -20,9 +20,7 @@ extension GPUDevice {
     let result = try engine.allocate(rows * columns * 4)
     let group = Argument.int(attention.heads / attention.keyValueHeads)
     let grid = (spans.count, attention.heads)
-    let biases = try attention.farthest.map { (farthest) throws(Failure) in
-      try distanceBiases(inputs[4], starts.distances(.init(buckets: inputs[4].rows, farthest: farthest)))
-    }
+    let biases = try distanceBiases(attention, inputs)
     // e^x is computed as 2^(x log2 e).
     let scale = Argument.float(Float(attention.scale * 1.4426950408889634))
     if let coded {
@@ -56,8 +54,17 @@ extension GPUDevice {
     return value(rows, columns, Floats(memory: result, stride: columns))
   }
 
-  /// Biases by distance `[heads, distances]` and the largest distance, as the kernels take them.
-  private func distanceBiases(_ biases: DeviceBuffer, _ distances: Distances) throws(Failure) -> [Argument] {
+  /// Biases by distance `[heads, distances]`, times log2 e, and the largest distance, as the kernels take them; nil for
+  /// attention without them.
+  private func distanceBiases(_ attention: Op.Attention, _ inputs: [DeviceBuffer]) throws(Failure) -> [Argument]? {
+    let starts = try indices(inputs[3])
+    if attention.hasSlopes {
+      let slopes = try starts.slopes(attention)
+      return [.memory(slopes.memory), .int(slopes.most)]
+    }
+    guard let farthest = attention.farthest else { return nil }
+    let biases = inputs[4]
+    let distances = try starts.distances(.init(buckets: biases.rows, farthest: farthest))
     let result = try engine.allocate(biases.columns * distances.count * 4)
     try engine.launch(
       .distanceBiases, (biases.columns, 1),

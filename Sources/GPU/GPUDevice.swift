@@ -111,6 +111,9 @@ public struct GPUDevice: Device {
     case .interpolate: try interpolate(inputs)
     case .slice(let offset, let count): try slice(inputs[0], offset, count)
     case .concatenate: try concatenate(inputs)
+    case .route(let top): try route(inputs[0], top)
+    case .routed(let expert): try routed(inputs[0], inputs[1], expert)
+    case .mix: try mix(inputs)
     case .attention(let attention): try self.attention(attention, inputs)
     case .pool(let kind): try pool(kind, inputs[0], inputs[1])
     }

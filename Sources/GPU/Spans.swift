@@ -101,10 +101,20 @@ struct Distances: Sendable {
   var count: Int { 2 * most + 1 }
 
   init(_ engine: Engine, _ starts: [Int32], _ form: Form) throws(Failure) {
-    let longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
-    let most = Int((starts.first ?? 0) + longest)
+    let most = Op.Attention.farthestPlace(starts.map(Int.init))
     self.most = most
     memory = try engine.upload(
       (-most...most).map { Int32(Op.Attention.bucket($0, of: form.buckets, farthest: form.farthest)) })
+  }
+}
+
+/// What slopes add to scores by distance, `[heads, 2 most + 1]`, times log2 e: scores are powers of two.
+struct Slopes: Sendable {
+  let most: Int
+  let memory: Memory
+
+  init(_ engine: Engine, _ starts: [Int32], _ attention: Op.Attention) throws(Failure) {
+    most = Op.Attention.farthestPlace(starts.map(Int.init))
+    memory = try engine.upload(attention.slopeBiases(most).map { $0 * 1.44269504088896341 as Float })
   }
 }

@@ -190,6 +190,7 @@ final class Indices: Sendable {
   private let spans = Mutex<[Spans.Form: Spans]>([:])
   private let stretches = Mutex<Stretches?>(nil)
   private let distances = Mutex<[Distances.Form: Distances]>([:])
+  private let slopes = Mutex<[Int: Slopes]>([:])
 
   init(_ engine: Engine, _ values: [Int32]) { (self.engine, self.values) = (engine, values) }
 
@@ -218,6 +219,16 @@ final class Indices: Sendable {
       if let stretches { return stretches }
       let new = try Stretches(engine, values)
       stretches = new
+      return new
+    }
+  }
+
+  /// What slopes add to scores of these sequences.
+  func slopes(_ attention: Op.Attention) throws(Failure) -> Slopes {
+    try slopes.withLock { (slopes) throws(Failure) in
+      if let found = slopes[attention.heads] { return found }
+      let new = try Slopes(engine, values, attention)
+      slopes[attention.heads] = new
       return new
     }
   }

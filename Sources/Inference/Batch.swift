@@ -58,7 +58,7 @@ struct Batch: Sendable {
     case .tokens: part == .text ? tokens.count : views * embedder.patchesPerView
     case .sequences: part == .text ? starts.count - 1 : views
     case .features: features
-    case .starts, .fixed: nil
+    case .starts, .fixed, .routed: nil
     }
   }
 

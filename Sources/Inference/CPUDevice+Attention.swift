@@ -28,7 +28,8 @@ extension CPUDevice {
     let isForAll = inputs[0].rows == 1 && !isSelf
     let (result, out) = try result(isSelf ? inputs[0].rows : starts.count - 1, inputs[0].columns, nil)
 
-    let distances = inputs.count > 4 ? try distanceBiases(attention, inputs[4], starts) : nil
+    let distances =
+      attention.hasBiases ? try distanceBiases(attention, inputs.count > 4 ? inputs[4] : nil, starts) : nil
     let form: any AttentionForm = attention.input == .int8 ? IntegerAttention(width: d) : FloatAttention(width: d)
     var parts: [Part] = []
     var end = 0
@@ -82,11 +83,16 @@ extension CPUDevice {
 
   /// What is added to scores, by distances from `-most` to `most`: `[heads, 2 most + 1]`.
   private func distanceBiases(
-    _ attention: Op.Attention, _ biases: DeviceBuffer, _ starts: [Int]
+    _ attention: Op.Attention, _ biases: DeviceBuffer?, _ starts: [Int]
   ) throws(Failure) -> (values: Buffer, most: Int) {
     let heads = attention.heads
-    let longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
-    let most = starts[0] + longest
+    let most = Op.Attention.farthestPlace(starts)
+    guard let biases else {
+      let slopes = attention.slopeBiases(most)
+      let values = try Buffer(count: slopes.count * 4)
+      values.with(Float.self) { _ = $0.update(fromContentsOf: slopes) }
+      return (values, most)
+    }
     let table = try table(biases)
     let buckets = try Buffer(count: biases.rows * heads * 4)
     try table.bytes.withBytes { (bytes) throws(Failure) in
@@ -130,5 +136,17 @@ extension CPUDevice {
     }
     withExtendedLifetime(turns) {}
     return result
+  }
+}
+
+extension Op.Attention {
+  /// The largest distance of two tokens that may see each other.
+  package static func farthestPlace(_ starts: [Int]) -> Int {
+    starts[0] + (zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0)
+  }
+
+  /// What slopes add to scores, by distances from `-most` to `most`: `[heads, 2 most + 1]`.
+  package func slopeBiases(_ most: Int) -> [Float] {
+    (0..<heads).flatMap { head in (-most...most).map { -slope(head) * Float(abs($0)) } }
   }
 }

@@ -22,6 +22,9 @@ public struct Conformance {
     var positions = 0
     /// Shape of a table that comes last.
     var biases: [Int]?
+    /// Experts that the second and all later inputs are made of: the first is then their scores, of which so many are
+    /// chosen.
+    var experts: Int?
     var encoding: GroupedInteger?
     /// The weight in BF16.
     var isBFloat = false
@@ -104,7 +107,7 @@ public struct Conformance {
           name: "causal with a prefix, heads of \(width)", op: .attention(wide),
           shapes: [[230, 4 * width], [230, 2 * width], [230, 2 * width]], starts: true, prefix: 70, tolerance: 1e-5))
     }
-    rows += placeRows
+    rows += placeRows + expertRows
     // A number between two codes may fall to either.
     for (name, shapes, prefix) in [
       ("attention int8", [[19, 32], [19, 32], [19, 32]], 0),
@@ -235,6 +238,16 @@ public struct Conformance {
           op: .attention(biased), shapes: [[230, 128], [230, 128], [230, 128]], starts: true, prefix: 70,
           biases: [32, 2], tolerance: 1e-5))
     }
+    for (heads, width, isCausal, prefix) in [(4, 8, false, 0), (6, 8, true, 70), (3, 64, false, 70)] {
+      var sloped = Op.Attention(
+        heads: heads, keyValueHeads: heads, headWidth: width, scale: width == 8 ? 0.2 : 0.1, isCausal: isCausal)
+      sloped.hasSlopes = true
+      let tokens = prefix > 0 ? 230 : 19
+      rows.append(
+        Row(
+          name: "attention with slopes of \(heads) heads", op: .attention(sloped),
+          shapes: Array(repeating: [tokens, heads * width], count: 3), starts: true, prefix: prefix, tolerance: 5e-6))
+    }
     for prefix in [0, 70] {
       var biased = attention
       biased.farthest = 20
@@ -246,6 +259,33 @@ public struct Conformance {
           tolerance: 2e-6))
     }
     return rows
+  }
+
+  /// Of five experts, three tokens may go to the same two, and one expert may get none.
+  private static var expertRows: [Row] {
+    var rows = [1, 2, 5].map { top in
+      Row(name: "route to \(top)", op: .route(top: top), shapes: [[13, 5]], tolerance: 2e-7)
+    }
+    for tokens in [3, 70] {
+      rows += [
+        Row(name: "rows routed of \(tokens)", op: .routed(expert: 1), shapes: [[tokens, 9]], experts: 5, tolerance: 0),
+        Row(name: "mix of \(tokens)", op: .mix, shapes: [[tokens, 9]], experts: 5, tolerance: 5e-7),
+      ]
+    }
+    return rows
+  }
+
+  /// Inputs of an operation on experts, from the input of them all: shares from its first columns, and each expert's
+  /// rows.
+  private static func shared(_ row: Row, _ x: DeviceBuffer, _ experts: Int, on device: any Device) throws(Failure)
+    -> [DeviceBuffer]
+  {
+    let scores = try device.run(.slice(offset: 0, count: experts), [x])
+    let shares = try device.run(.route(top: 2), [scores])
+    guard row.op == .mix else { return [x, shares] }
+    var inputs = [shares]
+    for expert in 0..<experts { inputs.append(try device.run(.routed(expert: expert), [x, shares])) }
+    return inputs
   }
 
   /// Uploads a row's inputs to a device and runs it.
@@ -290,6 +330,7 @@ public struct Conformance {
       let values = (0..<shape.reduce(1, *)).map { _ in random.normal() }
       inputs.append(try device.upload(try Tensor("w", floats: values, shape: shape)))
     }
+    if let experts = row.experts { inputs = try shared(row, inputs[0], experts, on: device) }
     return try device.download(try device.run(row.op, inputs))
   }
 

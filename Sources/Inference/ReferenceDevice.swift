@@ -105,6 +105,20 @@ public struct ReferenceDevice: Device {
     case .concatenate:
       let y = x.indices.map { row in values.flatMap { $0[row] } }
       return buffer(y, inputs.reduce(0) { $0 + $1.columns })
+    case .route(let top): return buffer(x.map { ReferenceDevice.shares($0, top: top) }, columns)
+    case .routed(let expert): return buffer(zip(x, values[1]).filter { $1[expert] != 0 }.map(\.0), columns)
+    case .mix:
+      var next = [Int](repeating: 0, count: columns)
+      let width = inputs[1].columns
+      let y = x.map { shares in
+        var row = [Double](repeating: 0, count: width)
+        for (expert, share) in shares.enumerated() where share != 0 {
+          for (column, value) in values[1 + expert][next[expert]].enumerated() { row[column] += share * value }
+          next[expert] += 1
+        }
+        return row
+      }
+      return buffer(y, width)
     case .activation(let kind): return buffer(x.map { $0.map { ReferenceDevice.activate(kind, $0) } }, columns)
     case .slice(let offset, let count): return buffer(x.map { Array($0[offset..<offset + count]) }, count)
     case .attention(let attention):
@@ -144,6 +158,13 @@ public struct ReferenceDevice: Device {
   }
 
   // MARK: Meaning
+
+  private static func shares(_ scores: [Double], top: Int) -> [Double] {
+    let most = scores.max() ?? 0
+    let sum = scores.reduce(0) { $0 + exp($1 - most) }
+    let chosen = Set(scores.indices.sorted { (scores[$1], $0) < (scores[$0], $1) }.prefix(top))
+    return scores.enumerated().map { chosen.contains($0) ? exp($1 - most) / sum : 0 }
+  }
 
   private static func activate(_ kind: Op.Activation, _ x: Double) -> Double {
     switch kind {
@@ -205,7 +226,9 @@ public struct ReferenceDevice: Device {
         let shared = first..<first + attention.headWidth
         let scores = seen.map { other in
           let score = zip(query[own], k[other][shared]).reduce(0) { $0 + $1.0 * $1.1 } * attention.scale
-          guard let biases, let farthest = attention.farthest, let place, let key = places[other] else { return score }
+          guard attention.hasBiases, let place, let key = places[other] else { return score }
+          if attention.hasSlopes { return score - Double(attention.slope(head)) * Double(abs(key - place)) }
+          guard let biases, let farthest = attention.farthest else { return score }
           return score + biases[Op.Attention.bucket(key - place, of: biases.count, farthest: farthest)][head]
         }
         let most = scores.max() ?? 0

@@ -182,8 +182,8 @@ extension Op {
   /// Whether a row of the result depends on the same row of the inputs alone.
   fileprivate var isRowwise: Bool {
     switch self {
-    case .linear, .add, .multiply, .norm, .activation, .rescale, .rope, .slice, .concatenate, .normalize: true
-    case .embedding, .row, .interpolate, .attention, .pool: false
+    case .linear, .add, .multiply, .norm, .activation, .rescale, .rope, .slice, .concatenate, .route, .normalize: true
+    case .embedding, .row, .interpolate, .attention, .pool, .routed, .mix: false
     }
   }
 }

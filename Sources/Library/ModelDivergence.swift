@@ -75,10 +75,12 @@ package struct ModelDivergence {
     return ((base.isFused ? [] : Pass.fusions) + undone, [.dropNeutral])
   }
 
-  /// Both with names that go together: as they are, or the family's where they come from different layouts.
+  /// Both with names that go together: as they are, or the family's where they come from different layouts. (What passes
+  /// made has names of its own, and `WEIGHT+gain` would be taken for a norm's.)
   private static func named(_ reference: ModelFile, _ candidate: ModelFile) -> (ModelFile, ModelFile) {
     let isAlike = linearWeights(candidate.model).allSatisfy { reference.model[$0] != nil }
-    guard !isAlike, let a = try? reference.model.underFamilyNames(), let b = try? candidate.model.underFamilyNames()
+    guard !isAlike, !reference.model.isFused, !candidate.model.isFused, let a = try? reference.model.underFamilyNames(),
+      let b = try? candidate.model.underFamilyNames()
     else { return (reference, candidate) }
     var result = (reference, candidate)
     (result.0.model, result.1.model) = (a, b)

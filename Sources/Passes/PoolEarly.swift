@@ -33,7 +33,7 @@ extension Pass {
     // A query that sees its whole sequence: the last one of a causal sequence, any of another.
     case .attention(let attention):
       !attention.dependsOnPlace && (!attention.isCausal || kind == .last) ? [0] : nil
-    case .embedding, .row, .interpolate, .pool, .concatenate: nil
+    case .embedding, .row, .interpolate, .pool, .concatenate, .route, .routed, .mix: nil
     }
   }
 

@@ -83,7 +83,7 @@ extension Pass {
         for (index, node) in graph.nodes.enumerated() {
           if case .attention(var attention) = node.op {
             // Biases are added to scores that are not rounded.
-            attention.input = attention.farthest == nil ? recipe.attention : .float
+            attention.input = attention.hasBiases ? .float : recipe.attention
             graph.replace(index, with: .init(.attention(attention), node.inputs))
           }
           guard case .linear = node.op, let weight = model.tensor(node.inputs[1]) else { continue }
@@ -115,6 +115,17 @@ extension Pass {
     let any = WeightChoice.integers(bits: 8, group: nil, form: .symmetric)
     try run([.quantize(.init(linear: any, table: any, input: .float, target: target))], on: &copy, notes: &notes)
     return copy.tensors.map(\.name).filter { model[$0]?.encoding != copy[$0]?.encoding }
+  }
+
+  /// Whether a linear operation gives the scores of experts.
+  fileprivate static func chooses(_ node: Graph.Node, _ graph: Graph) -> Bool {
+    graph.nodes.contains { reader in
+      if case .route = reader.op, case .node(let scores) = reader.inputs[0] {
+        graph.nodes[scores] == node
+      } else {
+        false
+      }
+    }
   }
 
   fileprivate static func readsPixels(_ node: Graph.Node, _ graph: Graph) -> Bool {
@@ -165,7 +176,8 @@ extension QuantizeRecipe {
     case .linear:
       guard let tensor = model.tensor(node.inputs[1]) else { return nil }
       // Pixels come in as bytes; the weights of the patches are few, and errors in them reach every layer.
-      if Pass.readsPixels(node, graph) { return (tensor.name, .keep) }
+      // So are those that choose experts, and another choice is another model.
+      if Pass.readsPixels(node, graph) || Pass.chooses(node, graph) { return (tensor.name, .keep) }
       return (tensor.name, linear)
     case .embedding:
       guard let tensor = model.tensor(node.inputs[0]) else { return nil }

@@ -107,7 +107,7 @@ public struct Graph: Sendable, Equatable {
         }
       }
       do throws(Failure) {
-        types.append(try node.op.outputType(inputs))
+        types.append(try node.op.outputType(inputs, from: node.inputs))
       } catch {
         var failure = error
         failure.place = "graph node \(index)"

@@ -8,6 +8,8 @@ public struct ValueType: Sendable, Hashable {
     case features
     /// One more than there are sequences: where each starts, and the end.
     case starts
+    /// Those that shares gave to one expert.
+    case routed(by: Graph.Source, expert: Int)
     case fixed(Int)
   }
 
@@ -26,7 +28,9 @@ public struct ValueType: Sendable, Hashable {
 extension Op {
   /// The type of the result. The only place that knows what shapes an operation takes; a device may rely on it.
   /// - Throws: `malformed` with what was found and what is needed.
-  public func outputType(_ inputs: [ValueType]) throws(Failure) -> ValueType {
+  ///
+  /// - Parameter sources: where the inputs come from: rows that one value chose are not those that another did.
+  public func outputType(_ inputs: [ValueType], from sources: [Graph.Source]) throws(Failure) -> ValueType {
     func need(_ holds: Bool, _ rule: String) throws(Failure) {
       guard holds else {
         throw Failure(.malformed, "\(self) needs \(rule); found \(inputs.map(\.text).joined(separator: ", "))")
@@ -105,6 +109,23 @@ extension Op {
         columns += input.columns
       }
       return ValueType(inputs[0].rows, columns)
+    case .route(let top):
+      try need(inputs.count == 1 && reals == 1, "one value")
+      try need(top > 0 && top <= inputs[0].columns, "as many experts as are chosen")
+      return inputs[0]
+    case .routed(let expert):
+      try need(inputs.count == 2 && reals == 2 && inputs[0].rows == inputs[1].rows, "a value and shares of each row")
+      try need(expert >= 0 && expert < inputs[1].columns, "a share of expert \(expert)")
+      return ValueType(.routed(by: sources[1], expert: expert), inputs[0].columns)
+    case .mix:
+      try need(reals == inputs.count && inputs.count >= 2, "shares, and values")
+      try need(inputs.count == 1 + inputs[0].columns, "a value for each share")
+      for (expert, value) in inputs.dropFirst().enumerated() {
+        try need(
+          value.rows == .routed(by: sources[0], expert: expert) && value.columns == inputs[1].columns,
+          "values of equal columns, with the rows that the shares chose for each")
+      }
+      return ValueType(inputs[0].rows, inputs[1].columns)
     case .activation, .normalize:
       try need(inputs.count == 1 && reals == 1, "one value")
       return inputs[0]
@@ -129,6 +150,8 @@ extension Op {
       } else {
         try need(attention.farthest == nil, "biases for distances")
       }
+      try need(
+        !attention.hasSlopes || inputs.count == 4 && attention.input == .float, "slopes without biases or rounding")
       if attention.dependsOnPlace { try need(inputs[0].rows == .tokens, "q with a row for each token") }
       switch inputs[0].rows {
       case .tokens: return inputs[0]
@@ -153,6 +176,7 @@ extension ValueType {
       case .sequences: "sequences"
       case .features: "features"
       case .starts: "starts"
+      case .routed(_, let expert): "of expert \(expert)"
       case .fixed(let count): String(count)
       }
     return "[\(rows), \(columns)]"

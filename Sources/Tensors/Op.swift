@@ -37,6 +37,15 @@ public enum Op: Sendable, Hashable {
   case slice(offset: Int, count: Int)
   /// Columns of values side by side. Inputs: two or more `[m, n]` each of its own n. Result `[m, Σ n]`.
   case concatenate
+  /// A row's shares of experts: the softmax of its scores, and 0 for all but the `top` largest (of equal ones the first
+  /// ones); they are not made to sum to one. Inputs: scores `[m, experts]`. Result `[m, experts]`.
+  case route(top: Int)
+  /// The rows whose share in column `expert` is not 0, in order. Inputs: x `[m, n]`, shares `[m, experts]`. Result
+  /// `[chosen, n]`.
+  case routed(expert: Int)
+  /// `Σ shares[i, e] · y_e`, of the experts whose share in row i is not 0, in order. Inputs: shares `[m, experts]`, for
+  /// each expert what was made of its rows `[chosen, n]`. Result `[m, n]`.
+  case mix
   /// `softmax(scale · q kᵀ + bias) v` within each sequence and head. Inputs: q `[tokens, heads · width]`, k and v
   /// `[tokens, keyValueHeads · width]`, sequence starts `[sequences + 1]`, (biases by distance `[buckets, heads]`).
   /// Result like q. q may also have one row for each sequence, or one row for all, that sees its whole sequence; the
@@ -102,6 +111,8 @@ public enum Op: Sendable, Hashable {
     public var window: Int?
     /// Where there are biases, the distance from which on all keys share a bucket (`bucket(_:of:)`).
     public var farthest: Int?
+    /// Whether a score falls with the distance of its key, by the head's slope (ALiBi, Press et al. 2022).
+    public var hasSlopes = false
     /// What queries, keys, values and the weights of the sum may be rounded to; a device may keep more of them.
     public var input = LinearInput.float
 
@@ -130,7 +141,18 @@ public enum Op: Sendable, Hashable {
 
 extension Op.Attention {
   /// Whether what a token sees depends on its place, and not only on who comes before it.
-  public var dependsOnPlace: Bool { window != nil || farthest != nil }
+  public var dependsOnPlace: Bool { window != nil || hasBiases }
+
+  /// Whether something is added to scores that depends on the distance.
+  public var hasBiases: Bool { farthest != nil || hasSlopes }
+
+  /// By how much a score falls with each place of distance: powers of `2^(-8/n)` for n heads; where n is no power of
+  /// two, those of the largest one below it, then every second one of twice as many heads.
+  public func slope(_ head: Int) -> Float {
+    let whole = 1 << (Int.bitWidth - 1 - heads.leadingZeroBitCount)
+    let power = head < whole ? Double(8 * (head + 1)) : Double(4 * (2 * (head - whole) + 1))
+    return Float(exp2(-power / Double(whole)))
+  }
 
   /// The bucket of keys `distance` places after the query, of T5 (Raffel et al. 2020) without causality: half of the
   /// buckets for each side; of those half for one distance each, half for distances that grow geometrically up to
@@ -165,6 +187,9 @@ extension Op {
     case .interpolate: "interpolate"
     case .slice: "slice"
     case .concatenate: "concatenate"
+    case .route: "route"
+    case .routed: "routed"
+    case .mix: "mix"
     case .attention: "attention"
     case .pool: "pool"
     case .normalize: "normalize"

@@ -152,6 +152,14 @@ struct BrokenCandidateTests {
       }
     ),
     (
+      "overflow of half precision", "no usable vector (zero",
+      {
+        try change("model.layers.2.mlp.down_proj.weight", in: &$0) { values, _ in
+          for i in values.indices { values[i] = Float(Float16(values[i] * 1e6)) }
+        }
+      }
+    ),
+    (
       "constant encoder", "weight model.norm.weight is off",
       {
         try change("model.norm.weight", in: &$0) { values, _ in for i in values.indices { values[i] = i == 0 ? 1 : 0 } }

@@ -26,6 +26,11 @@ struct KnownFailureTests {
       to: "\"pooling_mode_mean_tokens\":false,\"pooling_mode_lasttoken\":true",
       finding: "pool 0, kind differs: \"mean\" in the reference, \"last\""),
     .init(
+      testDescription: "a prompt before all texts", file: "config_sentence_transformers.json",
+      from: "\"__version__\":",
+      to: "\"prompts\":{\"query\":\"query: \"},\"default_prompt_name\":\"query\",\"__version__\":",
+      finding: "configuration, prompts differs: [] in the reference, [{\"name\":\"query\",\"text\":\"query: \"}]"),
+    .init(
       testDescription: "vectors of any length", file: "modules.json", from: "models.Normalize", to: "models.Dropout",
       finding: "text graph, normalised differs: true in the reference, false"),
   ]

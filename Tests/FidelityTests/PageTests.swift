@@ -72,7 +72,7 @@ struct PageTests {
     let zeros = Embeddings(width: 8, values: [Float](repeating: 0, count: 480))
     #expect(
       try PageTests.report(.init(queries: zeros, documents: zeros)).headline.sentence
-        == "Do not deploy: 120 of 120 items have no usable vector (zero, or not a number).")
+        == "Do not deploy: 120 of 120 items have no usable vector (zero, or not finite: something overflowed).")
     let strict = try PageTests.report(PageTests.vectors(noise: 0.02)) { $0.cosine = 0.999999 }.headline
     #expect(strict.sentence.hasPrefix("Do not deploy yet: rankings hold") && strict.next.contains("--min-cosine"))
     let crowded = try PageTests.report(PageTests.vectors()) { $0.crowding = -1 }.headline

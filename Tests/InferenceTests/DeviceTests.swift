@@ -100,7 +100,8 @@ struct InstructionSetTests {
         let result = try device.run(.linear(.int8), [input, try device.upload(weight, isLinear: true)])
         return try device.download(result).map(\.bitPattern)
       }
-      #expect(try product(panels) == product(rows) && panels.load().array(of: UInt8.self) == bytes.array(of: UInt8.self))
+      #expect(
+        try product(panels) == product(rows) && panels.load().array(of: UInt8.self) == bytes.array(of: UInt8.self))
       let damaged = StoredBytes(stored: view, codec: .raw, count: view.count, checksum: stored.checksum ^ 1)
       let failure = #expect(throws: Failure.self) {
         try device.upload(

@@ -21,6 +21,13 @@ public enum Repository {
     [UInt8](try Data(contentsOf: URL(fileURLWithPath: path.hasPrefix("/") ? path : root + "/" + path)))
   }
 
+  /// Names of the checkpoints in Tests/Goldens/families.
+  public static let families: [String] = {
+    let folder = root + "/Tests/Goldens/families/"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+    return names.filter { FileManager.default.fileExists(atPath: folder + $0 + "/config.json") }.sorted()
+  }()
+
   public static func json(_ path: String) throws -> JSON { try JSON.parse(try read(path), what: path) }
 }
 

@@ -16,7 +16,7 @@ extension Architecture {
     guard names.count == result.count else { throw Failure(.malformed, "two tensors have one name") }
     for rule in rules {
       guard let folded = rule.folded else { continue }
-      for layer in rule.firstLayer..<max(depth(rule, tensors), rule.firstLayer) {
+      for layer in rule.places(depth(rule, tensors)) {
         let spellings = [rule.pattern] + (rule.alias.map { [$0] } ?? [])
         guard !spellings.contains(where: { names.contains(TensorName(prefix + $0.filled(layer))) }) else { continue }
         let shape = rule.shape?.map { dimensions[$0] ?? 0 } ?? []
@@ -33,7 +33,7 @@ extension Architecture {
   /// Whether a checkpoint of this architecture has a tensor of this name.
   func has(_ name: TensorName, among tensors: [Tensor]) -> Bool {
     rules.contains { rule in
-      (0..<depth(rule, tensors)).contains { layer in
+      rule.places(depth(rule, tensors)).contains { layer in
         [rule.pattern, rule.alias].contains { $0.map { TensorName(prefix + $0.filled(layer)) } == name }
       }
     }

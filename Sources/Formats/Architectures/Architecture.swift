@@ -24,6 +24,8 @@ struct Architecture {
     var folded: Folded?
     /// Layers before this one have no such tensor.
     var firstLayer = 0
+    /// Layers that have such a tensor; all when nil.
+    var layers: Set<Int>?
 
     /// A tensor of one value, which changes nothing.
     struct Folded {
@@ -97,7 +99,7 @@ struct Architecture {
     var missing: [String] = []
     for rule in rules {
       let depth = rule.stackHead.map { depths[$0] ?? 0 }
-      for layer in rule.firstLayer..<max(depth ?? 1, rule.firstLayer) {
+      for layer in rule.places(depth ?? 1) {
         let key = rule.pattern.filled(layer)
         let candidates = [prefix + key] + (rule.alias.map { [prefix + $0.filled(layer)] } ?? [])
         guard let tensor = candidates.lazy.compactMap({ byName[TensorName($0)] }).first else {
@@ -179,6 +181,18 @@ extension Architecture.Rule {
   /// What stands before the layer's number, nil for a tensor outside the layers.
   var stackHead: String? {
     pattern.contains("{layer}") ? String(pattern.prefix { $0 != "{" }) : nil
+  }
+
+  /// Layers that have the tensor, of so many; the one place of a tensor outside the layers.
+  func places(_ depth: Int) -> [Int] {
+    (firstLayer..<max(depth, firstLayer)).filter { layers?.contains($0) ?? true }
+  }
+
+  /// The same for some layers alone.
+  func only(in layers: Set<Int>?) -> Self {
+    var rule = self
+    rule.layers = layers
+    return rule
   }
 
   /// Weight and bias of a linear operation.

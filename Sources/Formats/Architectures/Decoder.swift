@@ -16,6 +16,8 @@ struct Decoder {
     var hasOuterNorms = false
     /// Whether rows of the token table are multiplied by the square root of their width.
     var scalesTokens = false
+    /// Whether a token sees those before it alone, where the configuration does not say.
+    var isCausal = true
     var theta = 10_000.0
     /// Layers that see a window see with another base: its key, and what it is where the key is missing.
     var localTheta: (key: String, missing: Double)?
@@ -65,8 +67,8 @@ struct Decoder {
     if let value = config.optional("is_causal") {
       isCausal = try value.bool("is_causal")
     } else {
-      isCausal =
-        try !(config.optional("use_bidirectional_attention")?.bool("use_bidirectional_attention") ?? false)
+      let key = "use_bidirectional_attention"
+      isCausal = try !(config.optional(key)?.bool(key) ?? false) && traits.isCausal
     }
     let divisor = try config.optional("query_pre_attn_scalar")?.double("query_pre_attn_scalar") ?? Double(headWidth)
     scale = 1 / divisor.squareRoot()

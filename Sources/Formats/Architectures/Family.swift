@@ -43,7 +43,7 @@ public struct Family {
       checkpoint.tensors = try architecture.completed(checkpoint.tensors)
       tensors = checkpoint.tensors
     case let name:
-      guard let type = TextFamilies.named(name) else {
+      guard let type = try TextFamilies.family(name, config) else {
         throw Failure(.unsupported, "architecture \(Failure.quoted(name)) cannot be exported")
       }
       let family = try type.init(config, shapes, notes: &notes)

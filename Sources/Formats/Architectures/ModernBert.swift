@@ -79,21 +79,16 @@ struct ModernBert: TextFamily {
     for (layer, isLocal) in isLocal.enumerated() {
       let name = "layers.\(layer)."
       let before = layer > 0 ? body.norm(x, name + "attn_norm", .layer, epsilon: epsilon) : x
-      let parts = body.split(body.linear(before, name + "attn.Wqkv"), [hidden, hidden, hidden])
-      let rotation = isLocal ? rotations.local : rotations.global
-      let (q, k) = (
-        body.append(.rope(rotation), parts[0], .input(.positions)),
-        body.append(.rope(rotation), parts[1], .input(.positions))
-      )
       var attention = Op.Attention(
         heads: heads, keyValueHeads: heads, headWidth: width, scale: 1 / Double(width).squareRoot(), isCausal: false)
       if isLocal { attention.window = window }
-      let mixed = body.append(.attention(attention), q, k, parts[2], .input(.starts))
+      let rotation = isLocal ? rotations.local : rotations.global
+      let mixed = body.rotated(before, [name + "attn.Wqkv"], rotation, attention)
       x = body.append(.add, x, body.linear(mixed, name + "attn.Wo"))
       let middle = body.norm(x, name + "mlp_norm", .layer, epsilon: epsilon)
-      let wide = body.split(body.linear(middle, name + "mlp.Wi"), [intermediate, intermediate])
-      let gated = body.append(.multiply, body.append(.activation(activation), wide[0]), wide[1])
-      x = body.append(.add, x, body.linear(gated, name + "mlp.Wo"))
+      let narrow = body.gated(
+        middle, wide: name + "mlp.Wi", narrow: name + "mlp.Wo", activation, isGateFirst: true, width: intermediate)
+      x = body.append(.add, x, narrow)
     }
     return body.norm(x, "final_norm", .layer, epsilon: epsilon)
   }

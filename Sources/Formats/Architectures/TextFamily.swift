@@ -9,7 +9,15 @@ protocol TextFamily: Sendable {
   /// Pooling of a checkpoint that does not say.
   static var pooling: Op.Pooling { get }
 
+  /// Whether a checkpoint is of this family. `type` is its `model_type`, or the container's name for it.
+  static func isNamed(_ type: String, _ config: JSON) throws(Failure) -> Bool
+  /// A checkpoint's tensors as the graph reads them, where one holds the weights of several operations.
+  static func apart(_ tensors: [Tensor], _ config: JSON) throws(Failure) -> [Tensor]
+
   init(_ config: JSON, _ shapes: Shapes, notes: inout [String]) throws(Failure)
+
+  /// The other way than `apart`: as checkpoints have them, or GGUF files.
+  func together(_ tensors: [Tensor], forGGUF: Bool) throws(Failure) -> [Tensor]
 
   var architecture: Architecture { get }
   /// Columns of a hidden state.
@@ -26,16 +34,24 @@ protocol TextFamily: Sendable {
 
 enum TextFamilies {
   static let all: [any TextFamily.Type] = [
-    Bert.self, MPNet.self, NomicBert.self, ModernBert.self, Qwen2.self, Qwen3.self, Llama.self, Gemma3.self,
+    JinaBert.self, Bert.self, MPNet.self, NomicBert.self, ModernBert.self, GTE.self, Qwen2.self, Qwen3.self,
+    Llama.self, Gemma3.self, EuroBert.self,
   ]
 
-  static func named(_ type: String) -> (any TextFamily.Type)? { all.first { $0.types.contains(type) } }
+  static func family(_ type: String, _ config: JSON) throws(Failure) -> (any TextFamily.Type)? {
+    for family in all where try family.isNamed(type, config) { return family }
+    return nil
+  }
 
   /// Every `model_type` that is read.
   static var types: [String] { all.flatMap { $0.types } }
 }
 
 extension TextFamily {
+  static func isNamed(_ type: String, _ config: JSON) throws(Failure) -> Bool { types.contains(type) }
+  static func apart(_ tensors: [Tensor], _ config: JSON) throws(Failure) -> [Tensor] { tensors }
+  func together(_ tensors: [Tensor], forGGUF: Bool) throws(Failure) -> [Tensor] { tensors }
+
   /// The model: the checkpoint's tensors as they are, and the graph over them.
   func model(_ checkpoint: Checkpoint, _ recipe: SentenceRecipe, notes: inout [String]) throws(Failure) -> Model {
     let match = try architecture.match(checkpoint.tensors, notes: &notes)

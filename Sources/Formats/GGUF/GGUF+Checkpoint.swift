@@ -14,11 +14,12 @@ extension GGUF {
       tensors: [], weights: text.files, directory: Bytes.directory(of: text.path), notes: text.notes)
     var config: [(String, JSONText)]
     do throws(Failure) {
-      guard let known = GGUFArchitecture.all.first(where: { $0.name == architecture }) else {
+      guard let known = GGUFArchitecture.named(architecture, text.tensors) else {
         throw GGUF.unread(architecture)
       }
       config = try known.config(text.keys, text.tensors)
-      checkpoint.tensors = try renamed(text.tensors, known.names)
+      let ordered = known.hasPairsTogether ? try pairsApart(text.tensors, text.keys, architecture) : text.tensors
+      checkpoint.tensors = try renamed(ordered, known.names)
       if projector == nil { checkpoint.made = try text.keys.sentenceFiles(known, checkpoint.tensors) }
       checkpoint.made["tokenizer.json"] = try text.keys.tokenizerJSON().bytes()
       checkpoint.notes += try text.keys.tokenizerNotes()
@@ -45,10 +46,27 @@ extension GGUF {
       return Failure(
         .unsupported, "holds a vision tower alone; import the text model's file and give this one with --mmproj")
     }
-    let known = GGUFArchitecture.all.map(\.name).joined(separator: ", ")
+    let known = Set(GGUFArchitecture.all.map(\.name)).sorted().joined(separator: ", ")
     return Failure(
       .unsupported, "architecture \(Failure.quoted(architecture)) is not read; \(known) and clip are",
       thing: "key \"general.architecture\"")
+  }
+
+  /// Queries and keys with the columns that are turned as a pair half a head apart.
+  private static func pairsApart(_ tensors: [Tensor], _ keys: GGUFKeys, _ name: String) throws(Failure) -> [Tensor] {
+    let heads = try keys.requiredInteger("\(name).attention.head_count", in: JSON.sizes)
+    let shared = try keys.integer("\(name).attention.head_count_kv", in: JSON.sizes) ?? heads
+    return try tensors.map { (tensor) throws(Failure) in
+      let isQuery = tensor.name.text.contains(".attn_q.")
+      guard isQuery || tensor.name.text.contains(".attn_k.") else { return tensor }
+      let (rows, count) = (tensor.shape.first ?? 0, isQuery ? heads : shared)
+      guard tensor.shape.count <= 2, rows > 0, rows % (2 * count) == 0 else {
+        throw Failure(
+          .malformed, "has shape \(tensor.shape), an even number of rows for each of \(count) heads expected",
+          thing: "tensor \(tensor.name.quoted)")
+      }
+      return tensor.reordered(rows: GGUFPairs.apart(heads: count, rows: rows))
+    }
   }
 
   private static func renamed(_ tensors: [Tensor], _ names: GGUFNames) throws(Failure) -> [Tensor] {
@@ -163,6 +181,8 @@ extension GGUFKeys {
     (key: "llvconv.image_aspect_ratio", name: "image_aspect_ratio"),
     (key: "llvconv.newline_position", name: "mm_newline_position"),
   ]
+  /// Whether the gate is in the first half of what widens, as llama.cpp has it.
+  static let ownGate = "llvconv.gate_is_first"
   static let ownTokens = (key: "llvconv.maximum_tokens", name: "tokenizer_model_max_length")
 
   /// The same keys as the authors' checkpoints have them.

@@ -156,7 +156,12 @@ extension GGUFKeys {
     let scores = try scores(vocabulary)
     let unknown = try vocabulary.special(self, ["unknown"]) ?? vocabulary.first(of: 2)
     let addsSpace = try bool("tokenizer.ggml.add_space_prefix") ?? true
-    let pieces = vocabulary.plainEntries.filter { vocabulary.types[$0.id] == 1 }.map { ($0.text, scores[$0.id]) }
+    var pieces = vocabulary.plainEntries.filter { vocabulary.types[$0.id] == 1 }.map { ($0.text, scores[$0.id]) }
+    // Tokens for runs of spaces: user-defined, and made by merging before all others, the first ones first.
+    let best = (scores.max() ?? 0) + 1
+    pieces += vocabulary.addedEntries.filter { vocabulary.types[$0.id] == 4 && $0.isMarks }.map {
+      ($0.text, best + Double(vocabulary.tokens.count - $0.id))
+    }
     let merges = SentencePieceMerges.list(pieces)
     // Special tokens are members of the vocabulary too.
     let known = (vocabulary.plainEntries + vocabulary.addedEntries).sorted { $0.id < $1.id }
@@ -225,6 +230,9 @@ private struct GGUFVocabulary {
     let id: Int
     let text: String
     let isSpecial: Bool
+
+    /// Whether it is made of nothing but marks for spaces.
+    var isMarks: Bool { text.unicodeScalars.allSatisfy { String($0) == GGUFKeys.wordMark } }
 
     /// As a template's special token.
     var json: JSONText {

@@ -45,7 +45,7 @@ public struct GGUFExport: Sendable {
       _ path: String, _ names: GGUFNames, _ keys: [GGUFKey], of text: (any GGUFFamily)? = nil
     ) throws(Failure) -> GGUFPlan {
       var entries: [GGUFPlan.Entry] = []
-      for tensor in family.tensors {
+      for tensor in try text?.together(family.tensors, forGGUF: true) ?? family.tensors {
         let own = tensor.name.text == GGUFNames.newline.checkpoint && keys.contains { $0.name == "clip.projector_type" }
         guard let name = own ? GGUFNames.newline.ggml[0] : names.ggml(tensor.name.text) else { continue }
         let tensor = try text?.ggufTensor(tensor) ?? tensor

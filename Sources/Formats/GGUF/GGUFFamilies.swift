@@ -21,6 +21,10 @@ extension GGUFFamily {
 struct GGUFArchitecture: Sendable {
   let name: String
   let names: GGUFNames
+  /// A tensor that tells this from another of the same name; nil where any file will do.
+  var marker: TensorName?
+  /// Whether pairs of columns that are turned stand side by side in queries and keys, and not half a head apart.
+  var hasPairsTogether = false
   /// The file of the checkpoint, and the key in it, that hold the length.
   let length: (file: String, key: String)
   let config: @Sendable (_ keys: GGUFKeys, _ tensors: [Tensor]) throws(Failure) -> [(String, JSONText)]
@@ -28,7 +32,39 @@ struct GGUFArchitecture: Sendable {
   private static let sentence = (file: "sentence_bert_config.json", key: "max_seq_length")
   private static let tokenizer = (file: "tokenizer_config.json", key: "model_max_length")
 
+  static func named(_ name: String, _ tensors: [Tensor]) -> GGUFArchitecture? {
+    all.first { known in
+      known.name == name && known.marker.map { marker in tensors.contains { $0.name == marker } } ?? true
+    }
+  }
+
   static let all: [GGUFArchitecture] = [
+    // Converters of other programs leave the gate in the second half, where llama.cpp does not look for it.
+    .init(name: "jina-bert-v2", names: .laterJinaBert, marker: "blk.0.attn_q_norm.weight", length: sentence) {
+      (keys, tensors) throws(Failure) in
+      try keys.jina(tensors, isGateFirst: keys.bool(GGUFKeys.ownGate) ?? false)
+    },
+    .init(name: "jina-bert-v2", names: .jinaBert, length: sentence) { (keys, tensors) throws(Failure) in
+      try keys.jina(tensors, isGateFirst: true)
+    },
+    .init(name: "nomic-bert-moe", names: .nomicBertMoE, length: sentence) { (keys, tensors) throws(Failure) in
+      let name = "nomic-bert-moe"
+      func size(_ key: String) throws(Failure) -> JSONText {
+        .int(try keys.requiredInteger("\(name).\(key)", in: JSON.sizes))
+      }
+      return try keys.encoder(name, "nomic_bert", tensors) + [
+        ("activation_function", "gelu"), ("type_vocab_size", GGUFKeys.rows("token_types.weight", tensors)),
+        ("rotary_emb_base", .number(GGUFKeys.shortest(try keys.real("\(name).rope.freq_base") ?? 10_000))),
+        ("num_experts", try size("expert_count")), ("moe_top_k", try size("expert_used_count")),
+        ("moe_every_n_layers", try size("moe_every_n_layers")),
+      ]
+    },
+    .init(name: "llama", names: .qwen2, hasPairsTogether: true, length: tokenizer) { (keys, tensors) throws(Failure) in
+      try keys.llama("llama", tensors, isCausal: keys.bool("llama.attention.causal") ?? true)
+    },
+    .init(name: "llama-embed", names: .qwen2, hasPairsTogether: true, length: tokenizer) {
+      (keys, tensors) throws(Failure) in try keys.llama("llama-embed", tensors, isCausal: false)
+    },
     .init(name: "bert", names: .bert, length: sentence) { (keys, tensors) throws(Failure) in
       try keys.encoder("bert", "bert", tensors) + [
         ("hidden_act", "gelu"), ("type_vocab_size", GGUFKeys.rows("token_types.weight", tensors)),
@@ -49,6 +85,9 @@ struct GGUFArchitecture: Sendable {
         ("local_attention", .int(try keys.requiredInteger("modern-bert.attention.sliding_window", in: JSON.sizes))),
         ("global_attn_every_n_layers", .int(try keys.windowPattern("modern-bert", or: 3))),
       ]
+    },
+    .init(name: "eurobert", names: .qwen2, length: tokenizer) { (keys, _) throws(Failure) in
+      try keys.decoder("eurobert", "eurobert").filter { $0.0 != "is_causal" } + [("hidden_act", "silu")]
     },
     .init(name: "qwen2", names: .qwen2, length: tokenizer) { (keys, _) throws(Failure) in
       try keys.decoder("qwen2", "qwen2") + [("hidden_act", "silu")]
@@ -115,6 +154,29 @@ extension GGUFKeys {
       ("rms_norm_eps", .number(GGUFKeys.shortest(try required(epsilon, try real(epsilon))))),
       ("rope_theta", .number(GGUFKeys.shortest(try real("\(name).rope.freq_base") ?? 10_000))),
       ("is_causal", .bool(try bool("\(name).attention.causal") ?? true)),
+    ]
+  }
+
+  fileprivate func jina(_ tensors: [Tensor], isGateFirst: Bool) throws(Failure) -> [(String, JSONText)] {
+    try encoder("jina-bert-v2", "bert", tensors) + [
+      ("architectures", .array(["JinaBertModel"])), ("position_embedding_type", "alibi"),
+      ("feed_forward_type", "geglu"),
+      ("type_vocab_size", GGUFKeys.rows("token_types.weight", tensors)), ("gate_is_first", .bool(isGateFirst)),
+    ]
+  }
+
+  fileprivate func llama(_ name: String, _ tensors: [Tensor], isCausal: Bool) throws(Failure) -> [(String, JSONText)] {
+    if let tensor = tensors.first(where: { $0.name.text.hasSuffix("rope_freqs.weight") }) {
+      throw Failure(
+        .unsupported, "scales rotations, which is not read from GGUF", thing: "tensor \(tensor.name.quoted)")
+    }
+    if let experts = try integer("\(name).expert_count", in: 0...(1 << 20)), experts > 0 {
+      throw GGUFKeys.wrong("\(name).expert_count", "experts of this architecture are not supported", .unsupported)
+    }
+    func hasBias(_ part: String) -> Bool { tensors.contains { $0.name.text == "blk.0.\(part).bias" } }
+    return try decoder(name, "llama").filter { $0.0 != "is_causal" } + [
+      ("is_causal", .bool(isCausal)), ("hidden_act", "silu"), ("attention_bias", .bool(hasBias("attn_q"))),
+      ("mlp_bias", .bool(hasBias("ffn_up"))),
     ]
   }
 
@@ -210,11 +272,33 @@ extension Bert: GGUFFamily {
   }
 }
 
-extension NomicBert: GGUFFamily {
-  var ggufNames: GGUFNames { .nomicBert }
+extension JinaBert: GGUFFamily {
+  var ggufNames: GGUFNames { isLater ? .laterJinaBert : .jinaBert }
 
   func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
-    guard activation == .silu, rotation.scaling == nil else {
+    guard activation == .gelu else { throw Failure(.unsupported, "ggml's jina-bert-v2 has GEGLU alone") }
+    return try model.commonKeys("jina-bert-v2")
+      + encoderKeys(
+        "jina-bert-v2", layers: sizes.layers, positions: longest, hidden: hidden, intermediate: sizes.intermediate,
+        heads: sizes.heads, epsilon: sizes.epsilon) + [
+        .init("tokenizer.ggml.token_type_count", .uint32(types)), .init(GGUFKeys.ownGate, .bool(true)),
+      ]
+  }
+
+  /// The gate in the first half, where llama.cpp takes it from.
+  func ggufTensor(_ tensor: Tensor) throws(Failure) -> Tensor {
+    guard !isGateFirst, tensor.name.text.hasSuffix("mlp.up_gated_layer.weight") else { return tensor }
+    let width = sizes.intermediate
+    return tensor.reordered(rows: Array(width..<2 * width) + Array(0..<width))
+  }
+}
+
+extension NomicBert: GGUFFamily {
+  var ggufNames: GGUFNames { experts == nil ? .nomicBert : .nomicBertMoE }
+
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
+    if let experts { return try expertKeys(model, count: experts.count, top: experts.top, every: experts.every) }
+    guard isGated, activation == .silu, rotation.scaling == nil else {
       throw Failure(.unsupported, "ggml's nomic-bert has SwiGLU and plain rotations alone")
     }
     return try model.commonKeys("nomic-bert")
@@ -224,6 +308,70 @@ extension NomicBert: GGUFFamily {
         .init("nomic-bert.rope.freq_base", .float32(rotation.theta)),
         .init("tokenizer.ggml.token_type_count", .uint32(types)),
       ]
+  }
+}
+
+extension NomicBert {
+  private func expertKeys(_ model: Model, count: Int, top: Int, every: Int) throws(Failure) -> [GGUFKey] {
+    guard activation == .gelu, !isGated, rotation.scaling == nil else {
+      throw Failure(.unsupported, "ggml's nomic-bert-moe has GELU without a gate and plain rotations alone")
+    }
+    for tensor in model.tensors where tensor.name.text.hasSuffix("mlp.experts.bias") {
+      // Published models have zeros there.
+      guard try tensor.floats().array(of: Float.self).allSatisfy({ $0 == 0 }) else {
+        throw Failure(
+          .unsupported, "is added to what experts give, which GGUF has no place for",
+          thing: "tensor \(tensor.name.quoted)")
+      }
+    }
+    let name = "nomic-bert-moe"
+    return try model.commonKeys(name)
+      + encoderKeys(
+        name, layers: layers, positions: longest, hidden: hidden, intermediate: intermediate, heads: heads,
+        epsilon: epsilon) + [
+        .init("\(name).rope.freq_base", .float32(rotation.theta)), .init("\(name).expert_count", .uint32(count)),
+        .init("\(name).expert_used_count", .uint32(top)), .init("\(name).moe_every_n_layers", .uint32(every)),
+        .init("tokenizer.ggml.token_type_count", .uint32(types)),
+      ]
+  }
+}
+
+extension Llama: GGUFFamily {
+  var ggufNames: GGUFNames { .qwen2 }
+
+  /// llama.cpp has an architecture of its own for those that see both ways.
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] {
+    let name = decoder.isCausal ? "llama" : "llama-embed"
+    return try decoder.ggufKeys(name, model) + [
+      .init("\(name).rope.dimension_count", .uint32(decoder.headWidth)),
+      .init("\(name).vocab_size", .uint32(vocabulary)),
+    ]
+  }
+
+  func ggufTensor(_ tensor: Tensor) throws(Failure) -> Tensor {
+    let name = tensor.name.text
+    let heads =
+      name.contains(".q_proj.") ? decoder.heads : name.contains(".k_proj.") ? decoder.keyValueHeads : 0
+    return heads == 0 ? tensor : tensor.reordered(rows: GGUFPairs.together(heads: heads, rows: tensor.shape[0]))
+  }
+}
+
+/// The order of rows of queries and keys: llama.cpp turns neighbours in Llama's, columns half a head apart in others'.
+enum GGUFPairs {
+  /// For each row of a GGUF file the checkpoint's.
+  static func together(heads: Int, rows: Int) -> [Int] {
+    let width = rows / heads
+    return (0..<rows).map { row in
+      let place = row % width
+      return row - place + place / 2 + place % 2 * (width / 2)
+    }
+  }
+
+  /// The other way.
+  static func apart(heads: Int, rows: Int) -> [Int] {
+    var result = [Int](repeating: 0, count: rows)
+    for (row, from) in together(heads: heads, rows: rows).enumerated() { result[from] = row }
+    return result
   }
 }
 
@@ -257,6 +405,11 @@ extension ModernBert: GGUFFamily {
 extension Qwen2: GGUFFamily {
   var ggufNames: GGUFNames { .qwen2 }
   func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("qwen2", model) }
+}
+
+extension EuroBert: GGUFFamily {
+  var ggufNames: GGUFNames { .qwen2 }
+  func ggufKeys(_ model: Model) throws(Failure) -> [GGUFKey] { try decoder.ggufKeys("eurobert", model) }
 }
 
 extension Qwen3: GGUFFamily {
@@ -308,7 +461,9 @@ extension Gemma3: GGUFFamily {
 
 extension Decoder {
   func ggufKeys(_ name: String, _ model: Model, dense: Int = 0) throws(Failure) -> [GGUFKey] {
-    guard rotation.scaling == nil, traits.localTheta != nil || windows.allSatisfy({ $0 == nil }) else {
+    // A window that no input exceeds is none.
+    let seesAll = windows.allSatisfy { $0 ?? .max >= model.configuration.maximumTokens }
+    guard rotation.scaling == nil, traits.localTheta != nil || seesAll else {
       throw Failure(.unsupported, "scaled rotations and windows of \(traits.name) models are not written as GGUF")
     }
     guard traits.scalesTokens || activation == .silu else {

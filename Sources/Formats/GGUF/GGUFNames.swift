@@ -43,6 +43,36 @@ struct GGUFNames {
     ("blk.{layer}.layer_output_norm", "encoder.layers.{layer}.norm2"),
   ])
 
+  /// The second version of Nomic's, with experts in some layers.
+  static let nomicBertMoE = GGUFNames(
+    pairs: nomicBert.pairs.filter { !$0.ggml.contains("ffn_") } + [
+      ("blk.{layer}.ffn_up", "encoder.layers.{layer}.mlp.fc1"),
+      ("blk.{layer}.ffn_down", "encoder.layers.{layer}.mlp.fc2"),
+      ("blk.{layer}.ffn_gate_inp", "encoder.layers.{layer}.mlp.router.layer"),
+      ("blk.{layer}.ffn_up_exps", "encoder.layers.{layer}." + ExpertWeights.widening),
+      ("blk.{layer}.ffn_down_exps", "encoder.layers.{layer}." + ExpertWeights.narrowing),
+    ])
+
+  private static let jina = bert.pairs.filter { pair in
+    !["position_embd", "ffn_", "layer_output_norm"].contains { pair.ggml.contains($0) }
+  }
+
+  static let jinaBert = GGUFNames(
+    pairs: jina + [
+      ("blk.{layer}.ffn_up", "encoder.layer.{layer}.mlp.gated_layers"),
+      ("blk.{layer}.ffn_down", "encoder.layer.{layer}.mlp.wo"),
+      ("blk.{layer}.layer_output_norm", "encoder.layer.{layer}.mlp.layernorm"),
+    ])
+  static let laterJinaBert = GGUFNames(
+    pairs: jina + [
+      ("blk.{layer}.attn_q_norm", "encoder.layer.{layer}.attention.self.layer_norm_q"),
+      ("blk.{layer}.attn_k_norm", "encoder.layer.{layer}.attention.self.layer_norm_k"),
+      ("blk.{layer}.attn_norm_2", "encoder.layer.{layer}.layer_norm_1"),
+      ("blk.{layer}.ffn_up", "encoder.layer.{layer}.mlp.up_gated_layer"),
+      ("blk.{layer}.ffn_down", "encoder.layer.{layer}.mlp.down_layer"),
+      ("blk.{layer}.layer_output_norm", "encoder.layer.{layer}.layer_norm_2"),
+    ])
+
   static let modernBert = GGUFNames(pairs: [
     ("token_embd", "embeddings.tok_embeddings"), ("token_embd_norm", "embeddings.norm"), ("output_norm", "final_norm"),
     ("blk.{layer}.attn_norm", "layers.{layer}.attn_norm"), ("blk.{layer}.attn_qkv", "layers.{layer}.attn.Wqkv"),

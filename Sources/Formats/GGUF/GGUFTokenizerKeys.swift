@@ -192,7 +192,10 @@ struct GGUFTokenizerKeys {
     var tokens = try tokens(json, vocabulary, rows: rows) { $0 }
     GGUFTokenizerKeys.mark(&tokens, unknown: unknown)
     let texts = tokens.map { $0.type == 1 ? $0.text : "" }
-    guard let scores = SentencePieceMerges.scores(texts, try GGUFTokenizerKeys.merges(model)) else {
+    // Merges that make a token which is found before text is cut are what its kind means to readers.
+    let found = Set(tokens.filter { $0.type != 1 }.map { Array($0.text.utf8) })
+    let merges = try GGUFTokenizerKeys.merges(model).filter { !found.contains(Array(($0.left + $0.right).utf8)) }
+    guard let scores = SentencePieceMerges.scores(texts, merges) else {
       throw model.failure("its merges are not those of SentencePiece's scores, which GGUF needs", .unsupported)
     }
     keys += [.init("tokenizer.ggml.model", .string("llama")), .init("tokenizer.ggml.pre", .string("default"))]

@@ -232,7 +232,9 @@ extension Graph.Source {
 extension Op {
   fileprivate var details: String {
     switch self {
-    case .add, .multiply, .interpolate, .concatenate, .normalize: ""
+    case .add, .multiply, .interpolate, .concatenate, .mix, .normalize: ""
+    case .route(let top): "  the \(top) largest"
+    case .routed(let expert): "  to expert \(expert)"
     case .embedding(let offset): offset == 0 ? "" : "  from row \(offset) on"
     case .rescale(let rescale): "  × \(rescale.factor), mean \(rescale.mean), deviation \(rescale.deviation)"
     case .rope(let rotation):
@@ -246,7 +248,7 @@ extension Op {
     case .attention(let attention):
       "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale \(attention.scale)"
         + (attention.isCausal ? ", causal" : "") + (attention.window.map { ", window \($0)" } ?? "")
-        + (attention.farthest == nil ? "" : ", biases for distances")
+        + (attention.farthest == nil ? "" : ", biases for distances") + (attention.hasSlopes ? ", slopes" : "")
         + (attention.input == .float ? "" : ", \(attention.input)")
     case .pool(let kind): "  \(kind.rawValue)"
     }
