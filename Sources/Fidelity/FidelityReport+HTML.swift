@@ -33,6 +33,7 @@ extension FidelityReport {
       \(kindTable)
       \(indexSection(inner, &gallery))
       \(scope.hasOwnIndex ? rankingSection(inner, &gallery) : "")
+      \(outputs.isEmpty ? "" : outputSection(inner))
       \(modelSection(inner, &gallery))
       \(more)
       """
@@ -42,7 +43,9 @@ extension FidelityReport {
     let headline = headline
     let kinds = headline.kinds.map { "<p>\(Page.escaped($0))</p>" } ?? ""
     let missing = notMeasured.map { " Not measured: \(Page.escaped($0))." }.joined()
-    let remarks = remarks.filter { !headline.sentence.contains($0.text) }.map { "<li>\($0.isAllowed ? "Allowed: " : "")\(Page.escaped($0.text))</li>" }.joined()
+    let remarks = remarks.filter { !headline.sentence.contains($0.text) }.map {
+      "<li>\($0.isAllowed ? "Allowed: " : "")\(Page.escaped($0.text))</li>"
+    }.joined()
     return """
       <header class="verdict \(verdict.rawValue)"><span class="mark">\(verdict.rawValue.uppercased())</span>
       <h\(level)>\(Page.escaped(headline.sentence))</h\(level)>

@@ -66,6 +66,7 @@ extension FidelityReport {
     let keys =
       scope.hasOwnIndex ? ["reference", "candidate", "mixed_index", "reversed_index"] : ["reference", "mixed_index"]
     members += zip(keys, runs).map { ($0 + "_retrieval", json($1.run)) }
+    if !outputs.isEmpty { members.append(("outputs", .array(outputs.map(\.json)))) }
     members.append(("not_measured", .array(notMeasured.map(JSONText.string))))
     if let divergence { members.append(("divergence", divergence.json)) }
     members.append(

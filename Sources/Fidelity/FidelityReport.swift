@@ -44,8 +44,20 @@ public struct FidelityReport: Sendable {
     public var hasModels = true
     /// What searches rank by.
     public var metric = Metric.innerProduct
+    /// How queries are coded where the index holds codes; then codes are ranked by their product.
+    public var coding: VectorCoding?
+    /// Whether queries are codes too, whose angles say little of those of their vectors.
+    public var hasCodedQueries = false
 
     public init() {}
+
+    /// Vectors as searches multiply them, coded where the index holds codes.
+    public func ranked(_ vectors: Vectors, by metric: Metric) -> (queries: Embeddings, documents: Embeddings) {
+      func side(_ vectors: Embeddings, isQuery: Bool) -> Embeddings {
+        (coding.map(vectors.coded) ?? vectors).ranked(by: metric, isQuery: isQuery)
+      }
+      return (side(vectors.queries, isQuery: true), side(vectors.documents, isQuery: false))
+    }
   }
 
   /// One line of the verdict.
@@ -135,6 +147,8 @@ public struct FidelityReport: Sendable {
   public let spread: (reference: Spread, candidate: Spread)
   public let clusters: Clusters?
   public let divergence: Divergence?
+  /// Forms in which the index may keep vectors, as far as somebody asked.
+  public let outputs: [Output]
   public let worst: [Worst]
   public let documents: Int
   public let checks: [Check]
@@ -147,6 +161,7 @@ public struct FidelityReport: Sendable {
   public var notMeasured: [String] {
     (scope.hasOwnIndex ? [] : ["the candidate's own index: its documents were not embedded"])
       + (scope.isLabelled ? [] : ["whether the right document is found: no query says which that is"])
+      + (scope.hasCodedQueries ? ["how far vectors moved: only codes were given"] : [])
       + (divergence == nil ? ["the inside of the models: weights, settings, layers"] : [])
       + (scope.hasModels ? [] : ["size and speed: only vectors were given"])
   }
@@ -184,12 +199,15 @@ public struct FidelityReport: Sendable {
   /// - Parameters:
   ///   - items: every query, then every document; empty where nothing is known but their places.
   ///   - classes: of the documents, to hold clusters to.
+  ///   - outputs: forms in which the mixed index is searched too.
+  ///   - ranges: of 8-bit codes among them; nil for those of the reference's documents.
   ///   - remarks: what is known of models and data that keeps them from being evidence.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
     labels: [Retrieval.Label], scope: Scope = Scope(), items: [Item], classes: [String?] = [],
-    divergence: Divergence? = nil, remarks: [Remark] = [], thresholds: Thresholds, hardness: Hardness = Hardness(),
-    threads: Int, progress: (Double) -> Void = { _ in }
+    divergence: Divergence? = nil, outputs forms: [VectorForm] = [], ranges: ColumnRanges? = nil,
+    remarks: [Remark] = [], thresholds: Thresholds, hardness: Hardness = Hardness(), threads: Int,
+    progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
     (self.candidate, self.reference) = (candidate.subject, reference.subject)
     (self.data, self.items, self.divergence, self.scope) = (data, items, divergence, scope)
@@ -199,7 +217,8 @@ public struct FidelityReport: Sendable {
       throw Failure(.malformed, "the candidate's vectors have \(b.queries.width) columns, the reference's \(width)")
     }
     let closeness = try Closeness(
-      [(a.queries, b.queries)] + (scope.hasOwnIndex ? [(a.documents, b.documents)] : []))
+      [(a.queries, b.queries)]
+        + (scope.hasOwnIndex && a.documents.codes == nil ? [(a.documents, b.documents)] : []))
     self.closeness = closeness
     let names = Set(items.map(\.kind)).sorted()
     kinds =
@@ -216,23 +235,21 @@ public struct FidelityReport: Sendable {
         progress(done + $0 * share)
       }
     }
-    func ranked(_ vectors: Vectors) -> (queries: Embeddings, documents: Embeddings) {
-      (
-        vectors.queries.ranked(by: scope.metric, isQuery: true),
-        vectors.documents.ranked(by: scope.metric, isQuery: false)
-      )
-    }
-    let (before, after) = (ranked(a), ranked(b))
+    let (before, after) = (scope.ranked(a, by: scope.metric), scope.ranked(b, by: scope.metric))
     baseline = try search(before.queries, before.documents)
     mixed = try search(after.queries, before.documents)
     own = scope.hasOwnIndex ? try search(after.queries, after.documents) : mixed
     reversed = scope.hasOwnIndex ? try search(before.queries, after.documents) : baseline
-    ordering = try Ordering(
-      reference: before, candidate: after, baseline: baseline, labels: labels, hardness: hardness,
+    outputs = try FidelityReport.outputs(
+      forms, ranges: ranges, reference: a, candidate: b, scope: scope, baseline: baseline, labels: labels,
       threads: threads)
+    // Hardness is a weight by cosines, which products of codes are not.
+    let (old, new) =
+      scope.coding == nil ? (before, after) : (scope.ranked(a, by: .cosine), scope.ranked(b, by: .cosine))
+    ordering = try Ordering(
+      reference: old, candidate: new, baseline: baseline, labels: labels, hardness: hardness, threads: threads)
     mixedOrdering = try Ordering(
-      reference: before, candidate: (after.queries, before.documents), baseline: baseline, labels: labels,
-      hardness: hardness,
+      reference: old, candidate: (new.queries, old.documents), baseline: baseline, labels: labels, hardness: hardness,
       threads: threads)
     rankCorrelation = try Retrieval.rankCorrelation(
       reference: before, candidate: after, threads: threads)
@@ -260,6 +277,7 @@ public struct FidelityReport: Sendable {
         closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread,
         thresholds,
         thresholds.resolved(divergence))
+      + FidelityReport.checks(outputs, scope, thresholds)
       + (divergence.map { FidelityReport.checks($0, thresholds) } ?? [])
     self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
       var remark = remark
@@ -274,11 +292,13 @@ public struct FidelityReport: Sendable {
     _ least: (cosine: Double, overlap: Double)
   ) -> [Check] {
     // An item without an angle counts as turned around.
-    var checks = [
-      Check(
-        name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: least.cosine,
-        isLowerBound: true)
-    ]
+    var checks: [Check] = []
+    if !scope.hasCodedQueries {
+      checks.append(
+        Check(
+          name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: least.cosine,
+          isLowerBound: true))
+    }
     for (run, suffix) in runs {
       checks.append(
         Check(

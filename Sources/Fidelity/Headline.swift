@@ -67,6 +67,14 @@ extension FidelityReport {
         next: "Build a new index with \(candidate.name) and switch queries over with it. To keep the old one: "
           + Headline.lowercased(Headline.moreFaithful))
     }
+    if let check = failing.first, check.area == .output {
+      return Headline(
+        sentence: "Do not switch an index of \(check.shortName): there new queries find less than the old ones do; "
+          + "recall@10 falls by \(check.inWords).",
+        next:
+          "Score more documents again (`+rescore8`), keep more columns or more precise codes, or embed the documents "
+          + "again. An index of floats holds.")
+    }
     return Headline(
       sentence: "Do not deploy yet: rankings hold, but vectors moved further than you allow: mean cosine is "
         + "\(failing.first?.inWords ?? "too low").",
@@ -102,20 +110,26 @@ extension Headline {
 }
 
 extension FidelityReport.Check {
-  /// What a check is about: the index that is there, the candidate's own ranking, or the model.
-  public enum Area: Sendable { case index, ranking, model }
+  /// What a check is about: the index that is there, the candidate's own ranking, the model, or a form of the index.
+  public enum Area: Sendable { case index, ranking, model, output }
 
   public var area: Area {
+    if name.contains(FidelityReport.Check.outputMark) { return .output }
     if name.hasSuffix(FidelityReport.Check.mixedSuffix) { return .index }
     return ["overlap", "drop", "first found"].contains { name.hasPrefix($0) } ? .ranking : .model
   }
 
   /// The name within its area.
   public var shortName: String {
-    area == .index ? String(name.dropLast(FidelityReport.Check.mixedSuffix.count)) : name
+    switch area {
+    case .index: String(name.dropLast(FidelityReport.Check.mixedSuffix.count))
+    case .output: String(name.split(separator: FidelityReport.Check.outputMark).last ?? "")
+    case .ranking, .model: name
+    }
   }
 
   static let mixedSuffix = ", mixed index"
+  static let outputMark = ", output "
 
   var isCosine: Bool { name == "mean cosine" }
 

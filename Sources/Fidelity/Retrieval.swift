@@ -23,6 +23,11 @@ public struct Retrieval: Sendable {
       rank.isEmpty ? .nan : Double(rank.count { $0 <= k }) / Double(rank.count)
     }
 
+    /// The same of some of the queries.
+    subscript(queries: Range<Int>) -> Run {
+      Run(top: Array(top[queries]), rank: Array(rank[queries]), beatsNegatives: Array(beatsNegatives[queries]))
+    }
+
     /// Share of queries with negatives of their own whose positive beats them all; nil when no query has any.
     public var negativesBeaten: Double? {
       let known = beatsNegatives.compactMap { $0 }
@@ -55,39 +60,39 @@ public struct Retrieval: Sendable {
 
   /// Searches exactly, by dot product.
   ///
-  /// - Parameter labels: one for each query.
+  /// - Parameters:
+  ///   - labels: one for each query.
+  ///   - depth: how many documents of each ranking are kept.
   /// - Cost: queries × documents × width products, in parallel over queries. Some
-  ///   thousand rows of each are worked on at a time.
+  ///   thousand rows of each are worked on at a time. Of bits 64 products are one step.
   public static func run(
-    queries: Embeddings, documents: Embeddings, labels: [Label], threads: Int, progress: (Double) -> Void = { _ in }
+    queries: Embeddings, documents: Embeddings, labels: [Label], depth: Int = Retrieval.depth, threads: Int,
+    progress: (Double) -> Void = { _ in }
   ) throws(Failure) -> Run {
     precondition(queries.count == labels.count, "a label for each query")
     precondition(queries.width == documents.width, "vectors of one width")
     let width = queries.width
+    let isBits = queries.isBits && documents.isBits
     let states = Mutex([Search](repeating: Search(), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
       let x = try queries.rows(block)
+      let rows = try QueryRows(queries, block, x, isBits: isBits)
       try parallel(block.count, threads: threads) { (place) throws(Failure) in
         let label = labels[first + place]
         let similarities = try similarities(
           Array(x[place * width..<(place + 1) * width]), documents, [label.positive] + label.negatives)
-        let start = Search(positive: label.positive, similarities: similarities)
+        let start = Search(positive: label.positive, similarities: similarities, depth: depth)
         states.withLock { $0[first + place] = start }
       }
       for start in stride(from: 0, to: documents.count, by: documentsAtATime) {
         let part = start..<min(documents.count, start + documentsAtATime)
-        let packed = try PackedRows(documents.rows(part), width: width, threads: threads)
+        let packed = try Packed(documents, part, isBits: isBits, threads: threads)
         try parallel(Checked.ceilDivide(block.count, queriesPerTask), threads: threads) { task in
           let own = task * queriesPerTask..<min(block.count, (task + 1) * queriesPerTask)
           var searches = states.withLock { Array($0[first + own.lowerBound..<first + own.upperBound]) }
-          x.withUnsafeBufferPointer { x in
-            guard let base = x.baseAddress else { return }
-            packed.products(with: base + own.lowerBound * width, rows: own.count) { column, columns, products, stride in
-              for row in 0..<own.count {
-                searches[row].add(products + row * stride, columns, from: start + column)
-              }
-            }
+          packed.products(with: rows, own) { column, columns, products, stride in
+            for row in 0..<own.count { searches[row].add(products + row * stride, columns, from: start + column) }
           }
           let done = searches
           states.withLock { $0.replaceSubrange(first + own.lowerBound..<first + own.upperBound, with: done) }
@@ -107,6 +112,74 @@ public struct Retrieval: Sendable {
     return query.withUnsafeBufferPointer { $0.baseAddress.map { packed.products(with: $0) } ?? [] }
   }
 
+  /// Queries as they are multiplied: numbers `[rows, width]`, or words of bits.
+  private struct QueryRows: Sendable {
+    let numbers: [Float]
+    let bits: [UInt64]
+    let width: Int
+
+    init(_ queries: Embeddings, _ rows: Range<Int>, _ numbers: [Float], isBits: Bool) throws(Failure) {
+      self.numbers = numbers
+      width = queries.width
+      bits = isBits ? PackedBits.words(of: try queries.bits(rows), width: width) : []
+    }
+  }
+
+  /// Documents to multiply with, read and packed in parallel.
+  private struct Packed: Sendable {
+    private enum Part: Sendable {
+      case numbers(PackedRows), bits(PackedBits)
+    }
+
+    private static let rowsInPart = 512
+    private let parts: [Part]
+
+    init(_ documents: Embeddings, _ rows: Range<Int>, isBits: Bool, threads: Int) throws(Failure) {
+      let count = Checked.ceilDivide(rows.count, Packed.rowsInPart)
+      let parts = Mutex([Part?](repeating: nil, count: count))
+      try parallel(count, threads: threads) { (place) throws(Failure) in
+        let first = rows.lowerBound + place * Packed.rowsInPart
+        let own = first..<min(rows.upperBound, first + Packed.rowsInPart)
+        let part: Part =
+          isBits
+          ? .bits(PackedBits(try documents.bits(own), width: documents.width))
+          : .numbers(try PackedRows(documents.rows(own), width: documents.width))
+        parts.withLock { $0[place] = part }
+      }
+      self.parts = parts.withLock { $0 }.compactMap { $0 }
+    }
+
+    /// Products of some queries with each panel, as `PackedRows` gives them.
+    func products(
+      with queries: QueryRows, _ rows: Range<Int>,
+      _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
+    ) {
+      for (place, part) in parts.enumerated() {
+        Packed.products(of: part, with: queries, rows) { first, columns, products, stride in
+          body(place * Packed.rowsInPart + first, columns, products, stride)
+        }
+      }
+    }
+
+    private static func products(
+      of part: Part, with queries: QueryRows, _ rows: Range<Int>,
+      _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
+    ) {
+      switch part {
+      case .numbers(let packed):
+        queries.numbers.withUnsafeBufferPointer { x in
+          guard let base = x.baseAddress else { return }
+          packed.products(with: base + rows.lowerBound * queries.width, rows: rows.count, body)
+        }
+      case .bits(let packed):
+        queries.bits.withUnsafeBufferPointer { x in
+          guard let base = x.baseAddress else { return }
+          packed.products(with: base + rows.lowerBound * PackedBits.words(queries.width), rows: rows.count, body)
+        }
+      }
+    }
+  }
+
   /// What is known of one query's search.
   private struct Search: Sendable {
     private(set) var top: [(place: Int, similarity: Float)] = []
@@ -114,13 +187,14 @@ public struct Retrieval: Sendable {
     private var positive = 0
     private var own: Float = 0
     private var before = 0
+    private var depth = 0
     var rank: Int { before + 1 }
 
     init() {}
 
     /// - Parameter similarities: of the positive, then of the negatives.
-    init(positive: Int, similarities: [Float]) {
-      self.positive = positive
+    init(positive: Int, similarities: [Float], depth: Int) {
+      (self.positive, self.depth) = (positive, depth)
       own = similarities[0]
       beatsNegatives = similarities.count < 2 ? nil : similarities.dropFirst().allSatisfy { [own] in $0 < own }
     }
@@ -131,10 +205,10 @@ public struct Retrieval: Sendable {
         let (value, place) = (similarities[index], first + index)
         // What is not a number finds nothing.
         if !(value <= own) || (value == own && place < positive) { before += 1 }
-        if top.count == Retrieval.depth, let last = top.last, !(value > last.similarity) { continue }
+        if top.count == depth, let last = top.last, !(value > last.similarity) { continue }
         let at = top.firstIndex { $0.similarity < value } ?? top.count
         top.insert((place, value), at: at)
-        if top.count > Retrieval.depth { top.removeLast() }
+        if top.count > depth { top.removeLast() }
       }
     }
   }

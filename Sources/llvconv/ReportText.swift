@@ -38,7 +38,7 @@ extension FidelityReport {
       let own = checks.filter { $0.area == area }
       if !own.isEmpty { lines += ["", name + ":"] + own.flatMap(line) }
     }
-    lines += [""] + retrievalLines + [""] + modelLines
+    lines += [""] + retrievalLines + outputLines + [""] + modelLines
     if let findings = divergence?.findings, !findings.isEmpty {
       lines += ["", "  look at:"]
       lines += findings.prefix(8).map { "  - " + $0.wrapped(Command.columns, indent: "    ").dropFirst(4) }
@@ -92,6 +92,27 @@ extension FidelityReport {
           + places.joined(separator: "     "))
     }
     return lines
+  }
+
+  /// Forms of the index: what is found in each, with intervals, and the check of each.
+  private var outputLines: [String] {
+    guard !outputs.isEmpty else { return [] }
+    func cell(_ estimate: Estimate) -> String {
+      "\(estimate.value.fixed(4)) [\(estimate.low.fixed(4)), \(estimate.high.fixed(4))] "
+    }
+    let head = scope.isLabelled ? "recall@1                recall@10               overlap" : "overlap"
+    var lines = ["", "  " + "forms of the index".padded(21) + head]
+    for output in outputs {
+      lines.append("  \(output.form), \(output.bytes) bytes\(isOnFront(output) ? " *" : "")")
+      for found in output.searches {
+        let cells =
+          scope.isLabelled
+          ? [cell(found.recall1), cell(found.recall10), found.overlap10.value.fixed(4)] : [cell(found.overlap10)]
+        lines.append("    \(found.name.padded(19))" + cells.joined())
+      }
+    }
+    lines += ["    *: no form finds more with fewer bytes; overlap: of the float32 first 10", "", "lost from the first 10 by the switch, in each form:"]
+    return lines + checks.filter { $0.area == .output }.flatMap(line)
   }
 
   private var modelLines: [String] {

@@ -19,6 +19,7 @@ let verifyCommand = Command(
     .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
+    Command.outputs,
     Command.strict, Command.json, Command.force,
   ] + Command.thresholdOptions + Command.modelOptions.filter { $0.name != Command.device.name },
   discussion: """
@@ -33,6 +34,9 @@ let verifyCommand = Command(
     With --vectors a row of Q.npy stands for the query of each pair, in order; a row of D.npy for the positive of each pair, then
     for the negatives of each pair. Where Q.npy.ids or D.npy.ids lies beside it, as embed writes it, rows are found by id: a
     query's is that of its pair, a document's its own, or "ID, positive" and "ID, negative N". Rankings are then by cosine.
+    With --outputs the table crosses each candidate with each form of the index: the reference alone, the candidate's own index,
+    and new queries in the old index, which may lose as much of recall@10 as elsewhere. 8-bit codes take the ranges of the
+    reference's documents.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
     CANDIDATE and REF are .llv containers, or what import takes: a model folder, a .safetensors or a GGUF file, imported in
     memory on the way. The embeddings of a reference that is a container are kept in REF.llv.cache/ and used again while model
@@ -43,6 +47,7 @@ let verifyCommand = Command(
   var devices: [LoadedModel.Options] = []
   for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }
   let thresholds = try FidelityReport.Thresholds(arguments)
+  let outputs = try arguments.outputs()
   let dataPath = try arguments.required("--data")
   let page = try arguments.output("--report")
   var own = try LoadedModel.Options(arguments, on: .cpu)
@@ -82,7 +87,7 @@ let verifyCommand = Command(
       try FidelityReport(
         candidate: (subject, vectors), reference: (base, known.vectors), data: fileName(dataPath),
         labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence,
-        remarks: known.skipped.notes.map { Remark(.few, $0) } + remarks, thresholds: thresholds,
+        outputs: outputs, remarks: known.skipped.notes.map { Remark(.few, $0) } + remarks, thresholds: thresholds,
         threads: own.threads, progress: { comparing.show(Int($0 * 100)) }))
   }
   for (path, models) in zip(arguments.positionals, candidates) {
