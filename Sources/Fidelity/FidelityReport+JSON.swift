@@ -29,20 +29,7 @@ extension FidelityReport {
       ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
       ("relative_error", FidelityReport.json(closeness.relativeError)),
       ("length", FidelityReport.json(closeness.length)),
-      ("cosine_by_kind", .object(kinds.map { ($0.name, FidelityReport.json($0.cosine)) })),
-      (
-        "p_at_1_by_kind",
-        .object(
-          kindRows.map {
-            (
-              $0.name,
-              [
-                "queries": .int($0.queries), "reference": .number($0.reference), "candidate": .number($0.own),
-                "mixed_index": .number($0.mixed),
-              ]
-            )
-          })
-      ),
+      ("slices", .array(slices.map { $0.json(sliceDrop) })),
       ("rank_correlation", .number(rankCorrelation)),
       ("ordering", .object(orderingRows.map { ($0.key, ["own": $0.own.json, "mixed_index": $0.mixed.json]) })),
       (
@@ -77,7 +64,7 @@ extension FidelityReport {
     return .object(members)
   }
 
-  private static func json(_ summary: Closeness.Summary) -> JSONText {
+  static func json(_ summary: Closeness.Summary) -> JSONText {
     [
       "mean": .number(summary.mean), "p1": .number(summary.lowest1), "min": .number(summary.least),
       "max": .number(summary.most), "count": .int(summary.count),
@@ -128,7 +115,7 @@ extension FidelityReport.Subject {
 }
 
 extension Estimate {
-  var json: JSONText { ["value": .number(value), "low": .number(low), "high": .number(high)] }
+  public var json: JSONText { ["value": .number(value), "low": .number(low), "high": .number(high)] }
 
   /// Value and interval for people.
   public var text: String {

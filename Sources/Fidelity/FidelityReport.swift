@@ -10,6 +10,8 @@ public struct FidelityReport: Sendable {
     public var overlap: Double?
     /// How much lower P@1 and recall@10 may be than the reference's.
     public var recallDrop = 0.02
+    /// How much lower P@1 of the queries that have something in common may be.
+    public var sliceDrop = 0.05
     /// How much higher the mean cosine of two different items may be than the reference's.
     public var crowding = 0.05
     /// What is only said where it would keep a candidate from passing.
@@ -133,8 +135,10 @@ public struct FidelityReport: Sendable {
   public let scope: Scope
   public let data: String
   public let closeness: Closeness
-  /// Numbers by kind of item: text, image, both, video; empty when all are of one kind.
-  public let kinds: [(name: String, cosine: Closeness.Summary)]
+  /// What items with something in common lost, worst first.
+  public let slices: [Slice]
+  /// What a slice may lose.
+  public let sliceDrop: Double
   public let baseline: Retrieval.Run
   /// The candidate's queries in the candidate's documents.
   public let own: Retrieval.Run
@@ -186,13 +190,16 @@ public struct FidelityReport: Sendable {
   /// What the report says of a query or a document.
   public struct Item: Sendable {
     public let id, text: String
-    /// `text`, `image`, `text and image`, `video`.
-    public let kind: String
+    /// At most one on each axis.
+    let traits: [Trait]
 
-    public init(id: String, text: String, kind: String = "text") {
+    /// - Parameters:
+    ///   - kind: `text`, `image`, `text and image`, `video`.
+    ///   - traits: what else it has in common with others.
+    public init(id: String, text: String, kind: String = "text", traits: [Trait] = []) {
       self.id = id
       self.text = text
-      self.kind = kind
+      self.traits = [Trait(Trait.kind, kind)] + traits
     }
   }
 
@@ -220,13 +227,6 @@ public struct FidelityReport: Sendable {
       [(a.queries, b.queries)]
         + (scope.hasOwnIndex && a.documents.codes == nil ? [(a.documents, b.documents)] : []))
     self.closeness = closeness
-    let names = Set(items.map(\.kind)).sorted()
-    kinds =
-      names.count < 2
-      ? []
-      : names.map { name in
-        (name, Closeness.Summary(zip(items, closeness.cosines).compactMap { $0.kind == name ? $1 : nil }))
-      }
     var done = 0.0
     func search(_ queries: Embeddings, _ documents: Embeddings) throws(Failure) -> Retrieval.Run {
       let share = scope.hasOwnIndex ? 0.25 : 0.5
@@ -239,6 +239,8 @@ public struct FidelityReport: Sendable {
     baseline = try search(before.queries, before.documents)
     mixed = try search(after.queries, before.documents)
     own = scope.hasOwnIndex ? try search(after.queries, after.documents) : mixed
+    slices = FidelityReport.slices(items, closeness, baseline: baseline, own: own, mixed: mixed)
+    sliceDrop = thresholds.sliceDrop
     reversed = scope.hasOwnIndex ? try search(before.queries, after.documents) : baseline
     outputs = try FidelityReport.outputs(
       forms, ranges: ranges, reference: a, candidate: b, scope: scope, baseline: baseline, labels: labels,
@@ -277,7 +279,7 @@ public struct FidelityReport: Sendable {
         closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread,
         thresholds,
         thresholds.resolved(divergence))
-      + FidelityReport.checks(outputs, scope, thresholds)
+      + FidelityReport.checks(outputs, scope, thresholds) + FidelityReport.checks(slices, thresholds)
       + (divergence.map { FidelityReport.checks($0, thresholds) } ?? [])
     self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
       var remark = remark

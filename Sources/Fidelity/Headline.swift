@@ -75,6 +75,13 @@ extension FidelityReport {
           "Score more documents again (`+rescore8`), keep more columns or more precise codes, or embed the documents "
           + "again. An index of floats holds.")
     }
+    if let check = failing.first, check.area == .slice {
+      return Headline(
+        sentence: "Do not deploy for everyone: rankings hold on average, but P@1 of \(check.shortName) falls by "
+          + "\(check.inWords).",
+        next: "Calibrate with items of that kind (`llvconv measure`, `llvconv quantize --calibration`), or allow more: "
+          + "`--max-slice-drop`.")
+    }
     return Headline(
       sentence: "Do not deploy yet: rankings hold, but vectors moved further than you allow: mean cosine is "
         + "\(failing.first?.inWords ?? "too low").",
@@ -110,10 +117,12 @@ extension Headline {
 }
 
 extension FidelityReport.Check {
-  /// What a check is about: the index that is there, the candidate's own ranking, the model, or a form of the index.
-  public enum Area: Sendable { case index, ranking, model, output }
+  /// What a check is about: the index that is there, the candidate's own ranking, the model, a form of the index, or a slice of the data.
+  public enum Area: Sendable { case index, ranking, model, output, slice }
 
   public var area: Area {
+    // What data call a slice may hold any words.
+    if name.hasPrefix("drop of P@1" + FidelityReport.Check.sliceMark) { return .slice }
     if name.contains(FidelityReport.Check.outputMark) { return .output }
     if name.hasSuffix(FidelityReport.Check.mixedSuffix) { return .index }
     return ["overlap", "drop", "first found"].contains { name.hasPrefix($0) } ? .ranking : .model
@@ -124,12 +133,14 @@ extension FidelityReport.Check {
     switch area {
     case .index: String(name.dropLast(FidelityReport.Check.mixedSuffix.count))
     case .output: String(name.split(separator: FidelityReport.Check.outputMark).last ?? "")
+    case .slice: String(name.dropFirst("drop of P@1".count + FidelityReport.Check.sliceMark.count))
     case .ranking, .model: name
     }
   }
 
   static let mixedSuffix = ", mixed index"
   static let outputMark = ", output "
+  static let sliceMark = ", slice "
 
   var isCosine: Bool { name == "mean cosine" }
 

@@ -23,6 +23,17 @@ public struct Retrieval: Sendable {
       rank.isEmpty ? .nan : Double(rank.count { $0 <= k }) / Double(rank.count)
     }
 
+    init(top: [[Int]], rank: [Int], beatsNegatives: [Bool?]) {
+      (self.top, self.rank, self.beatsNegatives) = (top, rank, beatsNegatives)
+    }
+
+    /// Of queries that cannot search at all.
+    public init(findingNothing queries: Int) {
+      self.init(
+        top: [[Int]](repeating: [], count: queries), rank: [Int](repeating: Int.max, count: queries),
+        beatsNegatives: [Bool?](repeating: nil, count: queries))
+    }
+
     /// The same of some of the queries.
     subscript(queries: Range<Int>) -> Run {
       Run(top: Array(top[queries]), rank: Array(rank[queries]), beatsNegatives: Array(beatsNegatives[queries]))

@@ -6,7 +6,7 @@ enum Program {
   static let version = "0.1.0"
   static let commands = [
     importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand,
-    compareCommand, evalCommand,
+    compareCommand, adaptCommand, evalCommand,
     embedCommand,
     inspectCommand,
     diffCommand, hashCommand, benchCommand, devicesCommand,

@@ -79,7 +79,7 @@ let compareCommand = Command(
 }
 
 /// What the reference finds first, as what each query should find.
-private func firstFound(
+func firstFound(
   _ reference: FidelityReport.Vectors, _ scope: FidelityReport.Scope, threads: Int, progress: (Double) -> Void
 ) throws(Failure) -> [Retrieval.Label] {
   let any = [Retrieval.Label](repeating: .init(positive: 0, negatives: []), count: reference.queries.count)
@@ -110,7 +110,7 @@ private struct CompareItems {
       throw Failure(.malformed, "\(items.count) items for \(count) vectors", file: path)
     }
     return items.enumerated().map { place, item in
-      FidelityReport.Item(id: item.id ?? "\(what) \(place)", text: item.shown, kind: item.kind)
+      item.reported(item.id ?? "\(what) \(place)")
     }
   }
 }

@@ -26,7 +26,8 @@ let verifyCommand = Command(
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, order and margins with hard negatives first), the mixed
     index both ways, clusters, and inside the models their settings, weights and what enters each layer. Means come with 95 %
-    intervals. Exit code 0 when every check passes, 1 when one fails, 2 when the data cannot decide (an interval holds its
+    intervals. Numbers are also those of slices: kind of item, script and length of texts, label, task, and what a line's
+    "slices" say. Exit code 0 when every check passes, 1 when one fails, 2 when the data cannot decide (an interval holds its
     threshold, too few queries or documents, items that were calibrated on, a model held to itself); of several candidates
     the worst counts.
     With several devices every candidate is verified on each, and they must also agree: integer products bit for bit, the two
@@ -173,6 +174,7 @@ extension Command {
       "--min-overlap", "X",
       "share of the reference's first 10 documents found again, at least (default 0.75, more for more bits)"),
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
+    .init("--max-slice-drop", "X", "how much P@1 of items with something in common may fall (default 0.05)"),
     .init(
       "--allow", "LIST",
       "what shall not keep a candidate from passing, with commas: settings that differ, few queries or documents, "
@@ -187,6 +189,7 @@ extension FidelityReport.Thresholds {
     cosine = try arguments.number("--min-cosine", in: -1...1) ?? cosine
     overlap = try arguments.number("--min-overlap", in: 0...1) ?? overlap
     recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? recallDrop
+    sliceDrop = try arguments.number("--max-slice-drop", in: 0...1) ?? sliceDrop
     for word in arguments["--allow"]?.split(separator: ",").map(String.init) ?? [] {
       guard let kind = Remark.Kind(rawValue: word) else {
         let known = Remark.Kind.allCases.map(\.rawValue).joined(separator: ", ")
