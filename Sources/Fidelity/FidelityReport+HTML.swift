@@ -30,11 +30,10 @@ extension FidelityReport {
     return """
       \(header(level))
       \(cards)
-      \(checks.contains { $0.area == .slice } ? IntervalBar.list(checks.filter { $0.area == .slice }) : "")
-      \(sliceTable)
       \(indexSection(inner, &gallery))
       \(scope.hasOwnIndex ? rankingSection(inner, &gallery) : "")
       \(outputs.isEmpty ? "" : outputSection(inner))
+      \(slices.isEmpty ? "" : sliceSection(inner))
       \(modelSection(inner, &gallery))
       \(more)
       """

@@ -56,7 +56,8 @@ extension FidelityReport {
     }
     var taken: [(x: Double, y: Double)] = []
     for point in points {
-      let label = Plot.free(x(point.output.bytes), y(point.quality.value), taken)
+      // Right of the point: its interval is above and below.
+      let label = Plot.free(x(point.output.bytes) + 12, y(point.quality.value) + 12, taken)
       taken.append(label)
       plot.text(label.x, label.y, String(point.number), .middle)
     }

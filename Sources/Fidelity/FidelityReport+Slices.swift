@@ -128,19 +128,24 @@ extension FidelityReport {
 
   // MARK: Page
 
-  var sliceTable: String {
-    guard !slices.isEmpty else { return "" }
+  func sliceSection(_ level: Int) -> String {
     let rows = slices.prefix(FidelityReport.shownSlices).map { slice in
       let lost =
         slice.queries > 0
-        ? "\(Headline.percent(slice.drop.value))<br><span class=\"soft\">\((slice.drop.low * 100).fixed(1)) to "
-          + "\((slice.drop.high * 100).fixed(1))\(slice.isOpen(sliceDrop) ? " ?" : "")</span>" : "-"
+        ? "\(Page.escaped(Headline.percent(slice.drop.value)))<br><span class=\"soft\">"
+          + "\((slice.drop.low * 100).fixed(1)) to \((slice.drop.high * 100).fixed(1))"
+          + "\(slice.isOpen(sliceDrop) ? " ?" : "")</span>" : "-"
       return [
         "\(Page.escaped(slice.name)) (\(slice.items))", String(slice.queries), slice.cosine.mean.fixed(5),
       ] + [slice.reference, slice.mixed].map { $0.isNaN ? "-" : Page.escaped(Headline.percent($0)) } + [lost]
     }
+    let failed = checks.filter { $0.area == .slice }
     let columns = ["slice (items)", "queries", "mean cosine", "P@1 was", "P@1 in your index", "lost"]
-    return Page.table("Slices, worst first", columns, Array(rows), isStacked: true)
-      + "<p class=\"soft\">Slices of the data, worst first. \(Page.escaped(sliceNote))</p>"
+    return """
+      <section><h\(level)>Who lost</h\(level)>
+      <p>Items with something in common, worst first. \(Page.escaped(sliceNote))</p>
+      \(failed.isEmpty ? "" : IntervalBar.list(failed))
+      \(Page.table("Slices, worst first", columns, Array(rows), isStacked: true))</section>
+      """
   }
 }

@@ -113,8 +113,9 @@ struct PageTests {
     let report = try PageTests.report(PageTests.vectors(noise: 3), kinds: ["text", "video"])
     let page = FidelityReport.page([report], facts: [("command", "llvconv verify <x>")])
     let words = [
-      "<h1>Do not deploy", "Slices, worst first", "Your index", "in the old index", "Your ranking",
-      "Queries whose first result changed in a new index", "The model", "<details><summary>Items that moved furthest",
+      "<h1>Do not deploy", "Your index", "in the old index", "Your ranking",
+      "Queries whose first result changed in a new index", "Slices, worst first", "The model",
+      "<details><summary>Items that moved furthest",
       "<details><summary>More numbers", "adjusted Rand index", "<details><summary>What the words mean",
       "Where this comes from", "llvconv verify &lt;x&gt;", "download=\"report.json\"",
     ]
