@@ -30,10 +30,13 @@ public struct BenchmarkScore: Sendable {
   }
 
   /// Queries with candidates of their own, the right one first.
+  ///
+  /// - Parameter form: what is kept of vectors; ranges of 8-bit codes are those of all items.
   public init(
-    name: String, task: String?, items: Embeddings, choices: [(query: Int, candidates: [Int])]
+    name: String, task: String?, items: Embeddings, form: VectorForm = VectorForm(),
+    choices: [(query: Int, candidates: [Int])]
   ) throws(Failure) {
-    let rows = try Rows(items)
+    let rows = try Rows(items, form)
     self.name = name
     self.task = task
     queries = choices.count
@@ -48,9 +51,10 @@ public struct BenchmarkScore: Sendable {
 
   /// Every query searched among all targets; a target with several queries counts as found by the best of them.
   public init(
-    name: String, task: String?, items: Embeddings, searches: [(query: Int, target: Int)]
+    name: String, task: String?, items: Embeddings, form: VectorForm = VectorForm(),
+    searches: [(query: Int, target: Int)]
   ) throws(Failure) {
-    let rows = try Rows(items)
+    let rows = try Rows(items, form)
     self.name = name
     self.task = task
     queries = searches.count
@@ -79,18 +83,22 @@ public struct BenchmarkScore: Sendable {
   private struct Rows {
     let width: Int
     let values: [Float]
+    /// From the length of the sum of vectors as they are; NaN where a vector holds one, 0 for a single item.
+    let meanCosine: Double
 
-    init(_ items: Embeddings) throws(Failure) {
-      width = items.width
-      values = try items.rows(0..<items.count)
+    init(_ items: Embeddings, _ form: VectorForm) throws(Failure) {
+      let all = try items.rows(0..<items.count)
+      meanCosine = Rows.meanCosine(all, items.width)
+      let ranges = form.precision == .int8 ? try ColumnRanges(of: items, width: form.width) : nil
+      let coding = try VectorCoding(form, columns: items.width, ranges: ranges)
+      (width, values) = (coding.width, coding.coded(all))
     }
 
     private subscript(row: Int) -> ArraySlice<Float> { values[row * width..<(row + 1) * width] }
 
     func dot(_ a: Int, _ b: Int) -> Float { zip(self[a], self[b]).reduce(0) { $0 + $1.0 * $1.1 } }
 
-    /// From the length of the vectors' sum; NaN where a vector holds one, 0 for a single item.
-    var meanCosine: Double {
+    private static func meanCosine(_ values: [Float], _ width: Int) -> Double {
       let count = Double(values.count / width)
       guard count > 1 else { return 0 }
       var sum = [Double](repeating: 0, count: width)

@@ -43,7 +43,7 @@ extension Comparison {
       let (x, y) = (Plot.left + point.bytes / end * (Plot.right - Plot.left), scale.place(point.loss))
       plot.point(
         x, y, .of("text"), isHollow: point.loss < scale.low, title: reports[point.number - 1].candidate.name)
-      let label = Comparison.free(x, y, taken)
+      let label = Plot.free(x, y, taken)
       taken.append(label)
       plot.text(label.x, label.y, String(point.number), .middle)
     }
@@ -57,20 +57,5 @@ extension Comparison {
     let digits = Array("⁰¹²³⁴⁵⁶⁷⁸⁹")
     let number = String(Int(abs(exponent))).compactMap(\.wholeNumberValue).map { String(digits[$0]) }.joined()
     return "10" + (exponent < 0 ? "⁻" : "") + number
-  }
-
-  /// A place for a number beside a point where no other number is.
-  private static func free(_ x: Double, _ y: Double, _ taken: [(x: Double, y: Double)]) -> (x: Double, y: Double) {
-    var places: [(x: Double, y: Double)] = []
-    for ring in 0..<12 {
-      let reach = Double(ring) * 16
-      places += [(x, y - 8 - reach), (x + 14 + reach, y + 4), (x, y + 17 + reach), (x - 14 - reach, y + 4)]
-    }
-    let inside = places.filter {
-      $0.x > Plot.left + 8 && $0.x < Plot.right - 8 && $0.y > Plot.top && $0.y < Plot.bottom - 2
-    }
-    return inside.first { place in
-      taken.allSatisfy { abs($0.x - place.x) > 18 || abs($0.y - place.y) > 15 }
-    } ?? inside.first ?? (x, y - 8)
   }
 }

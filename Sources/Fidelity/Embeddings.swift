@@ -15,16 +15,37 @@ public struct Embeddings: Sendable {
   public let width: Int
   public let count: Int
   private let storage: Storage
+  private var coding: VectorCoding?
   private var form = Form.stored
 
   private enum Storage: Sendable {
     case memory([Float])
-    /// Row-major; Float16 where `isHalf`, Float32 otherwise.
-    case file(ByteView, isHalf: Bool)
+    /// Row-major.
+    case file(ByteView, Element)
+  }
+
+  /// What a file holds.
+  enum Element: Sendable, Equatable {
+    case float32, float16, int8
+    /// Bits as bytes; those that sentence-transformers calls binary have the highest one turned over.
+    case bits(isTurned: Bool)
+    /// A row of bits for 1, then one for -1.
+    case ternary
+
+    /// Bytes of a row of `width` columns.
+    func bytes(_ width: Int) -> Int? {
+      switch self {
+      case .float32: Checked.product([width, 4])
+      case .float16: Checked.product([width, 2])
+      case .int8: width
+      case .bits: width / 8
+      case .ternary: width / 4
+      }
+    }
   }
 
   /// What is done to rows before they are given out, so that inner products rank as a metric does.
-  private enum Form: Sendable {
+  private enum Form: Sendable, Equatable {
     case stored
     /// Length 1; zero stays zero.
     case unit
@@ -40,17 +61,28 @@ public struct Embeddings: Sendable {
     storage = .memory(values)
   }
 
-  /// - Parameter bytes: Float32 or Float16 `[count, width]`.
-  init(width: Int, count: Int, bytes: ByteView, isHalf: Bool) {
-    precondition(bytes.count == count * width * (isHalf ? 2 : 4), "whole rows")
+  /// - Parameter bytes: `[count, width]`; of bits, whole bytes of them.
+  init(width: Int, count: Int, bytes: ByteView, element: Element) {
+    precondition(element.bytes(width).map { bytes.count == count * $0 } ?? false, "whole rows")
     self.width = width
     self.count = count
-    storage = .file(bytes, isHalf: isHalf)
+    storage = .file(bytes, element)
+  }
+
+  /// Vectors of one width one after the other, in memory, as they are given out.
+  init(joining all: [Embeddings]) throws(Failure) {
+    var values: [Float] = []
+    for vectors in all { values += try vectors.rows(0..<vectors.count) }
+    self.init(width: all.first?.width ?? 1, values: values)
   }
 
   private init(_ other: Embeddings, _ form: Form) {
-    (storage, count, self.form) = (other.storage, other.count, form)
-    width = other.storedWidth + (form == .query || form == .document ? 1 : 0)
+    (storage, count, coding, self.form) = (other.storage, other.count, other.coding, form)
+    width = other.ownWidth + (form == .query || form == .document ? 1 : 0)
+  }
+
+  private init(_ other: Embeddings, _ coding: VectorCoding) {
+    (storage, count, self.coding, width) = (other.storage, other.count, coding, coding.width)
   }
 
   /// The same vectors so that inner products rank them as `metric` does.
@@ -62,23 +94,46 @@ public struct Embeddings: Sendable {
     }
   }
 
-  private var storedWidth: Int { form == .query || form == .document ? width - 1 : width }
+  /// The same vectors as an index of a form gives them out, coded when they are read; codes stay as they are.
+  public func coded(by coding: VectorCoding) -> Embeddings { codes == nil ? Embeddings(self, coding) : self }
+
+  /// What the vectors are codes of where a file holds no numbers.
+  public var codes: VectorForm.Precision? {
+    guard case .file(_, let element) = storage else { return nil }
+    return switch element {
+    case .float32, .float16: nil
+    case .int8: .int8
+    case .bits: .binary
+    case .ternary: .ternary
+    }
+  }
+
+  /// Whether every number is 1 or -1, so that products can be those of bits.
+  var isBits: Bool { form == .stored && (codes ?? coding?.form.precision) == .binary }
+
+  /// Rows before a metric's form.
+  private var ownWidth: Int { form == .query || form == .document ? width - 1 : width }
 
   /// Some rows, `[rows.count, width]`.
   public func rows(_ rows: Range<Int>) throws(Failure) -> [Float] {
-    let stored = try storedRows(rows)
+    var stored = try storedRows(rows)
+    if let coding { stored = coding.coded(stored) }
     guard form != .stored else { return stored }
-    let own = storedWidth
+    let own = ownWidth
+    if form == .unit {
+      stored.withUnsafeMutableBufferPointer { values in
+        guard let start = values.baseAddress else { return }
+        for row in 0..<rows.count { llv_normalize_row(start + row * own, own, start + row * own) }
+      }
+      return stored
+    }
     var result: [Float] = []
     result.reserveCapacity(rows.count * width)
     for row in 0..<rows.count {
       let values = stored[row * own..<(row + 1) * own]
       let squares = values.reduce(0.0) { $0 + Double($1) * Double($1) }
       switch form {
-      case .stored: result += values
-      case .unit:
-        let scale = squares > 0 ? Float(1 / squares.squareRoot()) : 0
-        result += values.map { $0 * scale }
+      case .stored, .unit: result += values
       case .query: result += values + [1]
       case .document: result += values + [Float(-squares / 2)]
       }
@@ -86,23 +141,52 @@ public struct Embeddings: Sendable {
     return result
   }
 
+  /// Rows as bits, of `isBits` alone: `[rows.count, ceil(width / 8)]` bytes, the first column in the highest bit.
+  func bits(_ rows: Range<Int>) throws(Failure) -> [UInt8] {
+    if let coding { return coding.signs(try storedRows(rows)) }
+    guard case .file(let bytes, .bits(let isTurned)) = storage else {
+      throw Failure(.internal, "these vectors are no bits")
+    }
+    let part = try Embeddings.read(bytes, rows, width / 8).array(of: UInt8.self)
+    return isTurned ? part.map { $0 ^ 0x80 } : part
+  }
+
   private func storedRows(_ rows: Range<Int>) throws(Failure) -> [Float] {
-    let width = storedWidth
+    let width = coding?.columns ?? ownWidth
     switch storage {
     case .memory(let values): return Array(values[rows.lowerBound * width..<rows.upperBound * width])
-    case .file(let bytes, let isHalf):
-      let size = isHalf ? 2 : 4
-      let part = try Buffer(count: rows.count * width * size)
-      try part.withMutableBytes { (target) throws(Failure) in
-        try bytes.read(at: rows.lowerBound * width * size, into: target)
+    case .file(let bytes, let element):
+      let part = try Embeddings.read(bytes, rows, element.bytes(width) ?? 0)
+      switch element {
+      case .float32: return part.array(of: Float.self)
+      case .float16:
+        var values = [Float](repeating: 0, count: rows.count * width)
+        values.withUnsafeMutableBufferPointer { target in
+          if let to = target.baseAddress { llv_f16_to_f32(part.start, to, target.count) }
+        }
+        return values
+      case .int8: return part.array(of: Int8.self).map(Float.init)
+      case .bits(let isTurned):
+        let turn: UInt8 = isTurned ? 0x80 : 0
+        return part.array(of: UInt8.self).flatMap { byte in
+          (0..<8).map { (byte ^ turn) << UInt8($0) & 0x80 > 0 ? 1 : -1 }
+        }
+      case .ternary:
+        let (bytes, size) = (part.array(of: UInt8.self), width / 8)
+        func bit(_ place: Int, _ column: Int) -> Float {
+          bytes[place + column / 8] << UInt8(column % 8) & 0x80 > 0 ? 1 : 0
+        }
+        return (0..<rows.count).flatMap { row in
+          (0..<width).map { bit(row * 2 * size, $0) - bit((row * 2 + 1) * size, $0) }
+        }
       }
-      guard isHalf else { return part.array(of: Float.self) }
-      var values = [Float](repeating: 0, count: rows.count * width)
-      values.withUnsafeMutableBufferPointer { target in
-        if let to = target.baseAddress { llv_f16_to_f32(part.start, to, target.count) }
-      }
-      return values
     }
+  }
+
+  private static func read(_ bytes: ByteView, _ rows: Range<Int>, _ size: Int) throws(Failure) -> Buffer {
+    let part = try Buffer(count: rows.count * size)
+    try part.withMutableBytes { (target) throws(Failure) in try bytes.read(at: rows.lowerBound * size, into: target) }
+    return part
   }
 
   /// Single rows, in the order asked for, `[places.count, width]`.
@@ -121,62 +205,5 @@ public struct Embeddings: Sendable {
   /// At most `most` of `count` places, evenly spread.
   static func spread(_ count: Int, _ most: Int) -> [Int] {
     count <= most ? Array(0..<count) : (0..<most).map { $0 * count / most }
-  }
-}
-
-/// Rows that others are multiplied with, packed for the kernel: `a bᵀ`, the same bits whatever stands beside a row.
-struct PackedRows: Sendable {
-  let count: Int
-  private let width: Int
-  /// Panels `[width, LLV_PANEL]`.
-  private let panels: [Float]
-  private static let panel = Int(LLV_PANEL)
-
-  /// - Parameter values: `[count, width]`.
-  init(_ values: [Float], width: Int, threads: Int = 1) throws(Failure) {
-    (self.width, count) = (width, values.count / width)
-    let (count, size, panel) = (count, width * PackedRows.panel, PackedRows.panel)
-    var panels = [Float](repeating: 0, count: Checked.ceilDivide(count, panel) * size)
-    try panels.withUnsafeMutableBufferPointer { (target) throws(Failure) in
-      try values.withUnsafeBufferPointer { (values) throws(Failure) in
-        guard let to = target.baseAddress, let from = values.baseAddress else { return }
-        let (shared, source) = (SharedPointer(to), SharedPointer(UnsafeMutablePointer(mutating: from)))
-        try parallel(Checked.ceilDivide(count, panel), threads: threads) { place in
-          llv_pack_panel_f32(
-            source.pointer + place * size, width, min(panel, count - place * panel), width,
-            shared.pointer + place * size)
-        }
-      }
-    }
-    self.panels = panels
-  }
-
-  /// Calls `body` with the products of some rows `[rows, width]` and each panel: `[rows, columns]`, rows `stride`
-  /// apart.
-  func products(
-    with x: UnsafePointer<Float>, rows: Int,
-    _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
-  ) {
-    let (panel, size) = (PackedRows.panel, width * PackedRows.panel)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: rows * panel) { result in
-      panels.withUnsafeBufferPointer { panels in
-        guard let base = panels.baseAddress, let y = result.baseAddress else { return }
-        for place in 0..<Checked.ceilDivide(count, panel) {
-          var out = llv_output(bias: nil, steps: nil, step_count: 0, n: panel, y: y, stride: panel)
-          llv_gemm_f32(x, width, rows, width, base + place * size, &out)
-          body(place * panel, min(panel, count - place * panel), y, panel)
-        }
-      }
-    }
-  }
-
-  /// All products of one row.
-  func products(with x: UnsafePointer<Float>) -> [Float] {
-    var all: [Float] = []
-    all.reserveCapacity(count)
-    products(with: x, rows: 1) { _, columns, products, _ in
-      all += UnsafeBufferPointer(start: products, count: columns)
-    }
-    return all
   }
 }

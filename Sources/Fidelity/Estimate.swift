@@ -55,6 +55,28 @@ extension Estimate {
       count: differences.count)
   }
 
+  /// The ratio of two sums over the same queries, as the bootstrap over queries has it; nil where the second is zero.
+  public init?(ratio parts: [Double], to wholes: [Double]) {
+    let (part, whole) = (parts.reduce(0, +), wholes.reduce(0, +))
+    guard whole != 0 else { return nil }
+    var generator = SplitMix64(state: 1)
+    var ratios: [Double] = []
+    for _ in 0..<Estimate.resamples {
+      var (a, b) = (0.0, 0.0)
+      for _ in parts.indices {
+        let place = generator.below(parts.count)
+        a += parts[place]
+        b += wholes[place]
+      }
+      if b != 0 { ratios.append(a / b) }
+    }
+    guard !ratios.isEmpty else { return nil }
+    ratios.sort()
+    self.init(
+      value: part / whole, low: ratios[ratios.count * 25 / 1_000], high: ratios[max(1, ratios.count * 975 / 1_000) - 1],
+      count: parts.count)
+  }
+
   private init(value: Double, low: Double, high: Double, count: Int) {
     (self.value, self.low, self.high, self.count) = (value, low, high, count)
   }

@@ -30,9 +30,10 @@ extension FidelityReport {
     return """
       \(header(level))
       \(cards)
-      \(kindTable)
       \(indexSection(inner, &gallery))
       \(scope.hasOwnIndex ? rankingSection(inner, &gallery) : "")
+      \(outputs.isEmpty ? "" : outputSection(inner))
+      \(slices.isEmpty ? "" : sliceSection(inner))
       \(modelSection(inner, &gallery))
       \(more)
       """
@@ -127,17 +128,6 @@ extension FidelityReport {
     }
     let cards = cells.map { "<div><b>\(Page.escaped($0.0))</b><span>\(Page.escaped($0.1))</span></div>" }
     return "<div class=\"cards\">\(cards.joined())</div>"
-  }
-
-  private var kindTable: String {
-    let rows = kindRows.map { kind in
-      ["\(Page.escaped(kind.name)) (\(kind.items))", kind.cosine.mean.fixed(5), kind.cosine.least.fixed(5)]
-        + [kind.reference, kind.own].map { $0.isNaN ? "-" : Page.escaped(Headline.percent($0)) }
-    }
-    guard !rows.isEmpty else { return "" }
-    let columns = ["kind of item", "mean cosine", "worst", "P@1 was", "P@1 now"]
-    return Page.table("Kinds of items, worst first", columns, rows)
-      + "<p class=\"soft\">Kinds of items, worst first. P@1 is of the queries of a kind, in an index built anew.</p>"
   }
 
   private var closenessTable: String {

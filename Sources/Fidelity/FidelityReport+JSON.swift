@@ -30,20 +30,7 @@ extension FidelityReport {
       ("cosine", FidelityReport.json(closeness.cosine)), ("angle_degrees", FidelityReport.json(closeness.angle)),
       ("relative_error", FidelityReport.json(closeness.relativeError)),
       ("length", FidelityReport.json(closeness.length)),
-      ("cosine_by_kind", .object(kinds.map { ($0.name, FidelityReport.json($0.cosine)) })),
-      (
-        "p_at_1_by_kind",
-        .object(
-          kindRows.map {
-            (
-              $0.name,
-              [
-                "queries": .int($0.queries), "reference": .number($0.reference), "candidate": .number($0.own),
-                "mixed_index": .number($0.mixed),
-              ]
-            )
-          })
-      ),
+      ("slices", .array(slices.map { $0.json(sliceDrop) })),
       ("rank_correlation", .number(rankCorrelation)),
       ("ordering", .object(orderingRows.map { ($0.key, ["own": $0.own.json, "mixed_index": $0.mixed.json]) })),
       (
@@ -67,6 +54,7 @@ extension FidelityReport {
     let keys =
       scope.hasOwnIndex ? ["reference", "candidate", "mixed_index", "reversed_index"] : ["reference", "mixed_index"]
     members += zip(keys, runs).map { ($0 + "_retrieval", json($1.run)) }
+    if !outputs.isEmpty { members.append(("outputs", .array(outputs.map(\.json)))) }
     members.append(("not_measured", .array(notMeasured.map(JSONText.string))))
     if let divergence { members.append(("divergence", divergence.json)) }
     members.append(
@@ -77,7 +65,7 @@ extension FidelityReport {
     return .object(members)
   }
 
-  private static func json(_ summary: Closeness.Summary) -> JSONText {
+  static func json(_ summary: Closeness.Summary) -> JSONText {
     [
       "mean": .number(summary.mean), "p1": .number(summary.lowest1), "min": .number(summary.least),
       "max": .number(summary.most), "count": .int(summary.count),
@@ -128,7 +116,7 @@ extension FidelityReport.Subject {
 }
 
 extension Estimate {
-  var json: JSONText { ["value": .number(value), "low": .number(low), "high": .number(high)] }
+  public var json: JSONText { ["value": .number(value), "low": .number(low), "high": .number(high)] }
 
   /// Value and interval for people.
   public var text: String {

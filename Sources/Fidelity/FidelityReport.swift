@@ -10,6 +10,8 @@ public struct FidelityReport: Sendable {
     public var overlap: Double?
     /// How much lower P@1 and recall@10 may be than the reference's.
     public var recallDrop = 0.02
+    /// How much lower P@1 of the queries that have something in common may be.
+    public var sliceDrop = 0.05
     /// How much higher the mean cosine of two different items may be than the reference's.
     public var crowding = 0.05
     /// What is only said where it would keep a candidate from passing.
@@ -44,8 +46,20 @@ public struct FidelityReport: Sendable {
     public var hasModels = true
     /// What searches rank by.
     public var metric = Metric.innerProduct
+    /// How queries are coded where the index holds codes; then codes are ranked by their product.
+    public var coding: VectorCoding?
+    /// Whether queries are codes too, whose angles say little of those of their vectors.
+    public var hasCodedQueries = false
 
     public init() {}
+
+    /// Vectors as searches multiply them, coded where the index holds codes.
+    public func ranked(_ vectors: Vectors, by metric: Metric) -> (queries: Embeddings, documents: Embeddings) {
+      func side(_ vectors: Embeddings, isQuery: Bool) -> Embeddings {
+        (coding.map(vectors.coded) ?? vectors).ranked(by: metric, isQuery: isQuery)
+      }
+      return (side(vectors.queries, isQuery: true), side(vectors.documents, isQuery: false))
+    }
   }
 
   /// One line of the verdict.
@@ -126,8 +140,10 @@ public struct FidelityReport: Sendable {
   public let scope: Scope
   public let data: String
   public let closeness: Closeness
-  /// Numbers by kind of item: text, image, both, video; empty when all are of one kind.
-  public let kinds: [(name: String, cosine: Closeness.Summary)]
+  /// What items with something in common lost, worst first.
+  public let slices: [Slice]
+  /// What a slice may lose.
+  public let sliceDrop: Double
   public let baseline: Retrieval.Run
   /// The candidate's queries in the candidate's documents.
   public let own: Retrieval.Run
@@ -140,6 +156,8 @@ public struct FidelityReport: Sendable {
   public let spread: (reference: Spread, candidate: Spread)
   public let clusters: Clusters?
   public let divergence: Divergence?
+  /// Forms in which the index may keep vectors, as far as somebody asked.
+  public let outputs: [Output]
   public let worst: [Worst]
   public let documents: Int
   public let checks: [Check]
@@ -154,6 +172,7 @@ public struct FidelityReport: Sendable {
   public var notMeasured: [String] {
     (scope.hasOwnIndex ? [] : ["the candidate's own index: its documents were not embedded"])
       + (scope.isLabelled ? [] : ["whether the right document is found: no query says which that is"])
+      + (scope.hasCodedQueries ? ["how far vectors moved: only codes were given"] : [])
       + (divergence == nil ? ["the inside of the models: weights, settings, layers"] : [])
       + (scope.hasModels ? [] : ["size and speed: only vectors were given"])
   }
@@ -178,28 +197,33 @@ public struct FidelityReport: Sendable {
   /// What the report says of a query or a document.
   public struct Item: Sendable {
     public let id, text: String
-    /// `text`, `image`, `text and image`, `video`.
-    public let kind: String
+    /// At most one on each axis.
+    let traits: [Trait]
 
-    public init(id: String, text: String, kind: String = "text") {
+    /// - Parameters:
+    ///   - kind: `text`, `image`, `text and image`, `video`.
+    ///   - traits: what else it has in common with others.
+    public init(id: String, text: String, kind: String = "text", traits: [Trait] = []) {
       self.id = id
       self.text = text
-      self.kind = kind
+      self.traits = [Trait(Trait.kind, kind)] + traits
     }
   }
 
   /// - Parameters:
   ///   - items: every query, then every document; empty where nothing is known but their places.
   ///   - classes: of the documents, to hold clusters to.
+  ///   - outputs: forms in which the mixed index is searched too.
+  ///   - ranges: of 8-bit codes among them; nil for those of the reference's documents.
   ///   - remarks: what is known of models and data that keeps them from being evidence.
   ///   - checks: what else is asked for.
   ///   - causes: what explains vectors that are not the reference's.
   public init(
     candidate: (subject: Subject, vectors: Vectors), reference: (subject: Subject, vectors: Vectors), data: String,
     labels: [Retrieval.Label], scope: Scope = Scope(), items: [Item], classes: [String?] = [],
-    divergence: Divergence? = nil, remarks: [Remark] = [], checks more: [Check] = [],
-    causes: [Diagnosis.Cause] = [], thresholds: Thresholds, hardness: Hardness = Hardness(),
-    threads: Int, progress: (Double) -> Void = { _ in }
+    divergence: Divergence? = nil, outputs forms: [VectorForm] = [], ranges: ColumnRanges? = nil,
+    remarks: [Remark] = [], checks more: [Check] = [], causes: [Diagnosis.Cause] = [], thresholds: Thresholds,
+    hardness: Hardness = Hardness(), threads: Int, progress: (Double) -> Void = { _ in }
   ) throws(Failure) {
     (self.candidate, self.reference) = (candidate.subject, reference.subject)
     (self.data, self.items, self.divergence, self.scope) = (data, items, divergence, scope)
@@ -209,15 +233,9 @@ public struct FidelityReport: Sendable {
       throw Failure(.malformed, "the candidate's vectors have \(b.queries.width) columns, the reference's \(width)")
     }
     let closeness = try Closeness(
-      [(a.queries, b.queries)] + (scope.hasOwnIndex ? [(a.documents, b.documents)] : []))
+      [(a.queries, b.queries)]
+        + (scope.hasOwnIndex && a.documents.codes == nil ? [(a.documents, b.documents)] : []))
     self.closeness = closeness
-    let names = Set(items.map(\.kind)).sorted()
-    kinds =
-      names.count < 2
-      ? []
-      : names.map { name in
-        (name, Closeness.Summary(zip(items, closeness.cosines).compactMap { $0.kind == name ? $1 : nil }))
-      }
     var done = 0.0
     func search(_ queries: Embeddings, _ documents: Embeddings) throws(Failure) -> Retrieval.Run {
       let share = scope.hasOwnIndex ? 0.25 : 0.5
@@ -226,23 +244,23 @@ public struct FidelityReport: Sendable {
         progress(done + $0 * share)
       }
     }
-    func ranked(_ vectors: Vectors) -> (queries: Embeddings, documents: Embeddings) {
-      (
-        vectors.queries.ranked(by: scope.metric, isQuery: true),
-        vectors.documents.ranked(by: scope.metric, isQuery: false)
-      )
-    }
-    let (before, after) = (ranked(a), ranked(b))
+    let (before, after) = (scope.ranked(a, by: scope.metric), scope.ranked(b, by: scope.metric))
     baseline = try search(before.queries, before.documents)
     mixed = try search(after.queries, before.documents)
     own = scope.hasOwnIndex ? try search(after.queries, after.documents) : mixed
+    slices = FidelityReport.slices(items, closeness, baseline: baseline, own: own, mixed: mixed)
+    sliceDrop = thresholds.sliceDrop
     reversed = scope.hasOwnIndex ? try search(before.queries, after.documents) : baseline
-    ordering = try Ordering(
-      reference: before, candidate: after, baseline: baseline, labels: labels, hardness: hardness,
+    outputs = try FidelityReport.outputs(
+      forms, ranges: ranges, reference: a, candidate: b, scope: scope, baseline: baseline, labels: labels,
       threads: threads)
+    // Hardness is a weight by cosines, which products of codes are not.
+    let (old, new) =
+      scope.coding == nil ? (before, after) : (scope.ranked(a, by: .cosine), scope.ranked(b, by: .cosine))
+    ordering = try Ordering(
+      reference: old, candidate: new, baseline: baseline, labels: labels, hardness: hardness, threads: threads)
     mixedOrdering = try Ordering(
-      reference: before, candidate: (after.queries, before.documents), baseline: baseline, labels: labels,
-      hardness: hardness,
+      reference: old, candidate: (new.queries, old.documents), baseline: baseline, labels: labels, hardness: hardness,
       threads: threads)
     rankCorrelation = try Retrieval.rankCorrelation(
       reference: before, candidate: after, threads: threads)
@@ -270,6 +288,7 @@ public struct FidelityReport: Sendable {
         closeness, baseline, (scope.hasOwnIndex ? [(own, "")] : []) + [(mixed, ", mixed index")], scope, spread,
         thresholds,
         thresholds.resolved(divergence))
+      + FidelityReport.checks(outputs, scope, thresholds) + FidelityReport.checks(slices, thresholds)
       + (divergence.map { FidelityReport.checks($0, thresholds) } ?? []) + more
     self.causes = causes
     self.remarks = (remarks + FidelityReport.remarks(baseline, scope, documents: documents)).map { remark in
@@ -285,11 +304,13 @@ public struct FidelityReport: Sendable {
     _ least: (cosine: Double, overlap: Double)
   ) -> [Check] {
     // An item without an angle counts as turned around.
-    var checks = [
-      Check(
-        name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: least.cosine,
-        isLowerBound: true)
-    ]
+    var checks: [Check] = []
+    if !scope.hasCodedQueries {
+      checks.append(
+        Check(
+          name: "mean cosine", estimate: Estimate(mean: closeness.cosines.map { $0 ?? -1 }), threshold: least.cosine,
+          isLowerBound: true))
+    }
     for (run, suffix) in runs {
       checks.append(
         Check(

@@ -71,6 +71,21 @@ extension FidelityReport {
         next: "Build a new index with \(candidate.name) and switch queries over with it. To keep the old one: "
           + Headline.lowercased(Headline.moreFaithful))
     }
+    if let check = failing.first, check.area == .output {
+      return Headline(
+        sentence: "Do not switch an index of \(check.shortName): there new queries find less than the old ones do; "
+          + "recall@10 falls by \(check.inWords).",
+        next:
+          "Score more documents again (`+rescore8`), keep more columns or more precise codes, or embed the documents "
+          + "again. An index of floats holds.")
+    }
+    if let check = failing.first, check.area == .slice {
+      return Headline(
+        sentence: "Do not deploy for everyone: rankings hold on average, but P@1 of \(check.shortName) falls by "
+          + "\(check.inWords).",
+        next: "Calibrate with items of that kind (`llvconv measure`, `llvconv quantize --calibration`), or allow more: "
+          + "`--max-slice-drop`.")
+    }
     return Headline(
       sentence: "Do not deploy yet: rankings hold, but vectors moved further than you allow: mean cosine is "
         + "\(failing.first?.inWords ?? "too low").",
@@ -109,20 +124,30 @@ extension Headline {
 }
 
 extension FidelityReport.Check {
-  /// What a check is about: the index that is there, the candidate's own ranking, or the model.
-  public enum Area: Sendable { case index, ranking, model }
+  /// What a check is about: the index that is there, the candidate's own ranking, the model, a form of the index, or a slice of the data.
+  public enum Area: Sendable { case index, ranking, model, output, slice }
 
   public var area: Area {
+    // What data call a slice may hold any words.
+    if name.hasPrefix("drop of P@1" + FidelityReport.Check.sliceMark) { return .slice }
+    if name.contains(FidelityReport.Check.outputMark) { return .output }
     if name.hasSuffix(FidelityReport.Check.mixedSuffix) { return .index }
     return ["overlap", "drop", "first found"].contains { name.hasPrefix($0) } ? .ranking : .model
   }
 
   /// The name within its area.
   public var shortName: String {
-    area == .index ? String(name.dropLast(FidelityReport.Check.mixedSuffix.count)) : name
+    switch area {
+    case .index: String(name.dropLast(FidelityReport.Check.mixedSuffix.count))
+    case .output: String(name.split(separator: FidelityReport.Check.outputMark).last ?? "")
+    case .slice: String(name.dropFirst("drop of P@1".count + FidelityReport.Check.sliceMark.count))
+    case .ranking, .model: name
+    }
   }
 
   static let mixedSuffix = ", mixed index"
+  static let outputMark = ", output "
+  static let sliceMark = ", slice "
 
   var isCosine: Bool { name.hasPrefix("mean cosine") }
 

@@ -51,6 +51,21 @@ struct Plot {
     parts.append("\(mark.shape(x, y, paint))<title>\(Page.escaped(title))</title></\(mark.element)>")
   }
 
+  /// A place for a number beside a point where no other number is.
+  static func free(_ x: Double, _ y: Double, _ taken: [(x: Double, y: Double)]) -> (x: Double, y: Double) {
+    var places: [(x: Double, y: Double)] = []
+    for ring in 0..<12 {
+      let reach = Double(ring) * 16
+      places += [(x, y - 8 - reach), (x + 14 + reach, y + 4), (x, y + 17 + reach), (x - 14 - reach, y + 4)]
+    }
+    let inside = places.filter {
+      $0.x > Plot.left + 8 && $0.x < Plot.right - 8 && $0.y > Plot.top && $0.y < Plot.bottom - 2
+    }
+    return inside.first { place in
+      taken.allSatisfy { abs($0.x - place.x) > 18 || abs($0.y - place.y) > 15 }
+    } ?? inside.first ?? (x, y - 8)
+  }
+
   /// - Parameter label: what the plot shows, for those who do not see it.
   func figure(_ label: String, caption: String) -> String {
     "<figure><svg viewBox=\"0 0 400 220\" role=\"img\" aria-label=\"\(Page.escaped(label))\">"

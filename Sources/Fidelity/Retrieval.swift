@@ -23,6 +23,22 @@ public struct Retrieval: Sendable {
       rank.isEmpty ? .nan : Double(rank.count { $0 <= k }) / Double(rank.count)
     }
 
+    init(top: [[Int]], rank: [Int], beatsNegatives: [Bool?]) {
+      (self.top, self.rank, self.beatsNegatives) = (top, rank, beatsNegatives)
+    }
+
+    /// Of queries that cannot search at all.
+    public init(findingNothing queries: Int) {
+      self.init(
+        top: [[Int]](repeating: [], count: queries), rank: [Int](repeating: Int.max, count: queries),
+        beatsNegatives: [Bool?](repeating: nil, count: queries))
+    }
+
+    /// The same of some of the queries.
+    subscript(queries: Range<Int>) -> Run {
+      Run(top: Array(top[queries]), rank: Array(rank[queries]), beatsNegatives: Array(beatsNegatives[queries]))
+    }
+
     /// Share of queries with negatives of their own whose positive beats them all; nil when no query has any.
     public var negativesBeaten: Double? {
       let known = beatsNegatives.compactMap { $0 }
@@ -59,7 +75,7 @@ public struct Retrieval: Sendable {
   ///   - labels: one for each query.
   ///   - depth: how many documents of each ranking are kept.
   /// - Cost: queries × documents × width products, in parallel over queries. Some
-  ///   thousand rows of each are worked on at a time.
+  ///   thousand rows of each are worked on at a time. Of bits 64 products are one step.
   public static func run(
     queries: Embeddings, documents: Embeddings, labels: [Label], depth: Int = Retrieval.depth, threads: Int,
     progress: (Double) -> Void = { _ in }
@@ -67,10 +83,12 @@ public struct Retrieval: Sendable {
     precondition(queries.count == labels.count, "a label for each query")
     precondition(queries.width == documents.width, "vectors of one width")
     let width = queries.width
+    let isBits = queries.isBits && documents.isBits
     let states = Mutex([Search](repeating: Search(depth: depth), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
       let x = try queries.rows(block)
+      let rows = try QueryRows(queries, block, x, isBits: isBits)
       try parallel(block.count, threads: threads) { (place) throws(Failure) in
         let label = labels[first + place]
         let similarities = try similarities(
@@ -80,17 +98,12 @@ public struct Retrieval: Sendable {
       }
       for start in stride(from: 0, to: documents.count, by: documentsAtATime) {
         let part = start..<min(documents.count, start + documentsAtATime)
-        let packed = try PackedRows(documents.rows(part), width: width, threads: threads)
+        let packed = try Packed(documents, part, isBits: isBits, threads: threads)
         try parallel(Checked.ceilDivide(block.count, queriesPerTask), threads: threads) { task in
           let own = task * queriesPerTask..<min(block.count, (task + 1) * queriesPerTask)
           var searches = states.withLock { Array($0[first + own.lowerBound..<first + own.upperBound]) }
-          x.withUnsafeBufferPointer { x in
-            guard let base = x.baseAddress else { return }
-            packed.products(with: base + own.lowerBound * width, rows: own.count) { column, columns, products, stride in
-              for row in 0..<own.count {
-                searches[row].add(products + row * stride, columns, from: start + column)
-              }
-            }
+          packed.products(with: rows, own) { column, columns, products, stride in
+            for row in 0..<own.count { searches[row].add(products + row * stride, columns, from: start + column) }
           }
           let done = searches
           states.withLock { $0.replaceSubrange(first + own.lowerBound..<first + own.upperBound, with: done) }
@@ -108,6 +121,74 @@ public struct Retrieval: Sendable {
   static func similarities(_ query: [Float], _ documents: Embeddings, _ places: [Int]) throws(Failure) -> [Float] {
     let packed = try PackedRows(documents.rows(at: places), width: documents.width)
     return query.withUnsafeBufferPointer { $0.baseAddress.map { packed.products(with: $0) } ?? [] }
+  }
+
+  /// Queries as they are multiplied: numbers `[rows, width]`, or words of bits.
+  private struct QueryRows: Sendable {
+    let numbers: [Float]
+    let bits: [UInt64]
+    let width: Int
+
+    init(_ queries: Embeddings, _ rows: Range<Int>, _ numbers: [Float], isBits: Bool) throws(Failure) {
+      self.numbers = numbers
+      width = queries.width
+      bits = isBits ? PackedBits.words(of: try queries.bits(rows), width: width) : []
+    }
+  }
+
+  /// Documents to multiply with, read and packed in parallel.
+  private struct Packed: Sendable {
+    private enum Part: Sendable {
+      case numbers(PackedRows), bits(PackedBits)
+    }
+
+    private static let rowsInPart = 512
+    private let parts: [Part]
+
+    init(_ documents: Embeddings, _ rows: Range<Int>, isBits: Bool, threads: Int) throws(Failure) {
+      let count = Checked.ceilDivide(rows.count, Packed.rowsInPart)
+      let parts = Mutex([Part?](repeating: nil, count: count))
+      try parallel(count, threads: threads) { (place) throws(Failure) in
+        let first = rows.lowerBound + place * Packed.rowsInPart
+        let own = first..<min(rows.upperBound, first + Packed.rowsInPart)
+        let part: Part =
+          isBits
+          ? .bits(PackedBits(try documents.bits(own), width: documents.width))
+          : .numbers(try PackedRows(documents.rows(own), width: documents.width))
+        parts.withLock { $0[place] = part }
+      }
+      self.parts = parts.withLock { $0 }.compactMap { $0 }
+    }
+
+    /// Products of some queries with each panel, as `PackedRows` gives them.
+    func products(
+      with queries: QueryRows, _ rows: Range<Int>,
+      _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
+    ) {
+      for (place, part) in parts.enumerated() {
+        Packed.products(of: part, with: queries, rows) { first, columns, products, stride in
+          body(place * Packed.rowsInPart + first, columns, products, stride)
+        }
+      }
+    }
+
+    private static func products(
+      of part: Part, with queries: QueryRows, _ rows: Range<Int>,
+      _ body: (_ first: Int, _ columns: Int, _ products: UnsafePointer<Float>, _ stride: Int) -> Void
+    ) {
+      switch part {
+      case .numbers(let packed):
+        queries.numbers.withUnsafeBufferPointer { x in
+          guard let base = x.baseAddress else { return }
+          packed.products(with: base + rows.lowerBound * queries.width, rows: rows.count, body)
+        }
+      case .bits(let packed):
+        queries.bits.withUnsafeBufferPointer { x in
+          guard let base = x.baseAddress else { return }
+          packed.products(with: base + rows.lowerBound * PackedBits.words(queries.width), rows: rows.count, body)
+        }
+      }
+    }
   }
 
   /// What is known of one query's search.

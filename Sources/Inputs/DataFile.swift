@@ -59,7 +59,35 @@ public struct DataReader: Sendable {
     pair.id = try json.optional("id").map { (value) throws(Failure) in try Item.identifier(value) }
     pair.label = try json.optional("label").map { (value) throws(Failure) in try Item.identifier(value) }
     pair.task = try json.optional("task")?.string("task")
+    if let slices = json.optional("slices") { pair.slices = try self.slices(slices) }
     return pair
+  }
+
+  /// Names that reports have for what they see themselves.
+  private static let ownSlices = ["kind", "script", "length", "label", "task"]
+  private static let mostSlices = 16
+  private static let longestSlice = 100
+
+  private func slices(_ json: JSON) throws(Failure) -> [String: String] {
+    let members = try json.members()
+    guard members.count <= DataReader.mostSlices else {
+      throw json.failure("\(members.count) slices; a line may have \(DataReader.mostSlices)")
+    }
+    var slices: [String: String] = [:]
+    for (key, value) in members {
+      let (name, word) = (String(decoding: key, as: UTF8.self), try Item.identifier(value))
+      guard !DataReader.ownSlices.contains(name) else {
+        throw value.failure("a slice may not be called \(Failure.quoted(key)): reports have one of that name")
+      }
+      for text in [name, word] {
+        guard (1...DataReader.longestSlice).contains(text.utf8.count), text.utf8.allSatisfy({ $0 >= 0x20 }) else {
+          throw value.failure(
+            "names and values of slices are texts of 1 to \(DataReader.longestSlice) bytes without control characters")
+        }
+      }
+      slices[name] = word
+    }
+    return slices
   }
 
   /// Where candidates stand above, a string is the id of one of them; else it is a text.

@@ -44,7 +44,7 @@ public struct Item: Sendable, Hashable {
   }
 }
 
-/// A query and what it should find: `{"id", "query": item, "positive": item, "negatives": [items], "label", "task"}`;
+/// A query and what it should find: `{"id", "query": item, "positive": item, "negatives": [items], "label", "task", "slices"}`;
 /// or `{"id", "query": item, "candidates": [items]}`, of which the first is the positive.
 public struct Pair: Sendable, Equatable {
   public var id: String?
@@ -55,6 +55,8 @@ public struct Pair: Sendable, Equatable {
   public var label: String?
   /// What scores of benchmarks are averaged over.
   public var task: String?
+  /// What it has in common with other pairs, as `"language": "yo"`: reports say what each of these lost.
+  public var slices: [String: String] = [:]
   /// Whether the query is compared with its own candidates alone.
   public var isChoice = false
 }

@@ -5,10 +5,11 @@ import Bytes
 /// an error.
 public struct KeyRule: Sendable {
   static let item = ["id", "text", "images", "video", "instruction"]
-  static let line = ["id", "query", "positive", "negatives", "candidates", "label", "task", "candidate"]
+  static let line = ["id", "query", "positive", "negatives", "candidates", "label", "task", "slices", "candidate"]
   /// Words that are near to a key and yet what they are.
   private static let words: Set = [
-    "ask", "best", "ext", "level", "mask", "next", "pages", "rank", "rest", "tag", "tags", "temp", "term", "test",
+    "ask", "best", "ext", "level", "mask", "next", "pages", "places", "prices", "rank", "rest", "slides", "tag", "tags",
+    "temp", "term", "test",
   ]
   /// Names kept at most: a hostile file has no end of them.
   private static let mostNames = 1_000

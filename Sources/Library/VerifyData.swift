@@ -13,6 +13,8 @@ package struct VerifyData {
     package let row: Int
     /// The document's own, where it has one.
     package var ownID: String?
+    /// What its pair says that it has in common with others.
+    package var traits: [FidelityReport.Trait] = []
 
     /// What a file of ids may call it: `line N` is what embed says of items without an id.
     package var names: [String] { (ownID.map { [$0] } ?? []) + [id, "line \(row + 1)"] }
@@ -40,21 +42,21 @@ package struct VerifyData {
     remarks = VerifyData.remarks(pairs)
     queryCount = pairs.count
     let names = zip(lines, pairs).map { $1.id ?? "line \($0 + 1)" }
-    items = zip(zip(lines, names), pairs).map { Entry(id: $0.1, item: $1.query, row: $0.0) }
+    items = zip(zip(lines, names), pairs).map { Entry(id: $0.1, item: $1.query, row: $0.0, traits: $1.traits) }
     var places: [Item: Int] = [:]
-    func place(_ document: Item, _ name: String, _ row: Int, _ label: String?) -> Int {
+    func place(_ document: Item, _ name: String, _ row: Int, _ pair: Pair?) -> Int {
       var document = document
       let own = document.id
       document.id = nil
       if let place = places[document] { return place }
       places[document] = items.count - queryCount
-      items.append(Entry(id: name, item: document, row: row, ownID: own))
-      classes.append(label)
+      items.append(Entry(id: name, item: document, row: row, ownID: own, traits: pair?.traits ?? []))
+      classes.append(pair?.label)
       return items.count - 1 - queryCount
     }
     // Positives first: of equally similar documents the earlier counts as found.
     let positives = pairs.indices.map {
-      place(pairs[$0].positive, "\(names[$0]), positive", lines[$0], pairs[$0].label)
+      place(pairs[$0].positive, "\(names[$0]), positive", lines[$0], pairs[$0])
     }
     var firstNegatives = [all.count]
     for pair in all { firstNegatives.append((firstNegatives.last ?? 0) + pair.negatives.count) }
@@ -178,9 +180,7 @@ package struct VerifyData {
     items.count <= most ? items.map(\.item) : (0..<most).map { items[$0 * items.count / most].item }
   }
 
-  package var reportItems: [FidelityReport.Item] {
-    items.map { .init(id: $0.id, text: $0.item.shown, kind: $0.item.kind) }
-  }
+  package var reportItems: [FidelityReport.Item] { items.map { $0.item.reported($0.id, $0.traits) } }
 
   /// The pictures of an item, for the report.
   package func pictures(_ index: Int) -> [FidelityReport.Picture] {
@@ -195,7 +195,27 @@ package struct VerifyData {
   }
 }
 
+extension Pair {
+  /// What both of its items have in common with others'.
+  fileprivate var traits: [FidelityReport.Trait] {
+    [("label", label), ("task", task)].compactMap { axis, value in value.map { .init(axis, $0) } }
+      + slices.sorted { $0.key < $1.key }.map { .init($0.key, $0.value) }
+  }
+}
+
 extension Item {
+  /// The item as reports have it, with what its text has in common with others.
+  package func reported(_ id: String, _ traits: [FidelityReport.Trait] = []) -> FidelityReport.Item {
+    var own: [FidelityReport.Trait] = []
+    if let text, !text.isEmpty {
+      own.append(.init("script", Script.dominant(in: text) ?? "no letters"))
+      let count = text.unicodeScalars.count
+      let lengths = [(50, "to 50 characters"), (200, "51 to 200"), (1_000, "201 to 1,000"), (Int.max, "over 1,000")]
+      if let name = lengths.first(where: { count <= $0.0 })?.1 { own.append(.init("length", name)) }
+    }
+    return .init(id: id, text: shown, kind: kind, traits: own + traits)
+  }
+
   /// The item in a line for people.
   package var shown: String {
     ([text, instruction].compactMap { $0 } + images + [video].compactMap { $0 }).joined(separator: " · ")

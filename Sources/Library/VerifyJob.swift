@@ -43,6 +43,7 @@ package struct VerifyJob {
     var devices: [LoadedModel.Options] = []
     for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }
     let thresholds = try FidelityReport.Thresholds(arguments)
+    let outputs = try arguments.outputs()
     let dataPath = try arguments.required("--data")
     var own = try LoadedModel.Options(arguments, on: .cpu)
     let profile = own.profile
@@ -80,7 +81,7 @@ package struct VerifyJob {
       reports.append(
         try FidelityReport(
           candidate: (subject, vectors), reference: (base, known.vectors), data: fileName(dataPath),
-          labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence,
+          labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence, outputs: outputs,
           remarks: known.skipped.notes.map { Remark(.few, $0) } + remarks, thresholds: thresholds,
           threads: own.threads, progress: { comparing.show(Int($0 * 100)) }))
     }
@@ -150,6 +151,7 @@ extension FidelityReport.Thresholds {
     cosine = try arguments.number("--min-cosine", in: -1...1) ?? cosine
     overlap = try arguments.number("--min-overlap", in: 0...1) ?? overlap
     recallDrop = try arguments.number("--max-recall-drop", in: 0...1) ?? recallDrop
+    sliceDrop = try arguments.number("--max-slice-drop", in: 0...1) ?? sliceDrop
     for word in arguments["--allow"]?.split(separator: ",").map(String.init) ?? [] {
       guard let kind = Remark.Kind(rawValue: word) else {
         let known = Remark.Kind.allCases.map(\.rawValue).joined(separator: ", ")

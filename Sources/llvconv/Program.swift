@@ -7,7 +7,7 @@ enum Program {
   static let version = Release.version
   static let commands = [
     importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand,
-    compareCommand, anchorsCommand, evalCommand,
+    compareCommand, anchorsCommand, adaptCommand, evalCommand,
     embedCommand,
     inspectCommand,
     diffCommand, hashCommand, benchCommand, devicesCommand,

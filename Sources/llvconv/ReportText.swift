@@ -36,10 +36,10 @@ extension FidelityReport {
       ("your index (mixed: old documents, new queries)", Check.Area.index),
       ("your ranking (documents embedded anew)", .ranking), ("the model", .model),
     ] {
-      let own = checks.filter { $0.area == area }
-      if !own.isEmpty { lines += ["", name + ":"] + own.flatMap(line) }
+      let own = checkLines(area)
+      if !own.isEmpty { lines += ["", name + ":"] + own }
     }
-    lines += [""] + retrievalLines + [""] + modelLines
+    lines += [""] + retrievalLines + outputLines + [""] + modelLines
     if let findings = divergence?.findings, !findings.isEmpty {
       lines += ["", "  look at:"]
       lines += findings.prefix(8).map { "  - " + $0.wrapped(Command.columns, indent: "    ").dropFirst(4) }
@@ -53,6 +53,9 @@ extension FidelityReport {
     }
     return lines.joined(separator: "\n")
   }
+
+  /// The checks of an area.
+  func checkLines(_ area: Check.Area) -> [String] { checks.filter { $0.area == area }.flatMap(line) }
 
   private func line(_ check: Check) -> [String] {
     let mark = ["pass": "ok  ", "fail": "FAIL"][check.outcome.rawValue] ?? "?   "
@@ -84,15 +87,50 @@ extension FidelityReport {
       let negatives = run.negativesBeaten.map { $0.fixed(4) } ?? "-"
       lines.append("  \(name.padded(16))  \(cells[0])  \(cells[1])    \(cells[2])     \(overlap)      \(negatives)")
     }
-    let kinds = kindRows
-    if !kinds.isEmpty { lines += ["", "  kinds, worst first   cosine, worst      P@1: reference, candidate, mixed"] }
-    for kind in kinds {
-      let places = [kind.reference, kind.own, kind.mixed].map { $0.isNaN ? "     -" : $0.fixed(4) }
+    return lines + sliceLines
+  }
+
+  /// Slices of the data, the worst ones.
+  private var sliceLines: [String] {
+    guard !slices.isEmpty else { return [] }
+    var lines = ["", "  slices, worst first       queries  cosine   P@1 old, mixed  lost"]
+    for slice in slices.prefix(FidelityReport.shownSlices) {
+      let name = Failure.escaped(Array(slice.name.utf8), limit: 26)
+      let lost =
+        slice.queries > 0
+        ? "\(slice.reference.fixed(4))  \(slice.mixed.fixed(4))  \(slice.drop.value.fixed(3)) "
+          + "[\(slice.drop.low.fixed(3)), \(slice.drop.high.fixed(3))]" : "     -       -"
+      let isOpen = slice.isOpen(sliceDrop)
       lines.append(
-        "  \(kind.name.padded(16))     \(kind.cosine.mean.fixed(5)), \(kind.cosine.least.fixed(5))        "
-          + places.joined(separator: "     "))
+        "\(isOpen ? "? " : "  ")\(name.padded(26)) \(String(slice.queries).padded(6)) \(slice.cosine.mean.fixed(5))  \(lost)"
+      )
     }
-    return lines
+    return lines + (sliceNote.isEmpty ? [] : wrapped("  " + sliceNote))
+      + checkLines(.slice)
+  }
+
+  /// Forms of the index: what is found in each, with intervals, and the check of each.
+  private var outputLines: [String] {
+    guard !outputs.isEmpty else { return [] }
+    func cell(_ estimate: Estimate) -> String {
+      "\(estimate.value.fixed(4)) [\(estimate.low.fixed(4)), \(estimate.high.fixed(4))] "
+    }
+    let head = scope.isLabelled ? "recall@1                recall@10               overlap" : "overlap"
+    var lines = ["", "  " + "forms of the index".padded(21) + head]
+    for output in outputs {
+      lines.append("  \(output.form), \(output.bytes) bytes\(isOnFront(output) ? " *" : "")")
+      for found in output.searches {
+        let cells =
+          scope.isLabelled
+          ? [cell(found.recall1), cell(found.recall10), found.overlap10.value.fixed(4)] : [cell(found.overlap10)]
+        lines.append("    \(found.name.padded(19))" + cells.joined())
+      }
+    }
+    lines += [
+      "    *: no form finds more with fewer bytes; overlap: of the float32 first 10", "",
+      "lost from the first 10 by the switch, in each form:",
+    ]
+    return lines + checkLines(.output)
   }
 
   private var modelLines: [String] {

@@ -1,4 +1,5 @@
 import Bytes
+import Fidelity
 import LLVConv
 
 /// One row of the result.
@@ -15,32 +16,49 @@ struct EmbeddedRow {
   var result: Result
 }
 
-/// Where rows go: standard output or a file that appears when it is complete, as JSONL or NumPy's `.npy` version 1.
-/// Beside an array stands `OUTPUT.ids`, a line for each of its rows; a bad item has no row.
+/// Where rows go: standard output or a file that appears when it is complete, as JSONL or NumPy's `.npy` version 1, in
+/// the form that an index keeps. Beside an array stands `OUTPUT.ids`, a line for each of its rows; a bad item has no
+/// row. Beside 8-bit codes with ranges of their own these are `OUTPUT.ranges.npy`.
 final class VectorSink {
   private let file: OutputFile?
   /// Of an array alone.
   private let ids: OutputFile?
+  private let ranges: OutputFile?
   private let width: Int
+  private let form: VectorForm
+  /// nil where ranges are those of all rows, which are held until then.
+  private var coding: VectorCoding?
+  private var held: [Float] = []
   private var rows = 0
   private var pending: [UInt8] = []
   private var pendingIds: [UInt8] = []
-  private static let headerCount = 128
   var isNumPy: Bool { ids != nil }
 
-  init(_ path: String?, width: Int, isReplacing: Bool) throws(Failure) {
-    self.width = width
+  /// - Parameter ranges: of 8-bit codes; nil for those of all rows.
+  init(
+    _ path: String?, width: Int, form: VectorForm, ranges given: ColumnRanges?, isReplacing: Bool
+  ) throws(Failure) {
+    (self.width, self.form) = (width, form)
+    let isNumPy = path.map { $0 != "-" && $0.hasSuffix(".npy") } ?? false
+    let makesRanges = form.precision == .int8 && given == nil
+    guard !makesRanges || isNumPy else {
+      throw Failure(.usage, "int8 needs --ranges, or --output in .npy: ranges are known when all vectors are")
+    }
+    coding = makesRanges ? nil : try VectorCoding(form, columns: width, ranges: given)
+    guard form.width ?? width <= width else {
+      throw Failure(.usage, "--width must be at most \(width), the model's; found \(form.width ?? 0)")
+    }
     guard let path, path != "-" else {
-      (file, ids) = (nil, nil)
+      (file, ids, ranges) = (nil, nil, nil)
       return
     }
-    let isNumPy = path.hasSuffix(".npy")
     guard isNumPy || path.hasSuffix(".jsonl") || path.hasSuffix(".json") else {
       throw Failure(.usage, "the name of --output must end in .jsonl or .npy; found \(Failure.quoted(path))")
     }
     let file = try OutputFile(path, isReplacing: isReplacing)
     ids = isNumPy ? try OutputFile(path + ".ids", isReplacing: isReplacing) : nil
-    if isNumPy { try file.write([UInt8](repeating: 0, count: VectorSink.headerCount)) }
+    ranges = makesRanges ? try OutputFile(path + ".ranges.npy", isReplacing: isReplacing) : nil
+    if isNumPy { try file.write([UInt8](repeating: 0, count: NumPyHeader.count)) }
     self.file = file
   }
 
@@ -54,7 +72,7 @@ final class VectorSink {
     if isNumPy {
       guard case .embedding(let vector) = row.result else { return }
       rows += 1
-      vector.withUnsafeBytes { pending += $0 }
+      if let coding { pending += coding.bytes(Array(vector)) } else { held += vector }
       pendingIds += (row.id ?? "line \(row.line)").utf8 + [UInt8(ascii: "\n")]
       return
     }
@@ -62,12 +80,22 @@ final class VectorSink {
     switch row.result {
     case .tokens(let ids): line += "\"tokens\":[" + ids.map(String.init).joined(separator: ",") + "]}\n"
     case .embedding(let vector):
-      line += "\"embedding\":[" + vector.map(\.description).joined(separator: ",") + "]}\n"
+      line += "\"embedding\":[" + numbers(Array(vector)).joined(separator: ",") + "]}\n"
     case .failure(let failure):
       let error: JSONText = ["code": .string(failure.kind.rawValue), "message": .string(failure.description)]
       line += "\"error\":\(error.text())}\n"
     }
     pending += line.utf8
+  }
+
+  /// An embedding in its form: codes as whole numbers, bits as bytes.
+  private func numbers(_ vector: [Float]) -> [String] {
+    guard let coding else { return [] }
+    return switch form.precision {
+    case .float32, .float16: coding.coded(vector).map(\.description)
+    case .int8: coding.bytes(vector).map { String(Int8(bitPattern: $0)) }
+    case .binary, .ternary: coding.bytes(vector).map { String($0) }
+    }
   }
 
   func flush() throws(Failure) {
@@ -79,13 +107,25 @@ final class VectorSink {
 
   func finish() throws(Failure) {
     if isNumPy, let file {
-      let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(rows), \(width)), }"
-      let room = VectorSink.headerCount - 10
-      let header = [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(room & 255), UInt8(room >> 8)]
-      try file.overwrite(header + Array((text.padded(room - 1) + "\n").utf8), at: 0)
+      let array = if let coding { coding.numPyArray } else { try codeHeld(into: file).numPyArray }
+      try file.overwrite(NumPyHeader.bytes(array.type, rows: rows, columns: array.columns), at: 0)
     }
-    // First the ids, so that no array is ever without them.
+    // First what lies beside it, so that no array is ever without.
+    try ranges?.commit()
     try ids?.commit()
     try file?.commit()
+  }
+
+  /// Rows that waited for their ranges.
+  private func codeHeld(into file: OutputFile) throws(Failure) -> VectorCoding {
+    guard !held.isEmpty else { throw Failure(.malformed, "no item has a vector: there are no ranges for int8") }
+    let found = try ColumnRanges(of: Embeddings(width: width, values: held), width: form.width)
+    let coding = try VectorCoding(form, columns: width, ranges: found)
+    let step = 4_096 * width
+    for first in stride(from: 0, to: held.count, by: step) {
+      try file.write(coding.bytes(Array(held[first..<min(held.count, first + step)])))
+    }
+    try ranges?.write(found.numPyFile)
+    return coding
   }
 }

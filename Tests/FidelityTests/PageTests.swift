@@ -84,10 +84,10 @@ struct PageTests {
     let half = PageTests.count / 2..<PageTests.count
     let report = try PageTests.report(PageTests.vectors(noise: 3, only: half), kinds: ["text", "image"])
     #expect(report.headline.kinds?.hasPrefix("Items of kind image suffered most: mean cosine ") == true)
-    #expect(report.kindRows.map(\.name) == ["image", "text"] && report.kindRows[0].queries == 30)
-    #expect(report.kindRows[1].own == 1 && report.kindRows[0].own < 0.9)
+    #expect(report.slices.map(\.trait.value) == ["image", "text"] && report.slices[0].queries == 30)
+    #expect(report.slices[1].own == 1 && report.slices[0].own < 0.9)
     let alike = try PageTests.report(PageTests.turned(PageTests.vectors(noise: 0)), kinds: ["text", "image"])
-    #expect(alike.kindRows.count == 2 && alike.headline.kinds != nil)
+    #expect(alike.slices.count == 2 && alike.headline.kinds != nil)
     #expect(try PageTests.report(PageTests.vectors(noise: 3)).headline.kinds == nil)
   }
 
@@ -113,8 +113,9 @@ struct PageTests {
     let report = try PageTests.report(PageTests.vectors(noise: 3), kinds: ["text", "video"])
     let page = FidelityReport.page([report], facts: [("command", "llvconv verify <x>")])
     let words = [
-      "<h1>Do not deploy", "Kinds of items, worst first", "Your index", "in the old index", "Your ranking",
-      "Queries whose first result changed in a new index", "The model", "<details><summary>Items that moved furthest",
+      "<h1>Do not deploy", "Your index", "in the old index", "Your ranking",
+      "Queries whose first result changed in a new index", "Slices, worst first", "The model",
+      "<details><summary>Items that moved furthest",
       "<details><summary>More numbers", "adjusted Rand index", "<details><summary>What the words mean",
       "Where this comes from", "llvconv verify &lt;x&gt;", "download=\"report.json\"",
     ]

@@ -128,4 +128,23 @@ struct DataFileTests {
   private static func write(_ directory: TemporaryDirectory, _ text: String) throws(Failure) -> String {
     do { return try directory.write("w.jsonl", text) } catch { throw Failure(.io, "not written") }
   }
+
+  @Test("slices are labels of a line; others' names and hostile ones are refused")
+  func slicesAreLabelsOfALine() throws {
+    let directory = try TemporaryDirectory()
+    func pair(_ slices: String) throws -> Pair {
+      let path = try directory.write("s.jsonl", #"{"query":"a","positive":"b","slices":\#(slices)}"#)
+      return try #require(try DataFile(path, isStrict: true).pairs().first)
+    }
+    #expect(try pair(#"{"language":"yo","year":2024}"#).slices == ["language": "yo", "year": "2024"])
+    #expect(try pair("{}").slices.isEmpty)
+    let many = "{" + (0..<17).map { "\"k\($0)\":1" }.joined(separator: ",") + "}"
+    for bad in [
+      "[]", "1", #""yo""#, #"{"language":null}"#, #"{"language":["yo"]}"#, #"{"language":1.5}"#, #"{"":"a"}"#,
+      #"{"language":""}"#, #"{"kind":"a"}"#, #"{"script":"a"}"#, #"{"a":"b","a":"c"}"#, #"{"a":"\n"}"#, many,
+      "{\"a\":\"\(String(repeating: "b", count: 101))\"}",
+    ] {
+      #expect(throws: Failure.self, "\(bad)") { try pair(bad) }
+    }
+  }
 }

@@ -210,6 +210,12 @@ void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *p
 // columns, so that every instruction set gives the same bits and a row does not depend on the others.
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out);
 
+// bits.c ------------------------------------------------------------------------------------------------------------
+
+// Products of vectors of bits, +1 where set and -1 where not: y[r, i] = columns - 2 (bits in which row r of x [m, words]
+// and row i of a panel [words, LLV_PANEL] differ), rows of y `stride` apart. Exact up to 2^24 columns.
+void llv_dot_bits(const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride);
+
 // gemm_bf16.c -------------------------------------------------------------------------------------------------------
 
 // Columns filled up to pairs.

@@ -1,4 +1,5 @@
 import Bytes
+import Fidelity
 import Inputs
 import LLVConv
 import Tensors
@@ -12,6 +13,8 @@ let embedCommand = Command(
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
     .init("--batch", "N", "items read and embedded at a time, at most (default 256; 32 for a model of pictures)"),
+  ] + Command.formOptions + [
+    .init("--ranges", "REF.npy", "of int8: the reference's vectors of documents, or their ranges (default: its own)"),
     .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
     .init("--keep-going", nil, "exit code 0 although items are bad"),
     .init("--fail-on-error", nil, "stop at the first bad item"),
@@ -39,7 +42,14 @@ let embedCommand = Command(
     ModelFile(arguments.positionals[0], projector: arguments["--mmproj"]), try .init(arguments))
   try model.check(prompt: arguments["--prompt"])
   let source = try LineSource(arguments["--input"])
-  let sink = try VectorSink(arguments["--output"], width: model.embedder.width, isReplacing: arguments.has("--force"))
+  let form = try arguments.vectorForm()
+  let ranges = try arguments["--ranges"].map { (path) throws(Failure) in
+    try ColumnRanges(numPy: path, width: form.width)
+  }
+  guard ranges == nil || form.precision == .int8 else { throw Failure(.usage, "--ranges are for --precision int8") }
+  let sink = try VectorSink(
+    arguments["--output"], width: model.embedder.width, form: form, ranges: ranges,
+    isReplacing: arguments.has("--force"))
   guard !(arguments.has("--tokens") && sink.isNumPy) else {
     throw Failure(.usage, "--tokens gives JSONL, not .npy")
   }

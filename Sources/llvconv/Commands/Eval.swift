@@ -12,7 +12,7 @@ let evalCommand = Command(
     .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
     .init("--no-cache", nil, "do not keep or use embeddings"), Command.strict, Command.json,
     Command.profile, Command.projector,
-  ] + Command.modelOptions,
+  ] + Command.formOptions + Command.modelOptions,
   discussion: """
     MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory on the
     way; then no embeddings are kept.
@@ -23,12 +23,14 @@ let evalCommand = Command(
     A query that is bad, or whose right candidate is, is left out, and said so; so is any other bad candidate.
     Texts are prepared as the authors' evaluation does, unless --spelling verbatim. Embeddings are kept by content in
     MODEL.llv.cache/, so that a job that was stopped goes on where it was. Exit code 1 when the encoder says nearly the same of
-    everything, because ties would then make any score.
+    everything, because ties would then make any score. --width and --precision score vectors as an index keeps them, codes by
+    their product, 8-bit ones by the ranges of all items.
     """
 ) { (arguments) throws(Failure) in
   var options = try LoadedModel.Options(arguments)
   if arguments["--spelling"] == nil { options.spelling = .mmeb }
   let path = try arguments.required("--data")
+  let form = try arguments.vectorForm()
   var files: [BenchmarkFile] = []
   let isStrict = arguments.has("--strict")
   for (path, name) in try dataSets(path) {
@@ -50,7 +52,7 @@ let evalCommand = Command(
     let embedded = try model.embed(file.items, folder: folder, cache: cache) { progress.show($0) }
     Progress.clear()
     model.complain(ofCuts: embedded.count { $0.cut > 0 }, of: file.items.count)
-    let (score, bad) = try score(file, embedded, width: model.embedder.width, isStrict: isStrict)
+    let (score, bad) = try score(file, embedded, width: model.embedder.width, form: form, isStrict: isStrict)
     bad.complain()
     if !arguments.has("--json") { Output.print(([score.line] + bad.notes).joined(separator: "\n  note: ")) }
     scores.append(score)
@@ -86,7 +88,7 @@ private func dataSets(_ path: String) throws(Failure) -> [(path: String, name: S
 
 /// The score of what could be embedded, and what could not.
 private func score(
-  _ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int, isStrict: Bool
+  _ file: BenchmarkFile, _ embedded: [LoadedModel.Embedded], width: Int, form: VectorForm, isStrict: Bool
 ) throws(Failure) -> (BenchmarkScore, SkippedItems) {
   var skipped = SkippedItems(of: embedded.count, isStrict: isStrict)
   var values: [Float] = []
@@ -113,10 +115,11 @@ private func score(
   let items = Embeddings(width: width, values: values)
   let score =
     switch file.kind {
-    case .choice: try BenchmarkScore(name: file.name, task: file.task, items: items, choices: queries)
+    case .choice: try BenchmarkScore(name: file.name, task: file.task, items: items, form: form, choices: queries)
     case .search:
       try BenchmarkScore(
-        name: file.name, task: file.task, items: items, searches: queries.map { ($0.query, $0.candidates[0]) })
+        name: file.name, task: file.task, items: items, form: form,
+        searches: queries.map { ($0.query, $0.candidates[0]) })
     }
   return (score, skipped)
 }

@@ -22,13 +22,15 @@ let verifyCommand = Command(
     .init("--device", "LIST", "where candidates run: cpu, gpu, gpu:N, or several, as in cpu,gpu (default cpu)"),
     .init("--no-cache", nil, "do not keep or use reference embeddings"),
     .init("--no-layers", nil, "do not look inside the models: settings, weights, layers"),
+    Command.outputs,
     Command.strict, Command.json, Command.force,
   ] + Command.thresholdOptions + Command.modelOptions.filter { $0.name != Command.device.name },
   discussion: """
     Embeds all queries, positives and negatives with both models, searches every query among all documents, and compares:
     vectors (cosine, angle, relative error), rankings (P@1, recall, overlap, order and margins with hard negatives first), the mixed
     index both ways, clusters, and inside the models their settings, weights and what enters each layer. Means come with 95 %
-    intervals. Exit code 0 when every check passes, 1 when one fails, 2 when the data cannot decide (an interval holds its
+    intervals. Numbers are also those of slices: kind of item, script and length of texts, label, task, and what a line's
+    "slices" say. Exit code 0 when every check passes, 1 when one fails, 2 when the data cannot decide (an interval holds its
     threshold, too few queries or documents, items that were calibrated on, a model held to itself); of several candidates
     the worst counts.
     With several devices every candidate is verified on each, and they must also agree: integer products bit for bit, the two
@@ -36,6 +38,9 @@ let verifyCommand = Command(
     With --vectors a row of Q.npy stands for the query of each pair, in order; a row of D.npy for the positive of each pair, then
     for the negatives of each pair. Where Q.npy.ids or D.npy.ids lies beside it, as embed writes it, rows are found by id: a
     query's is that of its pair, a document's its own, or "ID, positive" and "ID, negative N". Rankings are then by cosine.
+    With --outputs the table crosses each candidate with each form of the index: the reference alone, the candidate's own index,
+    and new queries in the old index, which may lose as much of recall@10 as elsewhere. 8-bit codes take the ranges of the
+    reference's documents.
     With --profile the candidate is fed as another program would feed it: what its users lose beside the model's own way.
     With --anchors CANDIDATE is a model, or a .npy file with a vector for each anchor (`llvconv anchors INDEX.anchors --items`
     writes them out), and --endpoint a server: what it serves is held to the index in seconds, and where it fails the cause is
@@ -76,6 +81,7 @@ extension Command {
       "--min-overlap", "X",
       "share of the reference's first 10 documents found again, at least (default 0.75, more for more bits)"),
     .init("--max-recall-drop", "X", "how much P@1 and recall@10 may fall (default 0.02)"),
+    .init("--max-slice-drop", "X", "how much P@1 of items with something in common may fall (default 0.05)"),
     .init(
       "--allow", "LIST",
       "what shall not keep a candidate from passing, with commas: settings that differ, few queries or documents, "
