@@ -30,6 +30,7 @@ public enum Conversion {
   /// Turns a checkpoint into a container, losslessly. The file appears whole or not at all.
   ///
   /// - Parameter source: a model folder as hubs lay it out, a `.safetensors` or a GGUF file.
+  @discardableResult
   public static func importModel(
     _ source: String, to output: String, options: Options = [:], listener: Listener = .init()
   ) throws(Failure) -> Written {
@@ -52,6 +53,7 @@ public enum Conversion {
   /// ```swift
   /// try Conversion.quantize("minilm.llv", to: "minilm-4bit.llv", options: ["bits": 4])
   /// ```
+  @discardableResult
   public static func quantize(
     _ model: String, to output: String, options: Options, listener: Listener = .init()
   ) throws(Failure) -> Written {

@@ -17,8 +17,8 @@ public struct EmbeddingModel: Sendable {
   /// Options that ``init(_:options:listener:)`` takes, as `llvconv embed --help` explains them.
   public static let optionNames = ["device", "max-tokens", "memory", "mmproj", "profile", "spelling", "threads"]
 
-  /// - Parameter path: an `.llv` container, or what import takes: a model folder, a `.safetensors` or a GGUF file, which
-  ///   is then imported in memory.
+  /// - Parameter path: an `.llv` container, or what import takes: a model folder, a `.safetensors` or a GGUF file,
+  ///   which is then imported in memory.
   /// - Throws: what is wrong with the file or with an option.
   public init(_ path: String, options: Options = [:], listener: Listener = .init()) throws(Failure) {
     model = try listener.hearing { () throws(Failure) in

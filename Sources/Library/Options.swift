@@ -2,8 +2,8 @@ import Bytes
 
 /// Options by the names that the program gives them, without the dashes before them: `["bits": 4, "threads": 2]`.
 ///
-/// `llvconv COMMAND --help` explains each. A switch is `true`; what may be given several times is an array. In the place
-/// of a `-` inside a name there may be a `_`.
+/// `llvconv COMMAND --help` explains each. A switch is `true`; what may be given several times is an array. In the
+/// place of a `-` inside a name there may be a `_`.
 public struct Options: Sendable, ExpressibleByDictionaryLiteral {
   public var values: [String: Value]
 

@@ -1,8 +1,8 @@
 """Builds the wheel: the library by Swift, the wheel by setuptools, then what the library needs into it.
 
 `pip install ./Tools/python` and `pip wheel ./Tools/python` come here; Swift 6 and what Tools/setup installs are needed.
-With LLVCONV_LIBRARY=FILE the library is not built but taken. auditwheel finds the oldest glibc that has the symbols used, and
-says so in the wheel's name.
+With LLVCONV_LIBRARY=FILE the library is not built but taken. auditwheel finds the oldest glibc that has the symbols
+used, and says so in the wheel's name.
 """
 import os
 import pathlib
@@ -44,4 +44,4 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 
 
 def build_sdist(sdist_directory, config_settings=None):
-    raise SystemExit("the library is built of the whole repository: pip install ./Tools/python inside it, or build a wheel")
+    raise SystemExit("the library is built of the whole repository: pip install ./Tools/python in it, or build a wheel")

@@ -4,7 +4,8 @@
    another does not know. No signal handler is installed and nothing is printed.
 
    A call that can fail returns LLVCONV_OK or the exit code that the program would have, and then sets *error where
-   `error` is not NULL. What is returned through a pointer to a pointer is freed by its own function. Texts are UTF-8. */
+   `error` is not NULL. What is returned through a pointer to a pointer is freed by its own function. Texts are
+   UTF-8. */
 #ifndef LLVCONV_H
 #define LLVCONV_H
 

@@ -5,7 +5,7 @@ import ctypes
 import json
 import logging
 import os
-from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any, Callable, Optional
 
 from . import errors
@@ -117,5 +117,3 @@ def listener(progress: Optional[Callable[[str, float], None]] = None) -> Any:
 
 
 version = text(_version())
-
-__all__ = ["ABI", "Items", "Picture", "byref", "c_float"]

@@ -22,8 +22,8 @@ from .errors import Error, UsageError
 from .model import Model, finished
 
 #: What vectors are kept as, and Arrow's type of one number.
-TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "uint8": pa.uint8(), "ubinary": pa.uint8(),
-         "binary": pa.int8()}
+TYPES = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8(), "uint8": pa.uint8(),
+         "ubinary": pa.uint8(), "binary": pa.int8()}
 #: Columns that make an item; those that are there are read.
 COLUMNS = ("text", "images", "image", "video", "instruction")
 
@@ -121,8 +121,8 @@ def embed_parquet(embedder: Embedder, source: str | os.PathLike[str], output: st
                   rows: int = 4096) -> int:
     """Reads a Parquet file and writes another of id and embedding; the number of bad rows.
 
-    Bad rows go to `OUTPUT.bad`, a Parquet file of id and error: a list of fixed length that is null is what readers of Parquet
-    stumble over. Each file appears whole or not at all, the bad rows first."""
+    Bad rows go to `OUTPUT.bad`, a Parquet file of id and error: a list of fixed length that is null is what readers of
+    Parquet stumble over. Each file appears whole or not at all, the bad rows first."""
     with pq.ParquetFile(source) as file:
         return write_parquet(embedder, file.iter_batches(batch_size=rows), file.schema_arrow, os.fspath(output),
                              os.fspath(output) + ".bad", rows)

@@ -1,8 +1,8 @@
 """Ray, Spark and Daft over one worker, `llvconv.arrow.Embedder`.
 
-`ray_dataset`, `spark_frame` and `daft_frame` add vectors to what an engine holds, with the engine's own promises about what
-dies. `ray_job` and `spark_job` do a job of `llvconv.shards` on a cluster: every row once whatever dies, and what is done stays
-done. Files and model lie where every machine sees them under the same path.
+`ray_dataset`, `spark_frame` and `daft_frame` add vectors to what an engine holds, with the engine's own promises about
+what dies. `ray_job` and `spark_job` do a job of `llvconv.shards` on a cluster: every row once whatever dies, and what is
+done stays done. Files and model lie where every machine sees them under the same path.
 """
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def spark_frame(frame: Any, model: str | os.PathLike[str], *, threads: int = 1, 
         for batch in bounded(batches, 4096):
             result = worker(path, settings)(batch)
             target = target or pa.list_(result.schema.field("embedding").type.value_type)
-            yield pa.record_batch([result.column("id"), result.column("embedding").cast(target), result.column("error")],
+            vectors = result.column("embedding").cast(target)
+            yield pa.record_batch([result.column("id"), vectors, result.column("error")],
                                   names=["id", "embedding", "error"])
 
     number = {"float32": "float", "int8": "tinyint", "binary": "tinyint"}.get(precision)

@@ -1,4 +1,5 @@
-"""What can go wrong, one exception for each of the program's kinds; `code` is the exit code that the program would have."""
+"""What can go wrong, an exception for each of the program's kinds; `code` is the exit code that the program would have.
+"""
 from __future__ import annotations
 
 

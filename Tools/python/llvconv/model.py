@@ -14,16 +14,16 @@ from . import _library
 from .errors import BadItems, Error, UsageError
 
 Precision = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
-#: A text; a picture of PIL's; or a dict with `text`, `images` (or `image`), `video`, `instruction`. An image is a path, a
-#: picture of PIL's, an array `[height, width, 3]` of bytes, or the bytes of a picture file.
+#: A text; a picture of PIL's; or a dict with `text`, `images` (or `image`), `video`, `instruction`. An image is a path,
+#: a picture of PIL's, an array `[height, width, 3]` of bytes, or the bytes of a picture file.
 Item = Union[str, Mapping[str, Any], Any]
 
 
 class Model:
     """A model that is open.
 
-    Its weights stay in their file and are shared by all processes that have it open. It may be used by several threads at
-    once; the GIL is released while it computes. A vector depends on its item alone: not on the batch or the threads.
+    Its weights stay in their file and are shared by all processes that have it open. It may be used by several threads
+    at once; the GIL is released while it computes. A vector depends on its item alone: not on the batch or the threads.
 
     Args:
         path: an `.llv` container, or what `import_` takes, which is then imported in memory.
@@ -121,8 +121,8 @@ class Model:
             prompt: such a text itself.
             batch_size: items that are handed over at a time, between which the bar moves and Ctrl-C is heard. No result
                 depends on it.
-            precision: "float32"; "float16"; "int8", each vector so that its largest number is 127; "uint8", the same plus
-                128; "binary" and "ubinary", a bit for each number's sign, packed as sentence-transformers packs them.
+            precision: "float32"; "float16"; "int8", each vector so that its largest number is 127; "uint8", the same
+                plus 128; "binary" and "ubinary", a bit for each number's sign, packed as sentence-transformers packs them.
             normalize_embeddings: whether vectors are made as long as one; most models' are already.
             truncate_dim: how many of the first numbers to keep.
             on_error: "raise" a `BadItems` for items that have no vector, or leave rows of "nan" (of zeros where the
@@ -216,7 +216,8 @@ class Model:
     def encode_document(self, sentences: Item | Sequence[Item], *, prompt_name: Optional[str] = None,
                         **options: Any) -> np.ndarray:
         """`encode` with the model's prompt for documents, where it has one."""
-        return self.encode(sentences, prompt_name=prompt_name or self._prompt("document", "passage", "corpus"), **options)
+        prompt_name = prompt_name or self._prompt("document", "passage", "corpus")
+        return self.encode(sentences, prompt_name=prompt_name, **options)
 
     def _prompt(self, *names: str) -> Optional[str]:
         return next((name for name in names if name in self.prompts), None)
@@ -321,8 +322,8 @@ def pixels(image: Any) -> tuple[Any, int, int]:
     if hasattr(image, "convert"):
         image = np.asarray(image.convert("RGB"))
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UsageError("an image must be a path, a picture of PIL's, bytes of a file, or an array [height, width, 3] of "
-                         f"uint8; found {type(image).__name__}")
+        raise UsageError("an image must be a path, a picture of PIL's, bytes of a file, or an array [height, width, 3] "
+                         f"of uint8; found {type(image).__name__}")
     return np.ascontiguousarray(image).reshape(-1), image.shape[1], image.shape[0]
 
 

@@ -15,7 +15,8 @@ from .model import Model
 
 
 def meta(path: str | os.PathLike[str], model: Optional[Model] = None) -> ModelMeta:
-    """What mteb wants to know of a model; its name is `llvconv/NAME-OF-FILE`, its revision the checksum of its content."""
+    """What mteb wants to know of a model: its name is `llvconv/NAME-OF-FILE`, its revision the checksum of its content.
+    """
     model = model or Model(path)
     name = os.path.basename(os.path.normpath(os.fspath(path))).removesuffix(".llv")
     return ModelMeta(

@@ -2,8 +2,8 @@
 
     curl localhost:8000/v1/embeddings -d '{"input": ["a fox"], "model": "minilm"}' -H 'Content-Type: application/json'
 
-Needs `pip install llvconv[serve]`. Requests of all clients are embedded together; each client's items take their turn, so
-that a large request does not hold up small ones. A client that goes away takes its items with it.
+Needs `pip install llvconv[serve]`. Requests of all clients are embedded together; each client's items take their turn,
+so that a large request does not hold up small ones. A client that goes away takes its items with it.
 """
 from __future__ import annotations
 
@@ -207,7 +207,8 @@ def application(model: Model, name: str, limits: Limits = Limits(), key: Optiona
         return response
 
     async def answer(request: Request) -> Response:
-        if key and not secrets.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {key}".encode()):
+        given = request.headers.get("authorization", "").encode()
+        if key and not secrets.compare_digest(given, f"Bearer {key}".encode()):
             raise Refusal(401, "the API key is wrong", "authentication_error", "invalid_api_key")
         asked = Asked(await body(request, limits.body), name, model, limits)
         work = asyncio.ensure_future(app.state.batcher.embed(asked.items))
@@ -276,12 +277,13 @@ class Asked:
             raise Refusal(400, "the body must be an object with input and model")
         self.name = name
         if asked.get("model", name) != name:
-            raise Refusal(404, f"there is no model {str(asked['model'])[:80]!r}; it is {name!r}", code="model_not_found")
+            found = str(asked["model"])[:80]
+            raise Refusal(404, f"there is no model {found!r}; it is {name!r}", code="model_not_found")
         self.format = asked.get("encoding_format", "float")
         if self.format not in ("float", "base64"):
             raise Refusal(400, "encoding_format must be float or base64")
-        self.dimensions = asked.get("dimensions")
-        if self.dimensions is not None and not (type(self.dimensions) is int and 0 < self.dimensions <= model.dimensions):
+        self.dimensions = wanted = asked.get("dimensions")
+        if wanted is not None and not (type(wanted) is int and 0 < wanted <= model.dimensions):
             raise Refusal(400, f"dimensions must be from 1 to {model.dimensions}")
         items = asked.get("input")
         items = [items] if isinstance(items, (str, dict)) else items

@@ -4,9 +4,10 @@
     python -m llvconv.shards run vectors/ --shard 7            # one part, anywhere; done already is nothing to do
     python -m llvconv.shards check vectors/                    # what is missing, and whether every row is there once
 
-`plan` writes `manifest.json`: which rows of which files each shard is, and what model embeds them. A shard is two files,
-`vectors-00007-of-00064.parquet` (id, embedding) and, where rows are bad, `bad-00007-of-00064.parquet` (id, error). Each appears
-whole or not at all, the bad rows first; so a shard whose vectors are there is done. Run twice at once, both write the same.
+`plan` writes `manifest.json`: which rows of which files each shard is, and what model embeds them. A shard is two
+files, `vectors-00007-of-00064.parquet` (id, embedding) and, where rows are bad, `bad-00007-of-00064.parquet` (id, error).
+Each appears whole or not at all, the bad rows first; so a shard whose vectors are there is done. Run twice at once, both
+write the same.
 """
 from __future__ import annotations
 
