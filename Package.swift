@@ -11,6 +11,8 @@ let package = Package(
   products: [
     .executable(name: "llvconv", targets: ["llvconv"]),
     .library(name: "LLVConv", targets: ["LLVConv"]),
+    // For other languages; Tools/library makes libllvconv.so of it.
+    .library(name: "llvconv-c", type: .dynamic, targets: ["CInterface"]),
   ],
   targets: [
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
@@ -38,6 +40,9 @@ let package = Package(
       name: "LLVConv",
       dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"],
       path: "Sources/Library"),
+    // llvconv.h, and its functions over the library.
+    .target(name: "CLLVConv"),
+    .target(name: "CInterface", dependencies: ["LLVConv", "Bytes", "Inputs", "CLLVConv"]),
     .executableTarget(
       name: "llvconv",
       dependencies: [
@@ -57,6 +62,7 @@ let package = Package(
     .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
     .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CalibrationTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "LibraryTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),
   ],
   swiftLanguageModes: [.v6],

@@ -74,9 +74,6 @@ public final class InputFile: Sendable {
     identity = Identity(status)
   }
 
-  /// A path that leads to this very file while it is open, whether it has a name or not.
-  public var openPath: String { "/proc/self/fd/\(descriptor)" }
-
   deinit { close(descriptor) }
 
   /// Fills `target` with the bytes from `offset` on.

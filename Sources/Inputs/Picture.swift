@@ -1,7 +1,7 @@
 import Bytes
 
 /// A decoded picture: RGB, 8 bits a channel, rows from the top, `[height, width, 3]`.
-public struct Picture: Sendable, Equatable {
+public struct Picture: Sendable, Hashable {
   public let width, height: Int
   public let pixels: [UInt8]
 
@@ -10,6 +10,24 @@ public struct Picture: Sendable, Equatable {
     self.width = width
     self.height = height
     self.pixels = pixels
+  }
+
+  /// Pixels that somebody else decoded.
+  ///
+  /// - Throws: `malformed` when their count does not fit, `limit` for more than are decoded of a file.
+  public init(rgb pixels: [UInt8], width: Int, height: Int) throws(Failure) {
+    try Picture.check(width, height)
+    guard pixels.count == width * height * 3 else {
+      throw Failure(.malformed, "\(pixels.count) bytes for a picture of \(width) × \(height) pixels of three bytes")
+    }
+    self.init(width: width, height: height, pixels: pixels)
+  }
+
+  init(_ source: PictureSource) throws(Failure) {
+    switch source {
+    case .encoded(let bytes): try self.init(encoded: bytes)
+    case .decoded(let picture): self = picture
+    }
   }
 
   /// Reads a file of a `PictureFormat`, told by content; of an animation the first frame. As models are trained: EXIF

@@ -59,7 +59,7 @@ public struct SampleBuilder: Sendable {
     let once = own ?? configuration.prompts.first { $0.name == name }?.text ?? ""
     let instruction = doublesInstructions ? once + once : once
     guard let template = configuration.template else {
-      guard item.images.isEmpty, item.video == nil else {
+      guard item.pictureCount == 0 else {
         throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
       }
       let encoding = tokenizer.encode(instruction + (item.text ?? ""), maximum: maximumTokens)
@@ -74,14 +74,14 @@ public struct SampleBuilder: Sendable {
   /// MMEB's words for one.
   static func spelled(_ item: Item, _ instruction: String) -> String {
     if let text = item.text { return instruction + text }
-    let markers = String(repeating: marker + "\n", count: item.images.count + (item.video == nil ? 0 : 1))
+    let markers = String(repeating: marker + "\n", count: item.pictureCount)
     if !instruction.isEmpty { return markers + instruction }
     return markers + (item.video == nil ? "Represent the given image.\n" : "Represent the given video.")
   }
 
   private func build(_ item: Item, _ parts: [String], _ tokenizer: Tokenizer, _ folder: String) throws(Failure) -> Built
   {
-    let pictureCount = item.images.count + (item.video == nil ? 0 : 1)
+    let pictureCount = item.pictureCount
     guard parts.count - 1 == pictureCount else {
       throw Failure(
         .malformed,
@@ -95,8 +95,8 @@ public struct SampleBuilder: Sendable {
     for (index, part) in parts.enumerated() {
       if index > 0 {
         let picture =
-          index <= item.images.count
-          ? try image(Item.path(item.images[index - 1], in: folder))
+          index <= item.images.count + item.pictures.count
+          ? try self.sample(of: try item.picture(index - 1, folder))
           : try video(Item.path(item.video ?? "", in: folder))
         let count = Int32(picture.featureCount)
         sample.ids += (features..<features + count).map { -1 - $0 }
@@ -136,10 +136,6 @@ public struct SampleBuilder: Sendable {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes text only")
     }
     return vision
-  }
-
-  private func image(_ path: String) throws(Failure) -> Sample.Picture {
-    try sample(of: try Picture(path: path))
   }
 
   /// What a picture of this size comes to, without a look at its pixels.
@@ -194,10 +190,20 @@ public struct SampleBuilder: Sendable {
 
   /// For a model of pictures alone: one picture, one view.
   private func picture(_ item: Item, _ folder: String) throws(Failure) -> Built {
-    guard item.images.count == 1, item.video == nil, item.text == nil else {
+    guard item.pictureCount == 1, item.video == nil, item.text == nil else {
       throw Failure(.unsupported, "the model (\(configuration.architecture)) takes one image and nothing else")
     }
-    let picture = try Picture(path: Item.path(item.images[0], in: folder))
-    return Built(sample: Sample(ids: [], pictures: [try sample(of: picture)]), cut: 0)
+    return Built(sample: Sample(ids: [], pictures: [try sample(of: try item.picture(0, folder))]), cut: 0)
+  }
+}
+
+extension Item {
+  /// Pictures, and the video.
+  fileprivate var pictureCount: Int { images.count + pictures.count + (video == nil ? 0 : 1) }
+
+  /// One of the files and of those in memory.
+  fileprivate func picture(_ place: Int, _ folder: String) throws(Failure) -> Picture {
+    place < images.count
+      ? try Picture(path: Item.path(images[place], in: folder)) : try Picture(pictures[place - images.count])
   }
 }

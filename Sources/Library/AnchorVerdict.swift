@@ -38,15 +38,11 @@ struct AnchorVerdict {
   // MARK: Candidates
 
   func found(_ model: LoadedModel) throws(Failure) -> Found {
-    // Pictures are in the file: decoders are given them by the paths of open files.
-    var files: [InputFile] = []
-    for picture in anchors.pictures { files.append(try InputFile(unnamed: try picture.bytes())) }
-    let items = anchors.items.map { anchor in
-      var item = Item(text: anchor.text ?? "")
-      item.text = anchor.text
-      item.instruction = anchor.instruction
-      item.images = anchor.pictures.map { files[$0].openPath }
-      return item
+    let items = try anchors.items.map { (anchor) throws(Failure) in
+      Item(
+        text: anchor.text,
+        pictures: try anchor.pictures.map { (place) throws(Failure) in .encoded(try anchors.pictures[place].bytes()) },
+        instruction: anchor.instruction)
     }
     let progress = Progress("embedding", of: items.count)
     let embedded = try model.embed(items, folder: "") { progress.show($0) }
@@ -55,7 +51,6 @@ struct AnchorVerdict {
       if case .failure(let failure) = embedded.result { throw failure.about("anchor \(Failure.quoted(anchor.id))") }
       values += try embedded.result.get()
     }
-    withExtendedLifetime(files) {}
     var subject = FidelityReport.Subject(fileName(model.file.path))
     subject.bytes = model.file.bytes
     subject.facts = [("checksum", String(model.file.checksum, radix: 16))]

@@ -122,8 +122,16 @@ package struct LoadedModel: Sendable {
 
   package struct Embedded {
     package var result: Result<[Float], Failure>
+    /// What the item came to; 0 for one that is bad or was kept.
+    package var tokens = 0
     /// Tokens left out because the item was too long.
     package var cut = 0
+
+    /// Numbers that no index can hold are an error of the item.
+    package var finite: Result<[Float], Failure> {
+      guard case .success(let vector) = result, !vector.allSatisfy(\.isFinite) else { return result }
+      return .failure(Failure(.malformed, "the model gives numbers that are not finite for it"))
+    }
   }
 
   /// Items that are decoded and embedded at a time: pictures take much more memory than texts.
@@ -180,7 +188,7 @@ package struct LoadedModel: Sendable {
       switch built {
       case .failure(let failure): results[index] = Embedded(result: .failure(failure))
       case .success(let built):
-        results[index] = Embedded(result: .success([]), cut: built.cut)
+        results[index] = Embedded(result: .success([]), tokens: built.sample.ids.count, cut: built.cut)
         // Not kept, so that the next run says again that it was cut.
         if built.cut > 0 { keys[index] = nil }
         samples.append(built.sample)
@@ -198,8 +206,9 @@ package struct LoadedModel: Sendable {
     return results.compactMap { $0 }
   }
 
-  /// A hash of all that the item's embedding depends on; nil when a file of it cannot be read.
+  /// A hash of all that the item's embedding depends on; nil when a file of it cannot be read, or is none.
   private func key(_ item: Item, _ prompt: String?, _ folder: String) -> UInt64? {
+    guard item.pictures.isEmpty else { return nil }
     var hash = XXH64()
     func add(_ bytes: [UInt8]) {
       withUnsafeBytes(of: bytes.count) { hash.update($0) }

@@ -71,7 +71,10 @@ package struct QuantizeJob {
     package let path: String
     package let bytes: Int
     package let losses: [TensorLoss]
-    package let elapsed: Duration
+    package let seconds: Double
+    package var worstError: Double { losses.map(\.relativeError).max() ?? 0 }
+    package var clamped: Int { losses.reduce(0) { $0 + $1.clamped } }
+    package var vanishedGroups: Int { losses.reduce(0) { $0 + $1.vanishedGroups } }
   }
 
   /// Rounds the weights and writes the container, whole or not at all.
@@ -88,7 +91,7 @@ package struct QuantizeJob {
     Progress.clear()
     return Written(
       path: try arguments.required("-o"), bytes: writer.byteCount, losses: writer.losses.map(\.loss),
-      elapsed: ContinuousClock.now - started)
+      seconds: (ContinuousClock.now - started) / .seconds(1))
   }
 }
 

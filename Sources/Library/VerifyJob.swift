@@ -81,7 +81,8 @@ package struct VerifyJob {
       reports.append(
         try FidelityReport(
           candidate: (subject, vectors), reference: (base, known.vectors), data: fileName(dataPath),
-          labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence, outputs: outputs,
+          labels: data.labels, scope: scope, items: data.reportItems, classes: data.classes, divergence: divergence,
+          outputs: outputs,
           remarks: known.skipped.notes.map { Remark(.few, $0) } + remarks, thresholds: thresholds,
           threads: own.threads, progress: { comparing.show(Int($0 * 100)) }))
     }

@@ -102,4 +102,23 @@ struct EmbedCommandTests {
     #expect(pair.status == 65 && pair.output.contains("a line of pairs"), "\(pair.output)")
     #expect(try ProgramRun(["embed", directory.path + "/m.llv", "--keep-going", "--fail-on-error"]).status == 64)
   }
+
+  @Test("all shards together have each line once, and the whole's vectors")
+  func allShardsHaveEachLineOnce() throws {
+    let directory = try CommandTests.imported()
+    let lines = (0..<50).map { "{\"id\":\"\($0)\",\"text\":\"hello fox \($0 % 5)\"}\n" + ($0 % 9 == 0 ? "\n" : "") }
+    let items = try directory.write("x.jsonl", lines.joined() + "bad\n")
+    func rows(_ options: [String]) throws -> [String] {
+      let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--keep-going"] + options)
+      #expect(run.status == 0, "\(run.errors)")
+      return run.output.split(separator: "\n").map(String.init)
+    }
+    let whole = try rows([])
+    let shards = try (0..<3).map { try rows(["--shard", "\($0)/3", "--batch", "4"]) }
+    #expect(whole.count == 51 && shards.allSatisfy { !$0.isEmpty } && shards.flatMap { $0 }.sorted() == whole.sorted())
+    for text in ["3/3", "-1/3", "1", "1/0", "a/b", "0/3/1"] {
+      let run = try ProgramRun(["embed", directory.path + "/m.llv", "--input", items, "--shard", text])
+      #expect(run.status == 64 && run.errors.contains("0/8"), "\(text): \(run.errors)")
+    }
+  }
 }

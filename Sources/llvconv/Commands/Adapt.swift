@@ -1,6 +1,7 @@
 import Bytes
 import Calibration
 import Fidelity
+import LLVConv
 
 let adaptCommand = Command(
   name: "adapt",

@@ -13,6 +13,7 @@ let embedCommand = Command(
     .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
     .init("--batch", "N", "items read and embedded at a time, at most (default 256; 32 for a model of pictures)"),
+    .init("--shard", "I/N", "embed every Nth line alone, from line I on, 0 to N - 1: all N shards have each line once"),
   ] + Command.formOptions + [
     .init("--ranges", "REF.npy", "of int8: the reference's vectors of documents, or their ranges (default: its own)"),
     .init("--tokens", nil, "give {\"id\", \"tokens\": [...]} instead: the token ids that the model sees"),
@@ -38,6 +39,7 @@ let embedCommand = Command(
   guard !(arguments.has("--keep-going") && arguments.has("--fail-on-error")) else {
     throw Failure(.usage, "--keep-going does not go with --fail-on-error")
   }
+  let shard = try arguments["--shard"].map(Shard.init) ?? .all
   let model = try LoadedModel(
     ModelFile(arguments.positionals[0], projector: arguments["--mmproj"]), try .init(arguments))
   try model.check(prompt: arguments["--prompt"])
@@ -58,8 +60,8 @@ let embedCommand = Command(
     stopsAtError: arguments.has("--fail-on-error"), isTokensOnly: arguments.has("--tokens"),
     refusal: sink.refusal, keys: KeyRule(isStrict: arguments.has("--strict")))
   let progress = Progress("embedding", of: source.byteCount)
-  while let lines = try source.next(batch ?? min(256, model.itemsPerChunk)) {
-    for row in try job.embed(lines) { try sink.write(row) }
+  while let lines = try source.next((batch ?? min(256, model.itemsPerChunk)) * shard.count) {
+    for row in try job.embed(lines.filter { shard.has(line: $0.number) }) { try sink.write(row) }
     try sink.flush()
     progress.show(source.bytesRead)
   }
@@ -79,6 +81,24 @@ let embedCommand = Command(
     Output.note("note: \(job.bad.count) of \(job.items) items were bad; their rows say why")
   }
   return arguments.has("--keep-going") ? 0 : first.exitCode
+}
+
+/// A part of the input's lines: those whose number, counted from 0, is `place` when divided by `count`.
+private struct Shard {
+  let place, count: Int
+  static let all = Shard(place: 0, count: 1)
+
+  private init(place: Int, count: Int) { (self.place, self.count) = (place, count) }
+
+  init(_ text: String) throws(Failure) {
+    let parts = text.split(separator: "/", omittingEmptySubsequences: false).map { Int($0) }
+    guard parts.count == 2, let place = parts[0], let count = parts[1], (1...100_000).contains(count),
+      (0..<count).contains(place)
+    else { throw Failure(.usage, "--shard must be I/N, like 0/8 to 7/8; found \(Failure.quoted(text))") }
+    self.init(place: place, count: count)
+  }
+
+  func has(line number: Int) -> Bool { (number - 1) % count == place }
 }
 
 private struct EmbedJob {
@@ -120,7 +140,10 @@ private struct EmbedJob {
       let embedded = try model.embed(good.map(\.item), prompt: prompt, folder: folder)
       for (place, value) in zip(good, embedded) {
         cut += value.cut > 0 ? 1 : 0
-        rows[place.row].result = EmbedJob.checked(value.result)
+        switch value.finite {
+        case .success(let vector): rows[place.row].result = .embedding(vector[...])
+        case .failure(let failure): rows[place.row].result = .failure(failure)
+        }
       }
     }
     for row in rows {
@@ -133,20 +156,7 @@ private struct EmbedJob {
 
   private mutating func item(_ json: JSON, _ id: String?) throws(Failure) -> Item {
     defer { keys.endLine() }
-    guard json["query"] == nil, json["candidate"] == nil else {
-      throw json.failure("a line of pairs; embed takes items, as {\"text\": \"...\"}")
-    }
     if let refusal = refusal(id) { throw refusal }
-    return try Item(json, &keys)
-  }
-
-  /// Numbers that no index can hold are an error of the item.
-  private static func checked(_ result: Result<[Float], Failure>) -> EmbeddedRow.Result {
-    switch result {
-    case .failure(let failure): .failure(failure)
-    case .success(let vector):
-      vector.allSatisfy(\.isFinite)
-        ? .embedding(vector[...]) : .failure(Failure(.malformed, "the model gives numbers that are not finite for it"))
-    }
+    return try Item(embedding: json, &keys)
   }
 }

@@ -79,8 +79,7 @@ let quantizeCommand = Command(
     """
 ) { (arguments) throws(Failure) in
   let job = try QuantizeJob(arguments)
-  var summary = QuantizeSummary(before: job.source.model, after: job.model)
-  summary.target = try job.targetFiles()
+  let summary = try QuantizeSummary(job)
   if arguments.has("--dry-run") {
     try summary.printDry(job.notes, threads: job.threads, asJSON: arguments.has("--json"))
     return 0
@@ -88,8 +87,7 @@ let quantizeCommand = Command(
   guard arguments.has("-o") else { throw Failure(.usage, "quantize needs -o FILE, or --dry-run") }
   let written = try job.run()
   Output.notes(job.notes)
-  summary.summarize(
-    written.path, fileBytes: written.bytes, written.losses, written.elapsed, asJSON: arguments.has("--json"))
+  summary.summarize(written, asJSON: arguments.has("--json"))
   let export =
     job.target == .llv
     ? "" : "; llvconv export \(written.path) --to \(job.target.rawValue) -o OUT then writes its files"
@@ -97,78 +95,10 @@ let quantizeCommand = Command(
   return 0
 }
 
-/// What quantizing changes, from names and shapes alone.
-private struct QuantizeSummary {
-  let before, after: Model
-  let bytesBefore, bytesAfter: Int
-  /// What the model comes to in the files that it is for.
-  var target: (target: Target, bytes: Int, parts: [(choice: WeightChoice, count: Int, bytes: Int)])?
-  /// Elements and stored bits of the tensors that become integers.
-  let weights, weightBits: Int
-
-  init(before: Model, after: Model) {
-    self.before = before
-    self.after = after
-    let unused = Set(before.unused)
-    bytesBefore = before.tensors.filter { !unused.contains($0.name) }.reduce(0) { $0 + $1.byteCount }
-    bytesAfter = after.tensors.reduce(0) { $0 + $1.byteCount }
-    let quantized = after.tensors.filter { tensor in
-      !tensor.encoding.isPlain || tensor.encoding == .plain(.BF16) && before[tensor.name]?.encoding != tensor.encoding
-    }
-    weights = quantized.reduce(0) { $0 + $1.count }
-    weightBits = quantized.reduce(0) { $0 + $1.byteCount * 8 }
-  }
-
-  private var bitsPerWeight: Double { weights > 0 ? Double(weightBits) / Double(weights) : 0 }
-
-  /// Why an average is what it is, where weights differ: bits of each encoding and how much of the weights it has.
-  private var breakdown: String {
-    var kinds: [String: (count: Int, bytes: Int)] = [:]
-    for tensor in after.tensors where !tensor.encoding.isPlain {
-      kinds[tensor.encoding.text, default: (0, 0)].count += tensor.count
-      kinds[tensor.encoding.text, default: (0, 0)].bytes += tensor.byteCount
-    }
-    guard kinds.count > 1 else { return "" }
-    let parts = kinds.sorted { ($1.value.count, $0.key) < ($0.value.count, $1.key) }.prefix(4).map { name, kind in
-      "\((Double(kind.bytes * 8) / Double(kind.count)).fixed(2)) in \(kind.count * 100 / max(1, weights)) % (\(name))"
-    }
-    return " (\(parts.joined(separator: ", ")))"
-  }
-
-  private var targetText: String? {
-    target.map { target, bytes, parts in
-      let count = parts.reduce(0) { $0 + $1.count }
-      let average = Double(parts.reduce(0) { $0 + $1.bytes } * 8) / Double(max(1, count))
-      let shares = parts.prefix(6).map { "\($0.choice.text) \(($0.count * 100 + count / 2) / max(1, count)) %" }
-      return "\(bytes) bytes at most, \(average.fixed(2)) bits per weight (\(shares.joined(separator: ", ")))"
-    }
-  }
-
-  private var targetJSON: [(String, JSONText)] {
-    guard let target else { return [] }
-    return [("for", .string(target.target.rawValue)), ("target_bytes", .int(target.bytes))]
-  }
-
+extension QuantizeSummary {
   func printDry(_ notes: [String], threads: Int, asJSON: Bool) throws(Failure) {
     let seconds = try estimate(threads: threads)
-    let largest = after.tensors.map { $0.byteCount }.max() ?? 0
-    let memory = largest + (64 << 20)
-    if asJSON {
-      let members: [(String, JSONText)] = [
-        ("bytes_before", .int(bytesBefore)), ("bytes_after", .int(bytesAfter)),
-        ("bits_per_weight", .number(bitsPerWeight)), ("memory_bytes", .int(memory)), ("seconds", .number(seconds)),
-        ("notes", .array(notes.map(JSONText.string))),
-        (
-          "tensors",
-          .array(
-            after.tensors.map {
-              ["name": .string($0.name.text), "encoding": .string($0.encoding.text), "bytes": .int($0.byteCount)]
-            })
-        ),
-      ]
-      Output.print(.object(targetJSON + members))
-      return
-    }
+    if asJSON { return Output.print(dryJSON(notes, seconds: seconds)) }
     let width = after.tensors.map(\.name.text.count).max() ?? 0
     for tensor in after.tensors {
       Output.print(
@@ -185,42 +115,17 @@ private struct QuantizeSummary {
     Output.print("time             about \(seconds.fixed(1)) s with \(threads) threads")
   }
 
-  /// Measured on one quantized tensor of middling size, and scaled.
-  private func estimate(threads: Int) throws(Failure) -> Double {
-    let quantized = after.tensors.filter { if case .grouped = $0.encoding { true } else { false } }.sorted {
-      $0.count < $1.count
-    }
-    guard let sample = quantized.isEmpty ? nil : quantized[quantized.count / 2] else { return 0 }
-    let started = ContinuousClock.now
-    _ = try sample.evaluate(threads: threads)
-    let (seconds, attoseconds) = (ContinuousClock.now - started).components
-    return (Double(seconds) + Double(attoseconds) / 1e18) * Double(weights) / Double(max(1, sample.count))
-  }
-
-  func summarize(_ path: String, fileBytes: Int, _ losses: [TensorLoss], _ elapsed: Duration, asJSON: Bool) {
-    let clamped = losses.reduce(0) { $0 + $1.clamped }
-    let vanished = losses.reduce(0) { $0 + $1.vanishedGroups }
-    let worst = losses.map(\.relativeError).max() ?? 0
-    let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
-    if asJSON {
-      let members: [(String, JSONText)] = [
-        ("file", .string(path)), ("file_bytes", .int(fileBytes)), ("bytes_before", .int(bytesBefore)),
-        ("bytes_after", .int(bytesAfter)), ("bits_per_weight", .number(bitsPerWeight)),
-        ("largest_relative_error", .number(worst)), ("clamped", .int(clamped)), ("vanished_groups", .int(vanished)),
-        ("seconds", .number(seconds)),
-      ]
-      Output.print(.object(targetJSON + members))
-      return
-    }
+  func summarize(_ written: QuantizeJob.Written, asJSON: Bool) {
+    if asJSON { return Output.print(json(written)) }
     if after.configuration.vision != before.configuration.vision, let pictures = after.configuration.vision?.summary {
       Output.note("pictures: \(pictures)")
     }
     let weights =
-      losses.isEmpty
+      written.losses.isEmpty
       ? "weights as they were"
       : "\(bitsPerWeight.fixed(2)) bits per weight\(breakdown); weights' relative error at most "
-        + "\((worst * 100).fixed(2)) %, \(clamped) clamped, \(vanished) groups vanished"
-    Output.note("\(path): \(Output.size(fileBytes)), \(weights); \(seconds.fixed(1)) s")
+        + "\((written.worstError * 100).fixed(2)) %, \(written.clamped) clamped, \(written.vanishedGroups) groups vanished"
+    Output.note("\(written.path): \(Output.size(written.bytes)), \(weights); \(written.seconds.fixed(1)) s")
     if let target, let targetText { Output.note("as \(target.target.rawValue): \(targetText)") }
   }
 }

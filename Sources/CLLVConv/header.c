@@ -1,0 +1,2 @@
+// The header is what this target is for; a target needs a source.
+#include "llvconv.h"
