@@ -72,13 +72,7 @@ struct AnchorChoice {
   private static func bucket(_ item: Item) -> String {
     let length = length(item)
     let size = Int.bitWidth - length.leadingZeroBitCount
-    var blocks: [UInt32: Int] = [:]
-    for scalar in item.text?.unicodeScalars.prefix(1_000) ?? "".unicodeScalars.prefix(0)
-    where scalar.properties.isAlphabetic {
-      // Alphabets lie in blocks of 128 code points; ideographs share one name.
-      blocks[scalar.value >= 0x2E80 ? 0x2E80 >> 7 : scalar.value >> 7, default: 0] += 1
-    }
-    let block = blocks.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key ?? 0
-    return "\(item.kind) \(block) \(size)"
+    let script = item.text.flatMap { Script.dominant(in: $0) } ?? ""
+    return "\(item.kind) \(script) \(size)"
   }
 }

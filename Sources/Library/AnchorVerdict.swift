@@ -8,12 +8,14 @@ struct AnchorVerdict {
   private let path: String
   private let anchors: AnchorFile
   private let thresholds: FidelityReport.Thresholds
+  private let outputs: [VectorForm]
   private let threads: Int
 
   init(_ path: String, _ arguments: Arguments) throws(Failure) {
     self.path = path
     anchors = try AnchorFile(path)
     threads = try arguments.threads()
+    outputs = try arguments.outputs()
     var thresholds = try FidelityReport.Thresholds(arguments)
     for (name, value) in anchors.thresholds where !arguments.has("--" + name) {
       switch name {
@@ -138,7 +140,7 @@ struct AnchorVerdict {
     return try FidelityReport(
       candidate: (found.subject, .init(queries: part(candidate, queries), documents: index)),
       reference: (subject, .init(queries: reference, documents: index)), data: fileName(path), labels: labels,
-      scope: scope, items: items(queries), checks: try checks(found, candidate),
+      scope: scope, items: items(queries), outputs: outputs, checks: try checks(found, candidate),
       causes: diagnosis.causes + found.causes, thresholds: thresholds, threads: threads, progress: progress)
   }
 
@@ -158,7 +160,7 @@ struct AnchorVerdict {
     queries.map { place in
       let anchor = anchors.items[place]
       let kind = anchor.pictures.isEmpty ? "text" : anchor.text == nil ? "image" : "text and image"
-      return .init(id: anchor.id, text: anchor.text ?? "", kind: kind)
+      return Item(text: anchor.text ?? "").reported(anchor.id, kind: kind)
     } + anchors.indexNames.map { .init(id: $0.id, text: $0.text) }
   }
 

@@ -205,7 +205,9 @@ extension Pair {
 
 extension Item {
   /// The item as reports have it, with what its text has in common with others.
-  package func reported(_ id: String, _ traits: [FidelityReport.Trait] = []) -> FidelityReport.Item {
+  package func reported(
+    _ id: String, kind: String? = nil, _ traits: [FidelityReport.Trait] = []
+  ) -> FidelityReport.Item {
     var own: [FidelityReport.Trait] = []
     if let text, !text.isEmpty {
       own.append(.init("script", Script.dominant(in: text) ?? "no letters"))
@@ -213,7 +215,7 @@ extension Item {
       let lengths = [(50, "to 50 characters"), (200, "51 to 200"), (1_000, "201 to 1,000"), (Int.max, "over 1,000")]
       if let name = lengths.first(where: { count <= $0.0 })?.1 { own.append(.init("length", name)) }
     }
-    return .init(id: id, text: shown, kind: kind, traits: own + traits)
+    return .init(id: id, text: shown, kind: kind ?? self.kind, traits: own + traits)
   }
 
   /// The item in a line for people.
