@@ -124,6 +124,10 @@ struct AnchorVerdict {
       faults: anchors.faults.map {
         .init(name: $0.name, words: $0.words, rows: anchors.faultRows, vectors: $0.vectors)
       })
+    // Coarser arithmetic is what is left when nothing else explains what was seen.
+    let isRest = { (cause: Diagnosis.Cause) in cause.name == "coarser" }
+    let causes =
+      diagnosis.causes.filter { !isRest($0) } + found.causes + diagnosis.causes.filter(isRest)
     // Columns that are missing count as zeros, surplus ones not at all.
     let candidate = found.width == width ? found.vectors : found.vectors.columns(from: found.width, to: width)
     let queries = anchors.items.indices.filter { anchors.items[$0].role == .sample }
@@ -141,7 +145,7 @@ struct AnchorVerdict {
       candidate: (found.subject, .init(queries: part(candidate, queries), documents: index)),
       reference: (subject, .init(queries: reference, documents: index)), data: fileName(path), labels: labels,
       scope: scope, items: items(queries), outputs: outputs, checks: try checks(found, candidate),
-      causes: diagnosis.causes + found.causes, thresholds: thresholds, threads: threads, progress: progress)
+      causes: causes, thresholds: thresholds, threads: threads, progress: progress)
   }
 
   private var subject: FidelityReport.Subject {

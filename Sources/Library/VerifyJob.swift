@@ -39,6 +39,9 @@ package struct VerifyJob {
 
   /// Embeds, searches and compares.
   package func run() throws(Failure) -> Result {
+    guard arguments.has("--reference"), arguments.has("--data") else {
+      throw Failure(.usage, "verify needs --reference REF and --data PAIRS.jsonl, or --anchors INDEX.anchors")
+    }
     let choices = try DeviceChoice.list(arguments["--device"] ?? "cpu")
     var devices: [LoadedModel.Options] = []
     for choice in choices { devices.append(try LoadedModel.Options(arguments, on: choice)) }

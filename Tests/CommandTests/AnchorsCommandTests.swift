@@ -86,7 +86,7 @@ struct AnchorsCommandTests {
       ("sentence_bert_config.json", "256", "32", "cut-32"),
       (
         "1_Pooling/config.json", "\"pooling_mode_mean_tokens\":true",
-        "\"pooling_mode_mean_tokens\":false,\"pooling_mode_max_tokens\":true", "pooling-max"
+        "\"pooling_mode_mean_tokens\":false,\"pooling_mode_lasttoken\":true", "pooling-last"
       ),
       ("modules.json", "models.Normalize", "models.Dropout", "not-normalised"),
     ])
@@ -199,7 +199,7 @@ struct AnchorsCommandTests {
     "servers that are not well fail, or are refused in a line",
     arguments: [
       ("nan", 1, "not-finite", ""), ("columns", 1, "columns-cut", ""), ("batch", 1, "depends-on-batch", ""),
-      ("count", 65, "", "answered with"), ("error", 74, "", "answered 400: no such model"),
+      ("count", 65, "", "index 16 is out of range"), ("error", 74, "", "answered 400: no such model"),
       ("garbage", 65, "", "answer byte"), ("widths", 65, "", "columns"),
     ])
   func serversThatAreNotWellFail(_ mode: String, _ status: Int, _ cause: String, _ words: String) throws {
