@@ -64,14 +64,8 @@ package func checkTokenizer(_ model: Model, of checkpoint: Checkpoint) throws(Fa
   do throws(Failure) {
     _ = try Tokenizer.load { (name) throws(Failure) in try model.file(name) }
   } catch {
+    // Without a tokenizer weights can still be quantized and compared.
     guard error.kind == .missing else { throw error.inFile(checkpoint.directory) }
-    // Without a tokenizer weights can still be quantized and compared; one that is there was meant to be read.
-    let names = ["tokenizer.model", "sentencepiece.bpe.model", "spiece.model"]
-    if let name = names.first(where: { exists(checkpoint.directory + $0) }) {
-      throw Failure(
-        .unsupported, "SentencePiece files are not read alone; save the tokenizer as tokenizer.json beside it",
-        file: checkpoint.directory + name)
-    }
   }
 }
 
