@@ -2,7 +2,7 @@ import Bytes
 import Fidelity
 
 extension IndexMap {
-  private static let ridges = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+  private static let ridges = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
   /// Rows that choose between maps, at most.
   private static let mostJudges = 4_096
   public static let leastRows = 10

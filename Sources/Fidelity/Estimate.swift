@@ -55,10 +55,11 @@ extension Estimate {
       count: differences.count)
   }
 
-  /// The ratio of two sums over the same queries, as the bootstrap over queries has it; nil where the second is zero.
+  /// The ratio of two sums over the same queries, as the bootstrap over queries has it; nil where the second is not
+  /// above zero.
   public init?(ratio parts: [Double], to wholes: [Double]) {
     let (part, whole) = (parts.reduce(0, +), wholes.reduce(0, +))
-    guard whole != 0 else { return nil }
+    guard whole > 0 else { return nil }
     var generator = SplitMix64(state: 1)
     var ratios: [Double] = []
     for _ in 0..<Estimate.resamples {
@@ -68,7 +69,7 @@ extension Estimate {
         a += parts[place]
         b += wholes[place]
       }
-      if b != 0 { ratios.append(a / b) }
+      if b > 0 { ratios.append(a / b) }
     }
     guard !ratios.isEmpty else { return nil }
     ratios.sort()

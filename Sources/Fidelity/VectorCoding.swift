@@ -19,10 +19,8 @@ public struct VectorCoding: Sendable {
 
   /// - Throws: `usage` where a form has more columns than the vectors, or ranges are missing or of another width.
   public init(_ form: VectorForm, columns: Int, ranges: ColumnRanges? = nil) throws(Failure) {
+    try form.check(columns: columns)
     let kept = form.width ?? columns
-    guard kept <= columns else {
-      throw Failure(.usage, "the form \(form) keeps \(kept) columns, the vectors have \(columns)")
-    }
     (self.form, self.columns, self.kept) = (form, columns, kept)
     width = form.precision.isBits ? Checked.ceilDivide(kept, 8) * 8 : kept
     self.ranges = form.precision == .int8 ? ranges : nil

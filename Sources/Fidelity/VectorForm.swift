@@ -103,6 +103,12 @@ public struct VectorForm: Sendable, Hashable, CustomStringConvertible {
     return name + (rescoring.map { "+rescore\($0)" } ?? "")
   }
 
+  /// - Throws: `usage` where vectors have fewer columns than are kept.
+  public func check(columns: Int) throws(Failure) {
+    guard let width, width > columns else { return }
+    throw Failure(.usage, "the form \(self) keeps \(width) columns, the vectors have \(columns)")
+  }
+
   /// Bytes that an index holds of a vector of `columns`.
   public func bytes(columns: Int) -> Int {
     let kept = width ?? columns

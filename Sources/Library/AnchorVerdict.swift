@@ -16,6 +16,7 @@ struct AnchorVerdict {
     anchors = try AnchorFile(path)
     threads = try arguments.threads()
     outputs = try arguments.outputs()
+    for form in outputs { try form.check(columns: anchors.width) }
     var thresholds = try FidelityReport.Thresholds(arguments)
     for (name, value) in anchors.thresholds where !arguments.has("--" + name) {
       switch name {

@@ -64,6 +64,7 @@ package struct VerifyJob {
       candidates.append(models)
     }
     let reference = try LoadedModel(ModelFile(referencePath), own)
+    for form in outputs { try form.check(columns: reference.embedder.width) }
     if let given, given.width != reference.embedder.width {
       throw Failure(
         .malformed, "has \(given.width) columns, the reference's vectors have \(reference.embedder.width)",

@@ -44,10 +44,8 @@ final class VectorSink {
     guard !makesRanges || isNumPy else {
       throw Failure(.usage, "int8 needs --ranges, or --output in .npy: ranges are known when all vectors are")
     }
+    try form.check(columns: width)
     coding = makesRanges ? nil : try VectorCoding(form, columns: width, ranges: given)
-    guard form.width ?? width <= width else {
-      throw Failure(.usage, "--width must be at most \(width), the model's; found \(form.width ?? 0)")
-    }
     guard let path, path != "-" else {
       (file, ids, ranges) = (nil, nil, nil)
       return

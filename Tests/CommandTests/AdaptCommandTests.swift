@@ -61,6 +61,8 @@ struct AdaptCommandTests {
     let index = try ProgramRun(
       ["adapt", new, "--to", oldPath, "-o", map, "--force", "--index", oldPath] + queries)
     #expect(index.output == paired.output, "\(index.errors)")
+    let same = try ProgramRun(["adapt", oldPath, "--to", oldPath, "-o", map, "--force"])
+    #expect(same.status == 0 && same.output.contains("nothing was lost"), "\(same.output)\(same.errors)")
     let few = try AdaptCommandTests.write(directory, "few.npy", AdaptCommandTests.rows(5, 12, seed: 6))
     for words in [
       [other, "--to", oldPath, "--queries", new], [few, "--to", oldPath], [few, "--to", few],

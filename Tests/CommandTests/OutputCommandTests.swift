@@ -55,7 +55,8 @@ struct OutputCommandTests {
       ["--ranges", directory.path + "/f.npy"],
       ["--precision", "int8", "--width", "8", "--ranges", directory.path + "/int8.npy.ranges.npy"],
     ] {
-      let run = try ProgramRun(["embed", model] + words, input: "\"fox\"\n")
+      // Without input: a program that refuses its options is gone before it could be read.
+      let run = try ProgramRun(["embed", model] + words)
       #expect([64, 65].contains(run.status) && run.errors.hasPrefix("llvconv: "), "\(words): \(run.errors)")
     }
   }
