@@ -286,6 +286,7 @@ class Tables(Case):
             process.wait()
         shards.run(killed, shards.missing(killed))
         self.assertTrue(shards.check(killed).is_complete)
+        self.assertFalse([name for name in os.listdir(killed) if name.endswith(".tmp")])
         for shard in range(7):
             for a, b in zip(shards.paths(whole, job, shard), shards.paths(killed, job, shard)):
                 self.assertEqual(os.path.exists(a), os.path.exists(b))

@@ -1,7 +1,6 @@
 import Bytes
 import Dispatch
 import Inputs
-import Synchronization
 
 /// Items of many callers, embedded together.
 ///
@@ -36,7 +35,7 @@ public final class EmbeddingQueue: Sendable {
 
   public let model: EmbeddingModel
   private let options: Options
-  private let state = Mutex(State())
+  private let state = Lock(State())
   /// Embedding takes a thread for itself, so that it keeps none of those from working that tasks share.
   private let worker = DispatchQueue(label: "llvconv.EmbeddingQueue")
   /// Callers that wait for room.

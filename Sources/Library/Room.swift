@@ -1,5 +1,3 @@
-import Synchronization
-
 /// Places that tasks take and give back, first come, first served.
 final class Room: Sendable {
   private struct State {
@@ -9,9 +7,9 @@ final class Room: Sendable {
     var cancelled: Set<Int> = []
   }
 
-  private let state: Mutex<State>
+  private let state: Lock<State>
 
-  init(_ places: Int) { state = Mutex(State(free: max(1, places))) }
+  init(_ places: Int) { state = Lock(State(free: max(1, places))) }
 
   func takeIfFree() -> Bool {
     state.withLock { state in

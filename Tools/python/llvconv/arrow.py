@@ -9,6 +9,7 @@ Needs `pip install llvconv[arrow]`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import Any, Iterable, Iterator, Optional
@@ -148,23 +149,39 @@ def write_parquet(embedder: Embedder, batches: Iterable[pa.RecordBatch], of: pa.
 
 
 class whole:  # noqa: N801, used like a function
-    """A path to write to that becomes `path` when the block ends well: on the disk, and in one step."""
+    """A path to write to that becomes `path` when the block ends well: on the disk, and in one step.
+
+    What a writer of the same path left that was killed goes with it; one that is still at work finds that it came second.
+    """
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)
-        folder, name = os.path.split(self.path)
-        self.temporary = os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+        self.folder, name = os.path.split(self.path)
+        self.head = f".{name}."
+        self.temporary = os.path.join(self.folder, f"{self.head}{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
     def __enter__(self) -> str:
         return self.temporary
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
+        if kind is not None:
+            self.remove(self.temporary)
+            return
+        try:
             sync(self.temporary)
             os.replace(self.temporary, self.path)
-            sync(os.path.dirname(self.path) or ".")
-        elif os.path.exists(self.temporary):
-            os.unlink(self.temporary)
+        except FileNotFoundError:
+            if not os.path.exists(self.path):
+                raise
+        sync(self.folder or ".")
+        for name in os.listdir(self.folder or "."):
+            if name.startswith(self.head) and name.endswith(".tmp"):
+                self.remove(os.path.join(self.folder, name))
+
+    @staticmethod
+    def remove(path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def sync(path: str) -> None:
