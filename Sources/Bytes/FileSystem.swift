@@ -30,14 +30,34 @@ public struct FileSystem: Sendable {
 public enum Temporaries {
   private static let paths = Mutex<Set<String>>([])
 
-  /// Calls `open`, which makes the file at `path`. No signal comes between the file and its place in the list.
+  /// Calls `open`, which makes the file or directory at `path`, and locks it, so that nobody takes it for left behind.
+  /// No signal comes between the file and its place in the list.
+  ///
+  /// Between making and locking another writer's sweep may have removed it: then it is made again. A negative number
+  /// where `open` fails for another reason.
   static func create(_ path: String, _ open: () -> Int32) -> Int32 {
     paths.withLock { all in
-      let descriptor = open()
-      if descriptor >= 0 { all.insert(path) }
-      return descriptor
+      for _ in 0..<attempts {
+        let descriptor = open()
+        if descriptor < 0 {
+          // A directory that was made and swept away before it could be opened.
+          if errno == ENOENT { continue }
+          return descriptor
+        }
+        // Whoever sweeps holds the lock for a moment.
+        flock(descriptor, LOCK_EX)
+        var (own, there) = (stat(), stat())
+        if fstat(descriptor, &own) == 0, lstat(path, &there) == 0, own.st_ino == there.st_ino {
+          all.insert(path)
+          return descriptor
+        }
+        close(descriptor)
+      }
+      return -1
     }
   }
+
+  private static let attempts = 100
 
   static func remove(_ path: String) { _ = paths.withLock { $0.remove(path) } }
 

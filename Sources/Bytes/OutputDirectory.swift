@@ -24,7 +24,6 @@ public final class OutputDirectory {
       mkdir(temporary, 0o777) == 0 ? open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1
     }
     guard descriptor >= 0 else { throw refuse("cannot be created: \(InputFile.words(errno))") }
-    flock(descriptor, LOCK_EX | LOCK_NB)
     self.path = trimmed
     self.temporary = temporary
   }

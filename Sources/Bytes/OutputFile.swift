@@ -54,7 +54,6 @@ public final class OutputFile {
     self.directory = directory
     self.system = system
     self.isReplacing = isReplacing
-    flock(descriptor, LOCK_EX | LOCK_NB)
   }
 
   deinit {

@@ -160,4 +160,21 @@ struct OutputFileTests {
     try live.commit()
     #expect(directory.names == ["f", "live"])
   }
+
+  @Test("writers in one folder do not take each other's files for left behind")
+  func writersInOneFolderDoNotSweepEachOther() throws {
+    let directory = try TemporaryDirectory()
+    // Each makes a file and a directory again and again, sweeping before; several processes' worth of them.
+    try parallel(8, threads: 8) { (task) throws(Failure) in
+      for round in 0..<60 {
+        let file = try OutputFile("\(directory.path)/f\(task)-\(round)", isReplacing: false)
+        try file.write([1, 2, 3])
+        try file.commit()
+        let folder = try OutputDirectory("\(directory.path)/d\(task)-\(round)")
+        try folder.write("a", [1])
+        try folder.commit()
+      }
+    }
+    #expect(directory.names.count == 8 * 60 * 2)
+  }
 }
