@@ -373,9 +373,13 @@ class Server(Case):
         body = json.dumps({"input": texts(100)}).encode()
         head = (f"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\nContent-Length: {len(body)}"
                 "\r\n\r\n").encode()
-        for index in range(60):
-            with socket.create_connection(("127.0.0.1", self.port)) as client:
-                client.sendall(head + (body if index % 2 else body[:50]))
+        # Others wait meanwhile, each of whom is answered.
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            others = [pool.submit(self.ask, {"input": texts(30)}) for _ in range(24)]
+            for index in range(60):
+                with socket.create_connection(("127.0.0.1", self.port)) as client:
+                    client.sendall(head + (body if index % 2 else body[:50]))
+            self.assertEqual({other.result()[0] for other in others}, {200})
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             metrics = urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics").read().decode()

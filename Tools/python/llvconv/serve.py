@@ -61,9 +61,9 @@ class Refusal(Exception):
         return JSONResponse({"error": body}, self.status, headers)
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
-    """The items of one request, some of which may be embedded already."""
+    """The items of one request, some of which may be embedded already. Two are never equal, whatever they hold."""
     items: list[Any]
     vectors: np.ndarray
     done: asyncio.Future[None]
