@@ -16,8 +16,19 @@ public enum Conversion {
 
   /// Options of ``verify(_:reference:data:options:listener:)``, which `llvconv verify --help` explains.
   public static let verifyOptions = [
-    "allow", "device", "max-recall-drop", "max-tokens", "memory", "min-cosine", "min-overlap", "mmproj", "no-cache",
-    "no-layers", "profile", "spelling", "strict", "threads", "vectors",
+    "allow", "device", "max-recall-drop", "max-slice-drop", "max-tokens", "memory", "min-cosine", "min-overlap",
+    "mmproj", "no-cache", "no-layers", "outputs", "profile", "spelling", "strict", "threads", "vectors",
+  ]
+
+  /// Options of ``verify(_:anchors:options:listener:)`` beside those of thresholds and models: how a server is asked.
+  public static let endpointOptions = [
+    "api", "base64", "dimensions", "endpoint", "endpoint-model", "no-prompts", "rate",
+  ]
+
+  /// Options of ``anchors(_:data:to:options:listener:)``, which `llvconv anchors --help` explains.
+  public static let anchorsOptions = [
+    "count", "device", "force", "index", "max-recall-drop", "max-tokens", "memory", "metric", "min-cosine",
+    "min-overlap", "neighbours", "no-faults", "seed", "spelling", "strict", "threads",
   ]
 
   /// A container that was written.
@@ -95,5 +106,40 @@ public enum Conversion {
         verdict: result.exitCode == 0 ? .pass : result.exitCode == 1 ? .fail : .inconclusive,
         json: result.json.text(), page: result.page(facts: [("llvconv", Release.version)]))
     }
+  }
+
+  /// Holds candidates, and a server where `endpoint` names one, to the anchors of an index: no reference and no data are
+  /// needed.
+  ///
+  /// - Parameters:
+  ///   - candidates: models, or `.npy` files with a vector for each anchor.
+  ///   - anchors: what ``anchors(_:data:to:options:listener:)`` or `llvconv anchors` wrote.
+  public static func verify(
+    _ candidates: [String], anchors: String, options: Options = [:], listener: Listener = .init()
+  ) throws(Failure) -> Verification {
+    var options = options
+    options.values["anchors"] = .text(anchors)
+    let idle = ["no-cache", "no-layers", "profile", "strict", "vectors"]
+    let names = verifyOptions.filter { !idle.contains($0) } + endpointOptions + ["anchors"]
+    let arguments = try options.arguments(candidates, names)
+    return try listener.hearing { () throws(Failure) in
+      let reports = try AnchorVerifyJob(arguments).run()
+      let code = exitCode(reports)
+      return Verification(
+        verdict: code == 0 ? .pass : code == 1 ? .fail : .inconclusive,
+        json: (reports.count == 1 ? reports[0].json : .array(reports.map(\.json))).text(),
+        page: FidelityReport.page(reports, facts: [("llvconv", Release.version)]))
+    }
+  }
+
+  /// Chooses items of the data, embeds them with the model that an index was made with, and writes what verify holds
+  /// others to. The file appears whole or not at all.
+  public static func anchors(
+    _ model: String, data: String, to output: String, options: Options = [:], listener: Listener = .init()
+  ) throws(Failure) {
+    var options = options
+    options.values["data"] = .text(data)
+    let arguments = try options.arguments([model], anchorsOptions + ["data"], output: output)
+    return try listener.hearing { () throws(Failure) in _ = try AnchorsJob(arguments).run() }
   }
 }

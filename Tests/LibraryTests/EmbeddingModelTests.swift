@@ -60,7 +60,8 @@ struct EmbeddingModelTests {
     #expect(failure.kind == .usage && failure.description.contains("did you mean threads?"))
     for (command, names) in [
       ("import", Conversion.importOptions), ("quantize", Conversion.quantizeOptions),
-      ("verify", Conversion.verifyOptions), ("embed", EmbeddingModel.optionNames),
+      ("verify", Conversion.verifyOptions + Conversion.endpointOptions), ("anchors", Conversion.anchorsOptions),
+      ("embed", EmbeddingModel.optionNames),
     ] {
       let help = try ProgramRun(["help", command]).output
       let listed = help.split(separator: "\n").filter { $0.hasPrefix("  --") }.map { line in
@@ -68,8 +69,8 @@ struct EmbeddingModelTests {
       }
       #expect(Set(names).isSubset(of: listed), "\(command)")
       // What the program alone can do: print, and name files that calls name by position.
-      let printed: Set = ["json", "quiet", "dry-run", "report", "reference", "data"]
-      let own = command == "verify" ? printed.union(["force"]) : printed
+      let printed: Set = ["json", "quiet", "dry-run", "report", "reference", "data", "anchors", "items", "vectors"]
+      let own = command == "verify" ? printed.subtracting(["vectors"]).union(["force"]) : printed
       if command != "embed" { #expect(Set(listed).subtracting(own) == Set(names), "\(command)") }
     }
   }
