@@ -144,7 +144,10 @@ public final class OutputFile {
     guard system.fsync(descriptor) == 0 else { throw failed("syncing failed") }
     let file = descriptor
     descriptor = -1
-    // Closing releases the lock, so the name stays in the list of temporaries until the rename.
+    // Closing says whether everything was written. A second descriptor holds the lock until the name is no temporary's,
+    // or another writer would take the file for one that was left behind.
+    let lock = fcntl(file, F_DUPFD_CLOEXEC, 3)
+    defer { Glibc.close(lock) }
     guard system.close(file) == 0 else {
       let failure = failed("closing failed")
       removeTemporary()
