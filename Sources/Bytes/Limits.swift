@@ -20,7 +20,7 @@ public enum Limits {
   public static let imageScans = 64
   public static let videoFrames = 1_000_000
   public static let anchors = 1 << 20
-  public static let answer = 256 << 20
+  public static let answer = 32 << 20
   /// No LZ4 block expands more than this many times (the codec's own bound).
   public static let lz4Expansion = 255
   /// Of tensor data in a GGUF file.

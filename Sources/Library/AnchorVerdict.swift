@@ -97,10 +97,12 @@ struct AnchorVerdict {
     let texts = inputs.indices.filter { inputs[$0].pictures.isEmpty }
     // Beside long texts short ones suffer most.
     let chosen = texts.sorted { (inputs[$0].text?.utf8.count ?? 0, $0) < (inputs[$1].text?.utf8.count ?? 0, $1) }
-    var (worst, count) = (0.0, 0)
+    var (worst, count, asked) = (0.0, 0, 0)
     for place in chosen.prefix(4) + chosen.suffix(min(4, max(0, chosen.count - 4))) {
       let alone = try endpoint.embed([inputs[place]]) { _ in }[0]
-      guard alone.count == rows[place].count else { continue }
+      // What is not finite is a finding of its own.
+      guard alone.count == rows[place].count, rows[place].allSatisfy(\.isFinite) else { continue }
+      asked += 1
       let distance =
         1
         - (try Closeness([
@@ -112,7 +114,7 @@ struct AnchorVerdict {
     guard count > 0 else { return nil }
     return Diagnosis.Cause(
       name: "depends-on-batch",
-      text: "an answer depends on what is asked beside it: \(count) of 8 texts get another vector "
+      text: "an answer depends on what is asked beside it: \(count) of \(asked) texts get another vector "
         + "alone (cosine down to \((1 - worst).fixed(4)))")
   }
 
