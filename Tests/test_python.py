@@ -222,6 +222,33 @@ class Conversions(Case):
                               self.folder + "pairs.jsonl", "--json", "--no-cache"], capture_output=True, text=True)
         self.assertEqual(json.loads(run.stdout)["checks"], found.report["checks"])
 
+    def test_anchors(self):
+        with open(self.folder + "a.jsonl", "w") as file:
+            for place, text in enumerate(sorted(set(texts(80)))):
+                file.write(json.dumps({"query": text, "positive": f"{text} now {place}"}) + "\n")
+        anchors = llvconv.Anchors.make(self.path, self.folder + "i.anchors", data=self.folder + "a.jsonl", count=60, seed=3)
+        program = self.folder + "p.anchors"
+        subprocess.run([PROGRAM, "anchors", self.path, "--data", self.folder + "a.jsonl", "--count", "60", "--seed", "3",
+                        "-o", program, "--quiet"], check=True)
+        self.assertEqual(self.read(anchors.path), self.read(program))
+        items = anchors.items()
+        self.assertEqual(len(items), 60)
+        vectors = self.model.encode(items)
+        for candidate in (self.path, [self.path], vectors):
+            self.assertEqual(anchors.verify(candidate, max_recall_drop=.2).verdict, "pass")
+        with self.assertRaises(llvconv.MalformedError):
+            anchors.verify(vectors[:9])
+        # Columns in another order, and the order named.
+        found = anchors.verify(vectors[:, ::-1])
+        self.assertEqual(found.verdict, "fail")
+        self.assertIn("columns", json.dumps(found.report["causes"]))
+        with self.assertRaises(llvconv.UsageError):
+            anchors.verify()
+        with self.assertRaises(llvconv.CannotCreateError):
+            llvconv.Anchors.make(self.path, anchors.path, data=self.folder + "a.jsonl")
+        with self.assertRaises(llvconv.MissingError):
+            llvconv.Anchors(self.folder + "none.anchors").items()
+
 
 class Tables(Case):
     def batch(self, count, start=0):

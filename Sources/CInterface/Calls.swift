@@ -175,19 +175,68 @@ public func quantize(
 
 @_cdecl("llvconv_verify")
 public func verify(
-  _ candidates: UnsafePointer<UnsafePointer<CChar>?>, _ count: Int64, _ reference: UnsafePointer<CChar>,
+  _ candidates: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int64, _ reference: UnsafePointer<CChar>,
   _ data: UnsafePointer<CChar>, _ options: UnsafePointer<CChar>?, _ listener: llvconv_listener?,
   _ context: UnsafeMutableRawPointer?, _ result: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?,
   _ error: UnsafeMutablePointer<OpaquePointer?>?
 ) -> Int32 {
   answer(error) { () throws(Failure) in
     let found = try Conversion.verify(
-      (0..<Int(count)).compactMap { candidates[$0].map { String(cString: $0) } }, reference: String(cString: reference),
-      data: String(cString: data), options: try read(options), listener: Listener(listener, context))
-    let report = try JSONText(try JSON.parse(Array(found.json.utf8), what: "report"))
-    let text: JSONText = ["verdict": .string(found.verdict.rawValue), "report": report, "page": .string(found.page)]
-    result?.pointee = copy(text.text())
+      texts(candidates, count), reference: String(cString: reference), data: String(cString: data),
+      options: try read(options), listener: Listener(listener, context))
+    result?.pointee = try copy(found)
   }
+}
+
+// MARK: Anchors
+
+@_cdecl("llvconv_anchors")
+public func anchors(
+  _ model: UnsafePointer<CChar>?, _ data: UnsafePointer<CChar>, _ output: UnsafePointer<CChar>,
+  _ options: UnsafePointer<CChar>?, _ listener: llvconv_listener?, _ context: UnsafeMutableRawPointer?,
+  _ result: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+  answer(error) { () throws(Failure) in
+    let written = try Conversion.anchors(
+      model.map { String(cString: $0) }, data: String(cString: data), to: String(cString: output),
+      options: try read(options), listener: Listener(listener, context))
+    result?.pointee = copy(written.json.text())
+  }
+}
+
+@_cdecl("llvconv_anchor_items")
+public func anchorItems(
+  _ anchors: UnsafePointer<CChar>, _ output: UnsafePointer<CChar>, _ options: UnsafePointer<CChar>?,
+  _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+  answer(error) { () throws(Failure) in
+    try Conversion.anchorItems(String(cString: anchors), to: String(cString: output), options: try read(options))
+  }
+}
+
+@_cdecl("llvconv_verify_anchors")
+public func verifyAnchors(
+  _ candidates: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int64, _ anchors: UnsafePointer<CChar>,
+  _ options: UnsafePointer<CChar>?, _ listener: llvconv_listener?, _ context: UnsafeMutableRawPointer?,
+  _ result: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, _ error: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+  answer(error) { () throws(Failure) in
+    let found = try Conversion.verify(
+      texts(candidates, count), anchors: String(cString: anchors), options: try read(options),
+      listener: Listener(listener, context))
+    result?.pointee = try copy(found)
+  }
+}
+
+private func texts(_ pointers: UnsafePointer<UnsafePointer<CChar>?>?, _ count: Int64) -> [String] {
+  guard let pointers else { return [] }
+  return (0..<Int(count)).compactMap { pointers[$0].map { String(cString: $0) } }
+}
+
+private func copy(_ found: Conversion.Verification) throws(Failure) -> UnsafeMutablePointer<CChar> {
+  let report = try JSONText(try JSON.parse(Array(found.json.utf8), what: "report"))
+  let text: JSONText = ["verdict": .string(found.verdict.rawValue), "report": report, "page": .string(found.page)]
+  return copy(text.text())
 }
 
 extension Listener {

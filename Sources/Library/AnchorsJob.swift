@@ -68,6 +68,18 @@ package struct AnchorsJob {
   }
 }
 
+extension AnchorFile {
+  /// What the file holds, in numbers.
+  package var json: JSONText {
+    [
+      "anchors": .int(items.count), "sample": .int(items.count { $0.role == .sample }),
+      "hard": .int(items.count { $0.role == .hard }), "documents": .int(items.count { $0.role == .document }),
+      "index_rows": .int(indexNames.count), "pictures": .int(pictures.count), "width": .int(width),
+      "labelled": .bool(isLabelled), "faults": .array(faults.map { .string($0.name) }),
+    ]
+  }
+}
+
 extension AnchorPool {
   fileprivate init(
     _ arguments: Arguments, _ path: String, _ model: LoadedModel?, _ metric: Metric

@@ -28,7 +28,7 @@ public enum Conversion {
   /// Options of ``anchors(_:data:to:options:listener:)``, which `llvconv anchors --help` explains.
   public static let anchorsOptions = [
     "count", "device", "force", "index", "max-recall-drop", "max-tokens", "memory", "metric", "min-cosine",
-    "min-overlap", "neighbours", "no-faults", "seed", "spelling", "strict", "threads",
+    "min-overlap", "neighbours", "no-faults", "seed", "spelling", "strict", "threads", "vectors",
   ]
 
   /// A container that was written.
@@ -132,14 +132,38 @@ public enum Conversion {
     }
   }
 
+  /// Anchors that were written.
+  public struct WrittenAnchors: Sendable {
+    public let path: String
+    public let bytes: Int
+    package let json: JSONText
+  }
+
   /// Chooses items of the data, embeds them with the model that an index was made with, and writes what verify holds
   /// others to. The file appears whole or not at all.
+  ///
+  /// - Parameter model: nil with the option `vectors`, files of those that a model made which cannot be read here.
+  @discardableResult
   public static func anchors(
-    _ model: String, data: String, to output: String, options: Options = [:], listener: Listener = .init()
-  ) throws(Failure) {
+    _ model: String?, data: String, to output: String, options: Options = [:], listener: Listener = .init()
+  ) throws(Failure) -> WrittenAnchors {
     var options = options
     options.values["data"] = .text(data)
-    let arguments = try options.arguments([model], anchorsOptions + ["data"], output: output)
-    return try listener.hearing { () throws(Failure) in _ = try AnchorsJob(arguments).run() }
+    let arguments = try options.arguments(model.map { [$0] } ?? [], anchorsOptions + ["data"], output: output)
+    return try listener.hearing { () throws(Failure) in
+      let (file, path, bytes) = try AnchorsJob(arguments).run()
+      return WrittenAnchors(path: path, bytes: bytes, json: file.json)
+    }
+  }
+
+  /// Writes the items of anchors as lines that `llvconv embed` reads, so that another program can embed them; pictures
+  /// go into a folder `OUTPUT.pictures`.
+  public static func anchorItems(
+    _ anchors: String, to output: String, options: Options = [:], listener: Listener = .init()
+  ) throws(Failure) {
+    var options = options
+    options.values["items"] = .text(output)
+    let arguments = try options.arguments([anchors], ["force", "items"])
+    try listener.hearing { () throws(Failure) in _ = try AnchorItemsJob(arguments).run() }
   }
 }

@@ -38,7 +38,11 @@ let anchorsCommand = Command(
     Cost: every item embedded once (kept in REF.llv.cache/), one search, and 120 texts for each fault.
     """
 ) { (arguments) throws(Failure) in
-  if let path = arguments["--items"] { return try writeItems(arguments, to: path) }
+  if arguments.has("--items") {
+    let (anchors, _) = try AnchorItemsJob(arguments).run()
+    Output.next("llvconv verify --anchors \(anchors) VECTORS.npy, a row for each line")
+    return 0
+  }
   let (file, path, bytes) = try AnchorsJob(arguments).run()
   Output.print(arguments.has("--json") ? file.json.text(pretty: true) : file.text(path, bytes: bytes))
   Output.next("llvconv verify --anchors \(path) CANDIDATE, or --endpoint URL")
@@ -46,15 +50,6 @@ let anchorsCommand = Command(
 }
 
 extension AnchorFile {
-  fileprivate var json: JSONText {
-    [
-      "anchors": .int(items.count), "sample": .int(items.count { $0.role == .sample }),
-      "hard": .int(items.count { $0.role == .hard }), "documents": .int(items.count { $0.role == .document }),
-      "index_rows": .int(indexNames.count), "pictures": .int(pictures.count), "width": .int(width),
-      "labelled": .bool(isLabelled), "faults": .array(faults.map { .string($0.name) }),
-    ]
-  }
-
   fileprivate func text(_ path: String, bytes: Int) -> String {
     func count(_ role: Role) -> Int { items.count { $0.role == role } }
     return """
@@ -67,29 +62,4 @@ extension AnchorFile {
         faults           \(faults.isEmpty ? "none" : faults.map(\.name).joined(separator: ", "))
       """
   }
-}
-
-/// The anchors as lines that `embed` and others read, with their pictures beside them.
-private func writeItems(_ arguments: Arguments, to path: String) throws(Failure) -> Int32 {
-  guard let source = arguments.positionals.first else { throw Failure(.usage, "--items needs FILE.anchors") }
-  let anchors = try AnchorFile(source)
-  let output = try arguments.output("--items")
-  let folder = path + ".pictures"
-  if !anchors.pictures.isEmpty {
-    let directory = try OutputDirectory(folder)
-    for (place, picture) in anchors.pictures.enumerated() { try directory.write("\(place)", try picture.bytes()) }
-    try directory.commit()
-  }
-  for item in anchors.items {
-    var members: [(String, JSONText)] = [("id", .string(item.id))]
-    if let text = item.text { members.append(("text", .string(text))) }
-    if let instruction = item.instruction { members.append(("instruction", .string(instruction))) }
-    if !item.pictures.isEmpty {
-      members.append(("images", .array(item.pictures.map { .string("\(fileName(folder))/\($0)") })))
-    }
-    try output?.write(JSONText.object(members).bytes() + [UInt8(ascii: "\n")])
-  }
-  try output?.commit()
-  Output.next("llvconv verify --anchors \(source) VECTORS.npy, a row for each line")
-  return 0
 }

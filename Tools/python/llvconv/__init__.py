@@ -7,11 +7,11 @@
     model.similarity(vectors, vectors)
 """
 from ._library import version as __version__
-from .conversion import Verification, import_, quantize, verify
+from .conversion import Anchors, Verification, import_, quantize, verify
 from .errors import (BadItems, CannotCreateError, Error, InternalError, IOFailure, LimitError, MalformedError,
                      MissingError, UnsupportedError, UsageError)
 from .model import Model
 
-__all__ = ["BadItems", "CannotCreateError", "Error", "IOFailure", "InternalError", "LimitError", "MalformedError",
+__all__ = ["Anchors", "BadItems", "CannotCreateError", "Error", "IOFailure", "InternalError", "LimitError", "MalformedError",
            "MissingError", "Model", "UnsupportedError", "UsageError", "Verification", "__version__", "import_",
            "quantize", "verify"]

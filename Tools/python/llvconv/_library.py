@@ -54,6 +54,11 @@ import_ = _function("import", c_int32, c_char_p, c_char_p, c_char_p, Listener, c
 quantize = _function("quantize", c_int32, c_char_p, c_char_p, c_char_p, Listener, c_void_p, POINTER(c_void_p), _error)
 verify = _function("verify", c_int32, POINTER(c_char_p), c_int64, c_char_p, c_char_p, c_char_p, Listener, c_void_p,
                    POINTER(c_void_p), _error)
+anchors = _function("anchors", c_int32, c_char_p, c_char_p, c_char_p, c_char_p, Listener, c_void_p, POINTER(c_void_p),
+                    _error)
+anchor_items = _function("anchor_items", c_int32, c_char_p, c_char_p, c_char_p, _error)
+verify_anchors = _function("verify_anchors", c_int32, POINTER(c_char_p), c_int64, c_char_p, c_char_p, Listener, c_void_p,
+                           POINTER(c_void_p), _error)
 
 if _abi() != ABI:
     raise ImportError(f"libllvconv.so has ABI {_abi()}, this package wants {ABI}")
