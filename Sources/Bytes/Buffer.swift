@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 
 /// A block of owned memory, aligned to 64 bytes. Shared by reference; whoever fills it does so before sharing it.
 public final class Buffer: @unchecked Sendable {
@@ -77,7 +76,7 @@ public final class Buffer: @unchecked Sendable {
     }
 
     private static let most = 256 << 20
-    private static let blocks = Mutex<[(start: UInt, capacity: Int)]>([])
+    private static let blocks = Lock<[(start: UInt, capacity: Int)]>([])
 
     static func take(_ count: Int) -> (UnsafeMutableRawPointer?, Int) {
       blocks.withLock { blocks in

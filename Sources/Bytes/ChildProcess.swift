@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 
 /// Another program that runs beside this one and writes to us. No shell is involved; its input is a file or empty.
 public final class ChildProcess {
@@ -12,7 +11,7 @@ public final class ChildProcess {
   private let patience: Int32
 
   /// One start at a time, so that no child inherits another's pipe.
-  private static let starting = Mutex(())
+  private static let starting = Lock(())
 
   /// Starts `name`, found on the PATH.
   /// - Parameters:

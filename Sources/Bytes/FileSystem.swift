@@ -1,5 +1,4 @@
 import Glibc
-import Synchronization
 
 /// The calls that write, as values, so that a test can make any one of them fail. Each returns -1 and sets `errno` on
 /// failure, like the C function it is named after.
@@ -28,7 +27,7 @@ public struct FileSystem: Sendable {
 
 /// The temporary files and directories that exist now, so that the program can remove them when it is asked to stop.
 public enum Temporaries {
-  private static let paths = Mutex<Set<String>>([])
+  private static let paths = Lock<Set<String>>([])
 
   /// Calls `open`, which makes the file or directory at `path`, and locks it, so that nobody takes it for left behind.
   /// No signal comes between the file and its place in the list.

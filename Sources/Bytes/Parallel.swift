@@ -27,7 +27,7 @@ public func parallel(
     return
   }
   let next = Atomic<Int>(0)
-  let first = Mutex<(task: Int, failure: Failure)?>(nil)
+  let first = Lock<(task: Int, failure: Failure)?>(nil)
   withoutActuallyEscaping(body) { body in
     DispatchQueue.concurrentPerform(iterations: workers) { thread in
       while true {

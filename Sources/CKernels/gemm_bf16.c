@@ -68,41 +68,56 @@ enum { ROWS = 48 };
 size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV_PANEL + ROWS) * 4; }
 
 // By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
-static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, const llv_output *out) {
+static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, size_t column, const llv_output *out) {
   float *floats = working, *rows = working + places * LLV_PANEL, result[ROWS * LLV_PANEL];
   llv_widen_panel_bf16(panel, places, 1, floats);
   for (size_t i = 0; i < m; i += ROWS) {
     size_t count = m - i < ROWS ? m - i : ROWS;
     widen_rows(x + i * places, count * places, rows);
     llv_products_f32(rows, places, count, places, floats, 0, result, LLV_PANEL);
-    llv_finish(result, i, count, out);
+    llv_finish(result, i, count, column, out);
   }
 }
 
 #if defined(LLV_X86)
-LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const uint16_t *x, size_t places, const uint16_t *panel, float *y) {
-  __m512 sum[12];
+// Rows of x against `panels` panels, 1 or 2: each load of x serves both.
+LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const size_t panels, const uint16_t *x, size_t places,
+                                                  const uint16_t *panel, float *y) {
+  __m512 sum[2][12];
 #pragma clang loop unroll(full)
-  for (size_t r = 0; r < rows; r++) sum[r] = _mm512_setzero_ps();
+  for (size_t r = 0; r < rows; r++) sum[0][r] = sum[1][r] = _mm512_setzero_ps();
   for (size_t i = 0; i < places; i += 2, panel += 2 * LLV_PANEL) {
-    __m512i w = _mm512_loadu_si512(panel);
+    __m512i w0 = _mm512_loadu_si512(panel), w1 = panels > 1 ? _mm512_loadu_si512(panel + places * LLV_PANEL) : w0;
 #pragma clang loop unroll(full)
     for (size_t r = 0; r < rows; r++) {
       int32_t pair;
       memcpy(&pair, x + r * places + i, 4);
-      sum[r] = _mm512_dpbf16_ps(sum[r], (__m512bh)_mm512_set1_epi32(pair), (__m512bh)w);
+      __m512i both = _mm512_set1_epi32(pair);
+      sum[0][r] = _mm512_dpbf16_ps(sum[0][r], (__m512bh)both, (__m512bh)w0);
+      if (panels > 1) sum[1][r] = _mm512_dpbf16_ps(sum[1][r], (__m512bh)both, (__m512bh)w1);
     }
   }
 #pragma clang loop unroll(full)
-  for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(y + r * LLV_PANEL, sum[r]);
+  for (size_t r = 0; r < rows; r++) {
+    _mm512_storeu_ps(y + r * LLV_PANEL, sum[0][r]);
+    if (panels > 1) _mm512_storeu_ps(y + (rows + r) * LLV_PANEL, sum[1][r]);
+  }
 }
 
+#define LLV_TILE(ROWS, PANELS)                                                                                 \
+  for (; i + ROWS <= m; i += ROWS) {                                                                           \
+    pairs_avx512_tile(ROWS, PANELS, x + i * places, places, panel, result);                                    \
+    for (size_t p = 0; p < PANELS; p++) llv_finish(result + p * ROWS * LLV_PANEL, i, ROWS, p * LLV_PANEL, out); \
+  }
+
 LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
-  float result[12 * LLV_PANEL];
+  float result[2 * 12 * LLV_PANEL];
   size_t i = 0;
-  for (; i + 12 <= m; i += 12) pairs_avx512_tile(12, x + i * places, places, panel, result), llv_finish(result, i, 12, out);
-  for (; i + 4 <= m; i += 4) pairs_avx512_tile(4, x + i * places, places, panel, result), llv_finish(result, i, 4, out);
-  for (; i < m; i++) pairs_avx512_tile(1, x + i * places, places, panel, result), llv_finish(result, i, 1, out);
+  if (out->n > LLV_PANEL) {
+    LLV_TILE(12, 2) LLV_TILE(4, 2) LLV_TILE(1, 2)
+  } else {
+    LLV_TILE(12, 1) LLV_TILE(4, 1) LLV_TILE(1, 1)
+  }
 }
 #endif
 
@@ -111,5 +126,6 @@ void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *pane
 #if defined(LLV_X86)
   if (llv_cpu_has(LLV_CPU_AVX512_BF16)) return products_avx512(x, m, places, panel, out);
 #endif
-  products_f32(x, m, places, panel, working, out);
+  for (size_t column = 0; column < out->n; column += LLV_PANEL)
+    products_f32(x, m, places, (const uint16_t *)panel + column * places, working, column, out);
 }

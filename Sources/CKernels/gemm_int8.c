@@ -219,6 +219,7 @@ typedef struct {
   size_t places, groups;  // of a row of x
   const float *ws, *zeros;
   size_t columns, group;
+  size_t column;  // the panel's place in the output
   const struct split *split;  // the panel for AVX2, where weights have 8 bits
   const struct levels *levels;  // the panel for AVX2, where groups have two levels
 } product;
@@ -252,10 +253,10 @@ static void row_plain(const product *p, size_t row, float *total) {
     const product copy = *given, *p = &copy;                                                                \
     float total[MOST * LLV_PANEL];                                                                          \
     size_t i = 0;                                                                                           \
-    for (; i + MOST <= m; i += MOST) NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, out); \
-    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, out);           \
-    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, out);           \
-    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, out);                   \
+    for (; i + MOST <= m; i += MOST) NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, out); \
+    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, out);           \
+    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, out);           \
+    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, out);                   \
   }                                                                                                         \
   TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                              \
     if (p->zeros) NAME##_any(1, p, m, out);                                                                 \
@@ -628,6 +629,49 @@ LLV_AVX512_VNNI LLV_INLINE void bytes_avx512_tile(const size_t rows, const int a
   for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(total + r * LLV_PANEL, all[r]);
 }
 LLV_TILES(bytes_avx512, LLV_AVX512_VNNI, 12)
+
+// The same of two panels whose rows have one scale: each load of x serves both, and loads are no longer what bounds
+// the products.
+LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(const size_t rows, const product *p, const product *next, size_t row, float *total) {
+  const int8_t *x = (const int8_t *)p->x + row * p->places;
+  __m512i sum[2][12];
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) sum[0][r] = sum[1][r] = _mm512_set1_epi32(p->starts[row + r]);
+  for (size_t i = 0; i < p->places; i += 4) {
+    __m512i w0 = _mm512_loadu_si512((const uint8_t *)p->panel + i * LLV_PANEL);
+    __m512i w1 = _mm512_loadu_si512((const uint8_t *)next->panel + i * LLV_PANEL);
+#pragma clang loop unroll(full)
+    for (size_t r = 0; r < rows; r++) {
+      int32_t four;
+      memcpy(&four, x + r * p->places + i, 4);
+      __m512i both = _mm512_set1_epi32(four);
+      sum[0][r] = _mm512_dpbusd_epi32(sum[0][r], w0, both);
+      sum[1][r] = _mm512_dpbusd_epi32(sum[1][r], w1, both);
+    }
+  }
+  __m512 s0 = _mm512_loadu_ps(p->ws), s1 = _mm512_loadu_ps(next->ws);
+#pragma clang loop unroll(full)
+  for (size_t r = 0; r < rows; r++) {
+    __m512 xs = _mm512_set1_ps(p->xs[row + r]);
+    // Fused with an addition of nothing, as `row_plain` does it: -0 becomes 0.
+    _mm512_storeu_ps(total + r * LLV_PANEL, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0][r]), _mm512_mul_ps(xs, s0), _mm512_setzero_ps()));
+    _mm512_storeu_ps(total + (rows + r) * LLV_PANEL,
+                     _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[1][r]), _mm512_mul_ps(xs, s1), _mm512_setzero_ps()));
+  }
+}
+
+#define LLV_TWO(ROWS)                                                            \
+  for (; i + ROWS <= m; i += ROWS) {                                             \
+    two_avx512_tile(ROWS, p, next, i, total);                                    \
+    llv_finish(total, i, ROWS, p->column, out);                                  \
+    llv_finish(total + ROWS * LLV_PANEL, i, ROWS, next->column, out);            \
+  }
+
+LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, size_t m, const llv_output *out) {
+  float total[2 * 12 * LLV_PANEL];
+  size_t i = 0;
+  LLV_TWO(12) LLV_TWO(4) LLV_TWO(1)
+}
 #endif
 
 #if defined(LLV_ARM)
@@ -731,7 +775,7 @@ LLV_I8MM LLV_INLINE void pairs_neon_tile(const size_t rows, const int affine, co
 LLV_TILES(pairs_neon, LLV_I8MM, 4)
 #endif
 
-// Enough for any of them: codes of a byte each, and what AVX2 wants of 8-bit weights.
+// Enough for any of them: codes of a byte each of two panels, and what AVX2 wants of 8-bit weights.
 size_t llv_int8_working(size_t columns, size_t group) {
   size_t places = llv_places(columns, group), groups = (columns + group - 1) / group;
   return 2 * LLV_PANEL * (places + 8) + 2 * places + 4 * groups * (LLV_PANEL + 2) + 64;
@@ -739,42 +783,77 @@ size_t llv_int8_working(size_t columns, size_t group) {
 
 static void products_plain(const product *p, size_t m, const llv_output *out) {
   float total[LLV_PANEL];
-  for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, out);
+  for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, p->column, out);
 }
 
-void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out) {
-  size_t places = llv_places(panel->columns, panel->group);
-  product p = {.x = x->codes, .panel = panel->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
-               .groups = (panel->columns + panel->group - 1) / panel->group, .ws = panel->scales, .zeros = panel->zeros,
-               .columns = panel->columns, .group = panel->group};
+// The product with the panel at `column`, as the kernels but AVX2's take it: codes of a byte each, spread into
+// `working` where they are not that.
+static product whole_bytes(const llv_codes *x, const llv_int8_panel *panel, size_t column, uint8_t *working) {
+  size_t places = llv_places(panel->columns, panel->group), groups = (panel->columns + panel->group - 1) / panel->group;
+  const uint8_t *codes = (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits);
+  product p = {.x = x->codes, .panel = codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
+               .groups = groups, .columns = panel->columns, .group = panel->group, .column = column};
   if (panel->steps) {
-#if defined(LLV_X86)
-    if (kernel_of() == AVX2) {
-      levels l = prepare_levels(&p, panel->steps, working);
-      p.levels = &l;
-      return levels_avx2(&p, m, out);
-    }
-#endif
-    llv_spread_levels(panel->codes, panel->steps, panel->columns, panel->group, working);
+    llv_spread_levels(codes, panel->steps + column * groups, panel->columns, panel->group, working);
     p.panel = working, p.group = panel->columns, p.groups = 1;
   } else if (panel->bits == 4) {
-    llv_spread_nibbles(panel->codes, places, working), p.panel = working;
+    llv_spread_nibbles(codes, places, working), p.panel = working;
   }
-  switch (kernel_of()) {
+  p.ws = panel->scales + column * p.groups, p.zeros = panel->zeros ? panel->zeros + column * p.groups : 0;
+  return p;
+}
+
 #if defined(LLV_X86)
-    case AVX512_VNNI: return bytes_avx512(&p, m, out);
-    case AVX_VNNI: return bytes_avx_vnni(&p, m, out);
-    case AVX2: {
-      if (panel->bits == 4) return nibbles_avx2(&p, m, out);
-      split s = split_avx2(&p, working);
-      p.split = &s;
-      if (is_widened(&p, &s)) return widen_avx2(&p, &s), words_avx2(&p, m, out);
-      return bytes_avx2(&p, m, out);
-    }
-#elif defined(LLV_ARM)
-    case I8MM: return pairs_neon(&p, m, out);
-    case DOT_PRODUCT: return bytes_neon(&p, m, out);
+static void panel_avx2(const llv_codes *x, size_t m, const llv_int8_panel *panel, size_t column, void *working, const llv_output *out) {
+  size_t groups = (panel->columns + panel->group - 1) / panel->group;
+  product p = {.x = x->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts,
+               .places = llv_places(panel->columns, panel->group), .groups = groups, .columns = panel->columns,
+               .group = panel->group, .column = column,
+               .panel = (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits)};
+  if (panel->steps) {
+    p.ws = panel->scales + column;
+    levels l = prepare_levels(&p, panel->steps + column * groups, working);
+    p.levels = &l;
+    return levels_avx2(&p, m, out);
+  }
+  p.ws = panel->scales + column * groups, p.zeros = panel->zeros ? panel->zeros + column * groups : 0;
+  if (panel->bits == 4) {
+    llv_spread_nibbles(p.panel, p.places, working), p.panel = working;
+    return nibbles_avx2(&p, m, out);
+  }
+  split s = split_avx2(&p, working);
+  p.split = &s;
+  if (is_widened(&p, &s)) return widen_avx2(&p, &s), words_avx2(&p, m, out);
+  bytes_avx2(&p, m, out);
+}
 #endif
-    default: products_plain(&p, m, out);
+
+void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out) {
+  kernel best = kernel_of();
+#if defined(LLV_X86)
+  if (best == AVX512_VNNI && out->n > LLV_PANEL && !panel->zeros && (panel->steps || panel->group >= panel->columns)) {
+    uint8_t *second = (uint8_t *)working + LLV_PANEL * llv_places(panel->columns, panel->group);
+    product p = whole_bytes(x, panel, 0, working), next = whole_bytes(x, panel, LLV_PANEL, second);
+    return two_avx512(&p, &next, m, out);
+  }
+#endif
+  for (size_t column = 0; column < out->n; column += LLV_PANEL) {
+#if defined(LLV_X86)
+    if (best == AVX2) {
+      panel_avx2(x, m, panel, column, working, out);
+      continue;
+    }
+#endif
+    product p = whole_bytes(x, panel, column, working);
+    switch (best) {
+#if defined(LLV_X86)
+      case AVX512_VNNI: bytes_avx512(&p, m, out); break;
+      case AVX_VNNI: bytes_avx_vnni(&p, m, out); break;
+#elif defined(LLV_ARM)
+      case I8MM: pairs_neon(&p, m, out); break;
+      case DOT_PRODUCT: bytes_neon(&p, m, out); break;
+#endif
+      default: products_plain(&p, m, out);
+    }
   }
 }

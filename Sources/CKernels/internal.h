@@ -72,8 +72,9 @@ LLV_INLINE int llv_cpu_has(unsigned feature) { return (llv_cpu_features() & feat
 #pragma clang diagnostic ignored "-Wpsabi"
 typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
-// Rows [rows, LLV_PANEL] of a panel's product through what `out` asks for; `first` is the first row's place in y.
-void llv_finish(float *result, size_t first, size_t rows, const llv_output *out);
+// Rows [rows, LLV_PANEL] of a panel's product through what `out` asks for; `first` is the first row's place in y,
+// `column` the panel's.
+void llv_finish(float *result, size_t first, size_t rows, size_t column, const llv_output *out);
 
 // y[i] = x[i] panel, or where `adds` y[i] + x[i] panel, for m rows and all columns of a panel.
 void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,

@@ -1,7 +1,6 @@
 import Bytes
 import Fidelity
 import Passes
-import Synchronization
 import Tensors
 
 /// What was measured of a model on somebody's data: second moments of the inputs of each linear weight, by the weight's
@@ -82,8 +81,8 @@ public struct Calibration: Sendable {
     _ recipe: QuantizeRecipe, propagates: Bool, addsBiases: Bool, _ model: inout Model, _ notes: inout [String]
   ) throws(Failure) {
     let biased = addsBiases ? nil : Set(model.linearNodes.filter { $0.inputs.count > 2 }.map { $0.inputs[1] })
-    let done = Mutex<[TensorName: GPTQ]>([:])
-    let alone = Mutex<Int>(0)
+    let done = Lock<[TensorName: GPTQ]>([:])
+    let alone = Lock<Int>(0)
     let pass = Pass.quantize(recipe) { (tensor, grid) throws(Failure) in
       guard let second = moments[tensor.name] else { return nil }
       let isAlone = second.shape.count == 1

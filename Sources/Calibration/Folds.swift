@@ -1,7 +1,6 @@
 import Bytes
 import Glibc
 import Passes
-import Synchronization
 import Tensors
 
 extension Calibration {
@@ -24,7 +23,7 @@ extension Calibration {
     for node in rounded.graphs.flatMap(\.graph.nodes) {
       if case .linear(let input) = node.op, case .tensor(let name) = node.inputs[1] { inputs[name] = input }
     }
-    let all = Mutex<[TensorName: [Float]]>([:])
+    let all = Lock<[TensorName: [Float]]>([:])
     let (copy, kinds) = (rounded, inputs)
     let sites = model.scaleSites
     try parallel(sites.count, threads: threads) { (place) throws(Failure) in

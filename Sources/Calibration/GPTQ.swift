@@ -2,7 +2,6 @@ import Bytes
 import CKernels
 import COpenBLAS
 import Passes
-import Synchronization
 import Tensors
 
 /// GPTQ (Frantar et al. 2023, arXiv 2210.17323): a weight's columns become integers one after the other, and what
@@ -24,7 +23,7 @@ public final class GPTQ: Sendable {
   private let mean: Tensor?
   private let propagates: Bool
   /// `(W - Ŵ) μ`, once it is known.
-  private let shift = Mutex<[Float]?>(nil)
+  private let shift = Lock<[Float]?>(nil)
 
   /// - Parameters:
   ///   - moments: `[columns, block]`, as `SecondMoments` makes them; or `[columns]`, mean squares alone, which nothing
@@ -78,8 +77,8 @@ public final class GPTQ: Sendable {
     }
     let writer = try GroupedWriter(integers, layout)
     let means = try self.means()
-    let losses = Mutex<[(row: Int, loss: llv_loss)]>([])
-    let shifts = Mutex([Float](repeating: 0, count: layout.rows))
+    let losses = Lock<[(row: Int, loss: llv_loss)]>([])
+    let shifts = Lock([Float](repeating: 0, count: layout.rows))
     openblas_set_num_threads(1)
     try writer.forEachSpan(threads: threads) { (rows, part) throws(Failure) in
       let original = weights.pointer + rows.lowerBound * columns

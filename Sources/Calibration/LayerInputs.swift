@@ -2,7 +2,6 @@ import Bytes
 import Fidelity
 import Glibc
 import Inference
-import Synchronization
 import Tensors
 
 /// Some rows of what enters each linear operation as a model runs: to be kept of one model, and to be compared with as
@@ -18,7 +17,7 @@ public final class LayerInputs: LinearObserver {
     var compared = 0
   }
 
-  private let layers = Mutex<[TensorName: Layer]>([:])
+  private let layers = Lock<[TensorName: Layer]>([:])
   private let reference: LayerInputs?
   private let rowLimit: Int
   /// Every how many rows one is kept; not a divisor of lengths that inputs like to have.

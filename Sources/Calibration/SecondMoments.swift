@@ -1,7 +1,6 @@
 import Bytes
 import COpenBLAS
 import Inference
-import Synchronization
 import Tensors
 
 /// First and second moments of the inputs of linear operations, `Σ x` and `Σ x xᵀ` over tokens: how much an error in
@@ -49,7 +48,7 @@ public final class SecondMoments: LinearObserver {
     }
   }
 
-  private let sums = Mutex<[TensorName: Sum]>([:])
+  private let sums = Lock<[TensorName: Sum]>([:])
   private let threads: Int
   private let pictureWeight: Float
 

@@ -1,6 +1,5 @@
 import Bytes
 import Glibc
-import Synchronization
 
 /// Whether items fall into the same groups: k-means of both sets of vectors, from the same first centres.
 public struct Clusters: Sendable {
@@ -84,7 +83,7 @@ public struct Clusters: Sendable {
       let lengths = first.indices.map { place in
         centres[place * width..<(place + 1) * width].reduce(Float(0)) { $0 + $1 * $1 }
       }
-      let found = Mutex(groups)
+      let found = Lock(groups)
       try parallel(items, threads: threads) { item in
         let products = values.withUnsafeBufferPointer { x in
           x.baseAddress.map { packed.products(with: $0 + item * width) } ?? []

@@ -1,6 +1,5 @@
 import Bytes
 import Glibc
-import Synchronization
 
 /// What becomes of the order of the documents that matter to a query: the reference's first 20, its positive, and its
 /// own negatives. Negatives count by their hardness, from the reference's similarities.
@@ -22,7 +21,7 @@ public struct Ordering: Sendable {
     reference: (queries: Embeddings, documents: Embeddings), candidate: (queries: Embeddings, documents: Embeddings),
     baseline: Retrieval.Run, labels: [Retrieval.Label], hardness: Hardness = Hardness(), threads: Int
   ) throws(Failure) {
-    let all = Mutex([Query?](repeating: nil, count: baseline.top.count))
+    let all = Lock([Query?](repeating: nil, count: baseline.top.count))
     try parallel(baseline.top.count, threads: threads) { (query) throws(Failure) in
       let top = baseline.top[query]
       let (positive, negatives) = (labels[query].positive, labels[query].negatives)

@@ -1,5 +1,4 @@
 import Bytes
-import Synchronization
 
 extension Retrieval {
   /// How many documents are kept where codes are scored again.
@@ -61,7 +60,7 @@ struct CodedIndex {
     _ found: Retrieval.Run, _ queries: Embeddings, _ labels: [Retrieval.Label], factor: Int?
   ) throws(Failure) -> Retrieval.Run {
     guard let factor else { return found }
-    let best = Mutex([[Int]](repeating: [], count: queries.count))
+    let best = Lock([[Int]](repeating: [], count: queries.count))
     try parallel(queries.count, threads: threads) { (query) throws(Failure) in
       let places = Array(found.top[query].prefix(factor * Retrieval.rescoredDepth))
       let (x, codes) = (try coding.cut(queries.rows(query..<query + 1)), try documents.rows(at: places))

@@ -1,5 +1,4 @@
 import Bytes
-import Synchronization
 
 /// What queries find in an index, and how that compares with what the reference finds.
 public struct Retrieval: Sendable {
@@ -84,7 +83,7 @@ public struct Retrieval: Sendable {
     precondition(queries.width == documents.width, "vectors of one width")
     let width = queries.width
     let isBits = queries.isBits && documents.isBits
-    let states = Mutex([Search](repeating: Search(depth: depth), count: queries.count))
+    let states = Lock([Search](repeating: Search(depth: depth), count: queries.count))
     for first in stride(from: 0, to: queries.count, by: queriesAtATime) {
       let block = first..<min(queries.count, first + queriesAtATime)
       let x = try queries.rows(block)
@@ -147,7 +146,7 @@ public struct Retrieval: Sendable {
 
     init(_ documents: Embeddings, _ rows: Range<Int>, isBits: Bool, threads: Int) throws(Failure) {
       let count = Checked.ceilDivide(rows.count, Packed.rowsInPart)
-      let parts = Mutex([Part?](repeating: nil, count: count))
+      let parts = Lock([Part?](repeating: nil, count: count))
       try parallel(count, threads: threads) { (place) throws(Failure) in
         let first = rows.lowerBound + place * Packed.rowsInPart
         let own = first..<min(rows.upperBound, first + Packed.rowsInPart)
@@ -245,7 +244,7 @@ public struct Retrieval: Sendable {
     let (width, count) = (reference.queries.width, min(sample, reference.queries.count))
     let (a, b) = (try lists(reference), try lists(candidate))
     guard a.documents.count > 1, count > 0 else { return .nan }
-    let values = Mutex([Double](repeating: 0, count: count))
+    let values = Lock([Double](repeating: 0, count: count))
     try parallel(count, threads: threads) { query in
       let correlation = a.queries.withUnsafeBufferPointer { x in
         b.queries.withUnsafeBufferPointer { y in

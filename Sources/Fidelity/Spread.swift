@@ -1,5 +1,4 @@
 import Bytes
-import Synchronization
 
 /// How much of the space a set of vectors fills: an encoder that says the same of everything has none.
 public struct Spread: Sendable {
@@ -37,7 +36,7 @@ public struct Spread: Sendable {
     }
     let packed = try PackedRows(values, width: width, threads: threads)
     let centred = values
-    let sums = Mutex([(trace: Double, squares: Double)](repeating: (0, 0), count: count))
+    let sums = Lock([(trace: Double, squares: Double)](repeating: (0, 0), count: count))
     try parallel(count, threads: threads) { row in
       let products = centred.withUnsafeBufferPointer { x in
         x.baseAddress.map { packed.products(with: $0 + row * width) } ?? []

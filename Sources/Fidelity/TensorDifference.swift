@@ -1,5 +1,4 @@
 import Bytes
-import Synchronization
 import Tensors
 
 /// How far two tensors of one shape are apart, element by element.
@@ -29,7 +28,7 @@ public struct TensorDifference: Sendable, Equatable {
     precondition(a.shape == b.shape, "tensors of one shape")
     let (count, columns) = (a.rows, a.columns)
     guard a.count > 0 else { return }
-    let parts = Mutex([Sums](repeating: Sums(), count: RowReader.spans(count, columns)))
+    let parts = Lock([Sums](repeating: Sums(), count: RowReader.spans(count, columns)))
     let other = try b.rowReader(threads: threads)
     do throws(Failure) {
       try a.rowReader(threads: threads).forEachSpan(rows: count, columns: columns, threads: threads) {

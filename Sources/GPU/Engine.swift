@@ -1,6 +1,5 @@
 import Bytes
 import CGPU
-import Synchronization
 
 /// One GPU at work: memory, copies and launches, all in the order of one stream.
 ///
@@ -13,8 +12,8 @@ final class Engine: @unchecked Sendable {
   private let context: llv_context
   /// Where kernels run, and where copies to the GPU do.
   private let work, copies: llv_stream
-  private let staging: Mutex<Staging>
-  private let functions = Mutex(Functions())
+  private let staging: Lock<Staging>
+  private let functions = Lock(Functions())
 
   /// Pinned memory that copies go through, in turn.
   private struct Staging: @unchecked Sendable {
@@ -67,7 +66,7 @@ final class Engine: @unchecked Sendable {
       slots.append((memory, try made("making an event") { calls.cuEventCreate($0, 2) }))
     }
     let kept = slots
-    staging = Mutex(Staging(slots: kept))
+    staging = Lock(Staging(slots: kept))
   }
 
   // The primary context stays until the process ends.

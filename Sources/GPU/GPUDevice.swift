@@ -1,7 +1,6 @@
 import Bytes
 import CKernels
 import Inference
-import Synchronization
 import Tensors
 
 /// Runs on an NVIDIA GPU, through our own kernels and nothing but the driver.
@@ -18,8 +17,8 @@ public struct GPUDevice: Device {
 
   /// Small arrays that many operations use.
   private final class Kept: Sendable {
-    let turns = Mutex<[Op.Rotation: (source: Buffer, memory: Memory)]>([:])
-    let channels = Mutex<[Op.Rescale: Memory]>([:])
+    let turns = Lock<[Op.Rotation: (source: Buffer, memory: Memory)]>([:])
+    let channels = Lock<[Op.Rescale: Memory]>([:])
   }
 
   /// - Parameter index: the driver's number of the GPU.

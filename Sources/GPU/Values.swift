@@ -1,6 +1,5 @@
 import Bytes
 import Inference
-import Synchronization
 import Tensors
 
 /// Rows of Float32 on the GPU.
@@ -18,7 +17,7 @@ struct Floats: Sendable {
 final class Value: Sendable {
   let rows, columns: Int
   private let engine: Engine
-  private let state: Mutex<State>
+  private let state: Lock<State>
 
   struct State: Sendable {
     /// How it is made; nil once it is there.
@@ -38,12 +37,12 @@ final class Value: Sendable {
 
   init(_ engine: Engine, rows: Int, columns: Int, _ floats: Floats) {
     (self.engine, self.rows, self.columns) = (engine, rows, columns)
-    state = Mutex(State(floats: floats))
+    state = Lock(State(floats: floats))
   }
 
   init(_ engine: Engine, rows: Int, columns: Int, _ program: Program) {
     (self.engine, self.rows, self.columns) = (engine, rows, columns)
-    state = Mutex(State(program: program))
+    state = Lock(State(program: program))
   }
 
   // MARK: Forms
@@ -186,11 +185,11 @@ struct Codes: Sendable {
 final class Indices: Sendable {
   let values: [Int32]
   private let engine: Engine
-  private let memory = Mutex<Memory?>(nil)
-  private let spans = Mutex<[Spans.Form: Spans]>([:])
-  private let stretches = Mutex<Stretches?>(nil)
-  private let distances = Mutex<[Distances.Form: Distances]>([:])
-  private let slopes = Mutex<[Int: Slopes]>([:])
+  private let memory = Lock<Memory?>(nil)
+  private let spans = Lock<[Spans.Form: Spans]>([:])
+  private let stretches = Lock<Stretches?>(nil)
+  private let distances = Lock<[Distances.Form: Distances]>([:])
+  private let slopes = Lock<[Int: Slopes]>([:])
 
   init(_ engine: Engine, _ values: [Int32]) { (self.engine, self.values) = (engine, values) }
 

@@ -1,7 +1,6 @@
 import Bytes
 import CKernels
 import Inference
-import Synchronization
 import Tensors
 
 /// A tensor of a model on the GPU: in its own encoding for lookups, and in the forms that products take.
@@ -15,8 +14,8 @@ final class Weight: EncodedStorage, Sendable {
   private let engine: Engine
   /// The tensor's bytes; nil where only the BF16 form is wanted.
   private let raw: Memory?
-  private let plain: Mutex<Memory?>
-  private let kept = Mutex<Integers?>(nil)
+  private let plain: Lock<Memory?>
+  private let kept = Lock<Integers?>(nil)
 
   /// Codes as signed bytes `[rows, places]`, scales and zeros `[groups, rows]`.
   struct Integers: Sendable {
@@ -37,10 +36,10 @@ final class Weight: EncodedStorage, Sendable {
     try bytes.withBytes { (bytes) throws(Failure) in memory = try engine.upload(bytes) }
     guard let memory else { throw Failure(.internal, "nothing was copied") }
     if isLinear, tensor.encoding.isPlain {
-      plain = Mutex(try Weight.bfloat16(tensor, memory, engine))
+      plain = Lock(try Weight.bfloat16(tensor, memory, engine))
       raw = nil
     } else {
-      plain = Mutex(nil)
+      plain = Lock(nil)
       raw = memory
     }
   }

@@ -2,10 +2,12 @@ import Bytes
 import CKernels
 import Tensors
 
-/// `x Wᵀ + b` and what follows. A task is a panel of outputs and a span of rows.
+/// `x Wᵀ + b` and what follows. A task is a pair of panels of outputs and a span of rows.
 extension CPUDevice {
-  /// Rows that a panel, made ready once, is multiplied with.
+  /// Rows that panels, made ready once, are multiplied with.
   private static let rowsPerPanel = 1_024
+  /// Panels of a task: each load of activations serves both (`CKernels`).
+  private static let panelsPerTask = 2
 
   func linear(
     _ input: Op.LinearInput, _ inputs: [DeviceBuffer], _ steps: [FollowingStep], _ target: DeviceBuffer?
@@ -39,28 +41,28 @@ extension CPUDevice {
     case (.int8, .integers(let integers, let groups)):
       try integers.checkProducts(weight.columns)
       let codes = try codes(of: inputs[0], x, integers)
-      try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
-        var panelOf = weight.integerPanel(panel, integers, groups, scratch, thread)
+      try forPanels(weight, rows, asFloats: false) { panels, span, scratch, thread in
+        var panelsOf = weight.integerPanels(panels, integers, groups, scratch, thread)
         var part = codes.rows(from: span.lowerBound)
-        output(weight.outputs(panel), span) {
-          llv_gemm_int8(&part, span.count, &panelOf, scratch.piece(0, thread), $0)
+        output(weight.outputs(panels), span) {
+          llv_gemm_int8(&part, span.count, &panelsOf, scratch.piece(0, thread), $0)
         }
       }
     case (.bfloat16, .bfloat16):
       let columns = weight.columns
       let places = llv_bf16_places(columns)
       let rounded = try rounded(inputs[0], x)
-      try forPanels(weight, rows, asFloats: false) { panel, span, scratch, thread in
+      try forPanels(weight, rows, asFloats: false) { panels, span, scratch, thread in
         let pairs = UnsafePointer(rounded.start.assumingMemoryBound(to: UInt16.self)) + span.lowerBound * places
-        output(weight.outputs(panel), span) {
-          llv_gemm_bf16(pairs, span.count, columns, weight.pairs(panel), scratch.piece(0, thread), $0)
+        output(weight.outputs(panels), span) {
+          llv_gemm_bf16(pairs, span.count, columns, weight.pairs(panels.lowerBound), scratch.piece(0, thread), $0)
         }
       }
     default:
       let columns = weight.columns
-      try forPanels(weight, rows, asFloats: true) { panel, span, scratch, thread in
-        let floats = weight.floats(panel, scratch, thread)
-        output(weight.outputs(panel), span) {
+      try forPanels(weight, rows, asFloats: true) { panels, span, scratch, thread in
+        let floats = weight.floats(panels, scratch, thread)
+        output(weight.outputs(panels), span) {
           llv_gemm_f32(x[span.lowerBound], x.stride, span.count, columns, floats, $0)
         }
       }
@@ -83,13 +85,17 @@ extension CPUDevice {
 
   private func forPanels(
     _ weight: Panels, _ rows: Int, asFloats: Bool,
-    _ body: @Sendable (_ panel: Int, _ rows: Range<Int>, _ scratch: Scratch, _ thread: Int) -> Void
+    _ body: @Sendable (_ panels: Range<Int>, _ rows: Range<Int>, _ scratch: Scratch, _ thread: Int) -> Void
   ) throws(Failure) {
-    let scratch = try Scratch(weight.scratch(asFloats: asFloats), threads: threads)
-    let (panels, step) = (weight.count, CPUDevice.rowsPerPanel)
-    try parallel(panels * Checked.ceilDivide(rows, step), threads: threads) { task, thread in
-      let first = task / panels * step
-      body(task % panels, first..<min(rows, first + step), scratch, thread)
+    let most = CPUDevice.panelsPerTask
+    let scratch = try Scratch(weight.scratch(panels: most, asFloats: asFloats), threads: threads)
+    let pairs = Checked.ceilDivide(weight.count, most)
+    // Where there are few outputs, spans are shorter, so that no thread waits for the others.
+    var step = CPUDevice.rowsPerPanel
+    while step > 96, pairs * Checked.ceilDivide(rows, step) < 4 * threads { step /= 2 }
+    try parallel(pairs * Checked.ceilDivide(rows, step), threads: threads) { [step] task, thread in
+      let (first, panel) = (task / pairs * step, task % pairs * most)
+      body(panel..<min(weight.count, panel + most), first..<min(rows, first + step), scratch, thread)
     }
     withExtendedLifetime(scratch) {}
   }

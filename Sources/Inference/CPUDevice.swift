@@ -1,6 +1,5 @@
 import Bytes
 import CKernels
-import Synchronization
 import Tensors
 
 /// Runs on the processor, through our own kernels.
@@ -32,9 +31,9 @@ public struct CPUDevice: RowDevice {
     /// Elements before the first row, and from one row to the next.
     let first, stride: Int
     /// The same as 8-bit codes, once some operation asked for them.
-    let codes = Mutex<[Codes.Form: Codes]>([:])
+    let codes = Lock<[Codes.Form: Codes]>([:])
     /// The same as BF16, likewise.
-    let pairs = Mutex<Buffer?>(nil)
+    let pairs = Lock<Buffer?>(nil)
 
     init(_ buffer: Buffer, first: Int = 0, stride: Int) {
       self.buffer = buffer

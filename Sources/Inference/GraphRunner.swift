@@ -1,5 +1,4 @@
 import Bytes
-import Synchronization
 import Tensors
 
 /// One graph of a model on a device. Weights stay on the device where they fit, and otherwise come and go segment by
@@ -79,7 +78,7 @@ struct GraphRunner: Sendable {
       }
     }
     let wanted = isLinear.filter { isWanted($0.key) }.sorted { $0.key.text < $1.key.text }
-    let weights = Mutex<[TensorName: DeviceBuffer]>([:])
+    let weights = Lock<[TensorName: DeviceBuffer]>([:])
     // What a processor does with a weight that lies ready is to check it: several at a time.
     try parallel(wanted.count, threads: (device as? CPUDevice)?.threads ?? 1) { (place) throws(Failure) in
       let (name, isLinear) = wanted[place]

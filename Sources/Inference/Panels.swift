@@ -33,8 +33,10 @@ final class Panels: EncodedStorage, Sendable {
   static let width = PanelOrder.width
   var count: Int { Checked.ceilDivide(rows, Panels.width) }
 
-  /// The outputs of a panel.
-  func outputs(_ panel: Int) -> Range<Int> { panel * Panels.width..<min(rows, (panel + 1) * Panels.width) }
+  /// The outputs of panels.
+  func outputs(_ panels: Range<Int>) -> Range<Int> {
+    panels.lowerBound * Panels.width..<min(rows, panels.upperBound * Panels.width)
+  }
 
   init(_ given: Tensor, threads: Int) throws(Failure) {
     let tensor = try given.withPanels(threads: threads)
@@ -59,48 +61,52 @@ final class Panels: EncodedStorage, Sendable {
 
   // MARK: Panels
 
-  /// Bytes of scratch that a thread needs to make a panel ready: for codes or pairs, scales, zeros, floats, scales of
+  /// Bytes of scratch that a thread needs to make panels ready: for codes or pairs, scales, zeros, floats, scales of
   /// two levels.
-  func scratch(asFloats: Bool) -> [Int] {
+  func scratch(panels: Int, asFloats: Bool) -> [Int] {
+    let (floats, width) = (asFloats ? panels * columns * Panels.width * 4 : 0, panels * Panels.width * 4)
     switch form {
-    case .float32: [0, 0, 0, 0]
-    case .float16: [0, 0, 0, columns * Panels.width * 4]
-    case .bfloat16: [asFloats ? 0 : llv_bf16_working(columns), 0, 0, asFloats ? columns * Panels.width * 4 : 0]
+    case .float32: return [0, 0, 0, 0]
+    case .float16: return [0, 0, 0, floats]
+    case .bfloat16: return [asFloats ? 0 : llv_bf16_working(columns), 0, 0, floats]
     case .integers(let integers, let groups):
-      [
-        llv_int8_working(columns, integers.groupSize), groups * Panels.width * 4,
-        integers.isAffine ? groups * Panels.width * 4 : 0, asFloats ? columns * Panels.width * 4 : 0,
-        asFloats && integers.form == .twoLevel ? groups * Panels.width * 4 : 0,
+      return [
+        llv_int8_working(columns, integers.groupSize), groups * width, integers.isAffine ? groups * width : 0, floats,
+        asFloats && integers.form == .twoLevel ? groups * width : 0,
       ]
     }
   }
 
   private func start(_ panel: Int) -> UnsafeMutableRawPointer { bytes.start + (first + panel) * order.bytesPerPanel }
 
-  /// A panel as floats `[columns, width]`.
-  func floats(_ panel: Int, _ scratch: Scratch, _ thread: Int) -> UnsafePointer<Float> {
-    let start = start(panel)
-    let target = scratch.floats(3, thread)
-    switch form {
-    case .float32: return UnsafePointer(start.assumingMemoryBound(to: Float.self))
-    case .float16: llv_f16_to_f32(start, target, columns * Panels.width)
-    case .bfloat16: llv_widen_panel_bf16(start, columns, 0, target)
-    case .integers(let integers, let groups):
-      var panel = integerPanel(panel, integers, groups, asFloats: true, scratch, thread)
-      llv_dequantize_panel(&panel, scratch.piece(0, thread), target)
+  /// Panels as floats, `[columns, width]` each.
+  func floats(_ panels: Range<Int>, _ scratch: Scratch, _ thread: Int) -> UnsafePointer<Float> {
+    if case .float32 = form { return UnsafePointer(start(panels.lowerBound).assumingMemoryBound(to: Float.self)) }
+    let all = scratch.floats(3, thread)
+    for (place, panel) in panels.enumerated() {
+      let (start, target) = (start(panel), all + place * columns * Panels.width)
+      switch form {
+      case .float32: break
+      case .float16: llv_f16_to_f32(start, target, columns * Panels.width)
+      case .bfloat16: llv_widen_panel_bf16(start, columns, 0, target)
+      case .integers(let integers, let groups):
+        var panel = integerPanels(panel..<panel + 1, integers, groups, asFloats: true, scratch, thread)
+        llv_dequantize_panel(&panel, scratch.piece(0, thread), target)
+      }
     }
-    return UnsafePointer(target)
+    return UnsafePointer(all)
   }
 
-  /// A panel of pairs.
+  /// A panel of pairs, after which the next one lies.
   func pairs(_ panel: Int) -> UnsafeRawPointer { UnsafeRawPointer(start(panel)) }
 
-  /// A panel of integers with its scales and zeros as floats, of groups in two levels for products of integers the
+  /// Panels of integers with their scales and zeros as floats, of groups in two levels for products of integers the
   /// steps as they are.
-  func integerPanel(
-    _ panel: Int, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch, _ thread: Int
+  func integerPanels(
+    _ panels: Range<Int>, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch, _ thread: Int
   ) -> llv_int8_panel {
-    let count = groups * Panels.width
+    let (panel, width) = (panels.lowerBound, panels.count * Panels.width)
+    let count = groups * width
     let (scales, zeros) = (
       bytes.start + order.scalesAt + (first + panel) * order.scaleBytes,
       bytes.start + order.zerosAt + (first + panel) * order.zeroBytes
@@ -120,10 +126,10 @@ final class Panels: EncodedStorage, Sendable {
       return result
     }
     let steps = UnsafeRawPointer(zeros).assumingMemoryBound(to: UInt8.self)
-    let rows = floats(scales, Panels.width, 1)
+    let rows = floats(scales, width, 1)
     if asFloats {
       let (all, from) = (scratch.floats(4, thread), scratch.floats(2, thread))
-      llv_expand_steps(steps, rows, groups, Panels.width, all, from)
+      llv_expand_steps(steps, rows, groups, width, all, from)
       (result.scales, result.zeros) = (UnsafePointer(all), UnsafePointer(from))
     } else {
       (result.scales, result.steps) = (UnsafePointer(rows), steps)

@@ -39,7 +39,7 @@ public final class Profile: Sendable {
         }
       var best = 0.0
       for _ in 0..<4 {
-        let counts = Mutex(0.0)
+        let counts = Lock(0.0)
         let start = Profile.clock()
         try parallel(threads, threads: threads) { _ in
           let count = llv_peak(Int32(kind), 3_000_000)
@@ -52,7 +52,7 @@ public final class Profile: Sendable {
   }
 
   private let began = Profile.clock()
-  private let list = Mutex<[Event]>([])
+  private let list = Lock<[Event]>([])
   private let paused = Atomic<Bool>(false)
 
   public init() {}

@@ -1,11 +1,10 @@
 import Bytes
 import Glibc
-import Synchronization
 import Tensors
 
 /// Cosines and sines of the angles of rotary position embeddings, by position, made once for all layers.
 package final class RotaryTurns: Sendable {
-  private let tables = Mutex<[Op.Rotation: Buffer]>([:])
+  private let tables = Lock<[Op.Rotation: Buffer]>([:])
 
   package init() {}
 

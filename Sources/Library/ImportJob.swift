@@ -1,7 +1,6 @@
 import Bytes
 import Formats
 import Inputs
-import Synchronization
 import Tensors
 
 /// A checkpoint on its way to a container: what `import` does.
@@ -35,7 +34,7 @@ package struct ImportJob {
     let threads = try arguments.threads()
     let writer = try ContainerWriter(output, threads: threads)
     // SHA-256 takes about as long as copying: side by side they cost the time of one.
-    let provenance = Mutex<JSONText>(.null)
+    let provenance = Lock<JSONText>(.null)
     let box = WriterBox(writer)
     let frozen = model
     let total = frozen.tensors.reduce(0) { $0 + $1.byteCount }

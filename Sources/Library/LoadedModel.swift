@@ -2,7 +2,6 @@ import Bytes
 import Inference
 import Inputs
 import Passes
-import Synchronization
 import Tensors
 
 /// A model opened for embedding: tokenizer read, weights on the device or ready to be read layer by layer.
@@ -139,7 +138,7 @@ package struct LoadedModel: Sendable {
 
   /// The items' samples, made in parallel.
   package func samples(_ items: [Item], prompt: String?, folder: String) -> [Result<SampleBuilder.Built, Failure>] {
-    let results = Mutex([Result<SampleBuilder.Built, Failure>?](repeating: nil, count: items.count))
+    let results = Lock([Result<SampleBuilder.Built, Failure>?](repeating: nil, count: items.count))
     do throws(Failure) {
       try parallel(items.count, threads: threads) { task in
         let result: Result<SampleBuilder.Built, Failure>

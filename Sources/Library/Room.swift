@@ -1,3 +1,5 @@
+import Bytes
+
 /// Places that tasks take and give back, first come, first served.
 final class Room: Sendable {
   private struct State {

@@ -1,6 +1,5 @@
 import Bytes
 import CKernels
-import Synchronization
 import Tensors
 
 /// Turns one tensor into grouped integers, in parallel over spans of rows. Working memory is the result, and a span of
@@ -32,7 +31,7 @@ struct GroupQuantizer: Sendable {
         bytes[(part - 64)..<part].initializeMemory(as: UInt8.self, repeating: 0)
       }
     }
-    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, layout.columns)))
+    let losses = Lock([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, layout.columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: layout.columns, threads: threads) {
       (number, span, values) throws(Failure) in
       let loss = try quantize(values, span, layout, result)
@@ -46,7 +45,7 @@ struct GroupQuantizer: Sendable {
     let writer = try GroupedWriter(integers, layout)
     let (columns, size) = (layout.columns, integers.groupSize)
     let even = [Float](repeating: 1, count: columns)
-    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
+    let losses = Lock([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: columns, threads: threads) {
       (number, span, values) throws(Failure) in
       try checkFinite(values, span, columns)
@@ -76,7 +75,7 @@ struct GroupQuantizer: Sendable {
   private func twoLevel(_ layout: GroupedInteger.Layout, threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
     let writer = try GroupedWriter(integers, layout)
     let (columns, size, groups) = (layout.columns, integers.groupSize, layout.groups)
-    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
+    let losses = Lock([llv_loss](repeating: llv_loss(), count: RowReader.spans(layout.rows, columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: layout.rows, columns: columns, threads: threads) {
       (number, span, values) throws(Failure) in
       try checkFinite(values, span, columns)

@@ -1,6 +1,5 @@
 import Bytes
 import Glibc
-import Synchronization
 
 /// A tensor's rows as Float32, read or computed span by span, so that a large tensor is never in memory as a whole.
 ///
@@ -143,7 +142,7 @@ private final class HashInOrder: Sendable {
     var isGivenUp = false
   }
 
-  private let state = Mutex(State())
+  private let state = Lock(State())
 
   func add(_ part: UnsafeRawBufferPointer, from offset: Int) {
     while true {

@@ -1,7 +1,6 @@
 import Bytes
 import Glibc
 import LLVConv
-import Synchronization
 
 /// Standard error, for people: notes, and a line that says how far work is, where a terminal shows it and after the
 /// first second.
@@ -13,7 +12,7 @@ enum Terminal {
     var started = ContinuousClock.now
     var isShown = false
   }
-  private static let line = Mutex(Line())
+  private static let line = Lock(Line())
 
   static let listener = Listener(
     note: { text in

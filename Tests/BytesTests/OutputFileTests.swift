@@ -1,7 +1,6 @@
 import Bytes
 import Foundation
 import Glibc
-import Synchronization
 import TestSupport
 import Testing
 
@@ -93,7 +92,7 @@ struct OutputFileTests {
   }
 
   final class Counter: Sendable {
-    private let count = Mutex(0)
+    private let count = Lock(0)
     func next() -> Int {
       count.withLock {
         $0 += 1; return $0

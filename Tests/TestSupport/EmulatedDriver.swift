@@ -2,11 +2,10 @@
   import Bytes
   import EmulatedGPU
   import GPU
-  import Synchronization
 
   /// The emulated driver, one user at a time: its GPU and how it behaves belong to the whole process.
   public enum EmulatedDriver {
-    private static let user = Mutex(())
+    private static let user = Lock(())
 
     public static func use<R>(_ settings: emulated_settings? = nil, _ body: (Driver) throws -> R) throws -> R {
       try user.withLock { _ in

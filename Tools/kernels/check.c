@@ -30,12 +30,16 @@ static void compare(const char *what, unsigned set, const float *a, const float 
     }
 }
 
-enum { OUTPUTS = 16, MOST_ROWS = 29, MOST_COLUMNS = 200 };
+// Of two panels, of which the second may be a part.
+enum { OUTPUTS = 2 * LLV_PANEL, MOST_ROWS = 29, MOST_COLUMNS = 200 };
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 static void product_int8(int bits, int affine, size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
   size_t groups = (columns + group - 1) / group, places = llv_places(columns, group), row_bytes = (columns * (size_t)bits + 7) / 8;
   static float x[MOST_ROWS * MOST_COLUMNS], scales[MOST_COLUMNS * OUTPUTS], zeros[MOST_COLUMNS * OUTPUTS], bias[OUTPUTS], other[MOST_ROWS * OUTPUTS];
-  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(llv_panel_bytes(columns, group, bits)), *xc = malloc(m * places);
+  size_t panel_bytes = llv_panel_bytes(columns, group, bits);
+  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(2 * panel_bytes), *xc = malloc(m * places);
   float *xs = malloc(m * groups * 4), *sums = malloc(m * groups * 4);
   int32_t *starts = malloc(m * groups * 4);
   for (size_t i = 0; i < m * columns; i++) x[i] = kind % 2 ? (next() % 2 ? 1 : -1) : uniform();
@@ -50,7 +54,8 @@ static void product_int8(int bits, int affine, size_t m, size_t columns, size_t 
   int offset = affine ? 0 : 1 << (bits - 1);
   for (size_t i = 0; i < m; i++)
     llv_quantize_row(x + i * columns, columns, group, llv_code_bias(bits), offset, xc + i * places, xs + i * groups, starts + i * groups, sums + i * groups);
-  llv_pack_panel(codes, row_bytes, n, columns, group, bits, affine, panel);
+  for (size_t first = 0; first < n; first += LLV_PANEL)
+    llv_pack_panel(codes + first * row_bytes, row_bytes, least(n - first, LLV_PANEL), columns, group, bits, affine, panel + first / LLV_PANEL * panel_bytes);
   void *working = malloc(llv_int8_working(columns, group));
   llv_int8_panel w = {panel, scales, affine ? zeros : 0, columns, group, bits, offset};
   llv_codes given = {xc, xs, starts, sums};
@@ -64,7 +69,8 @@ static void product_int8(int bits, int affine, size_t m, size_t columns, size_t 
 static void product_levels(size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
   size_t groups = (columns + group - 1) / group, places = llv_places(columns, columns), row_bytes = (columns + 1) / 2;
   static float x[MOST_ROWS * MOST_COLUMNS], scales[OUTPUTS];
-  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(llv_panel_bytes(columns, group, 4)), *xc = malloc(m * places), *levels = malloc(groups * OUTPUTS);
+  size_t panel_bytes = llv_panel_bytes(columns, group, 4);
+  uint8_t *codes = malloc(row_bytes * n), *panel = malloc(2 * panel_bytes), *xc = malloc(m * places), *levels = malloc(groups * OUTPUTS);
   float xs[MOST_ROWS], sums[MOST_ROWS];
   int32_t starts[MOST_ROWS];
   for (size_t i = 0; i < m * columns; i++) x[i] = kind % 2 ? (next() % 2 ? 1 : -1) : uniform();
@@ -75,7 +81,8 @@ static void product_levels(size_t m, size_t columns, size_t group, size_t n, int
   for (size_t j = 0; j < OUTPUTS; j++) scales[j] = uniform();
   for (size_t i = 0; i < m; i++)
     llv_quantize_row(x + i * columns, columns, columns, llv_code_bias(8), 128, xc + i * places, xs + i, starts + i, sums + i);
-  llv_pack_panel(codes, row_bytes, n, columns, group, 4, 1, panel);
+  for (size_t first = 0; first < n; first += LLV_PANEL)
+    llv_pack_panel(codes + first * row_bytes, row_bytes, least(n - first, LLV_PANEL), columns, group, 4, 1, panel + first / LLV_PANEL * panel_bytes);
   void *working = malloc(llv_int8_working(columns, group));
   llv_int8_panel w = {panel, scales, 0, columns, group, 4, 128, levels};
   llv_codes given = {xc, xs, starts, sums};
@@ -88,7 +95,8 @@ static void product_f32(size_t m, size_t columns, size_t n, float *y) {
   static float x[MOST_ROWS * MOST_COLUMNS], w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * MOST_COLUMNS];
   for (size_t i = 0; i < m * columns; i++) x[i] = uniform();
   for (size_t i = 0; i < n * columns; i++) w[i] = uniform();
-  llv_pack_panel_f32(w, columns, n, columns, panel);
+  for (size_t first = 0; first < n; first += LLV_PANEL)
+    llv_pack_panel_f32(w + first * columns, columns, least(n - first, LLV_PANEL), columns, panel + first * columns);
   llv_output out = {.n = n, .y = y, .stride = n};
   llv_gemm_f32(x, columns, m, columns, panel, &out);
 }
@@ -102,7 +110,8 @@ static void product_bf16(size_t m, size_t columns, size_t n, float *y) {
     llv_round_row_bf16(row, columns, x + i * places);
   }
   for (size_t i = 0; i < n * columns; i++) w[i] = (uint16_t)(0x3C00 + next() % 0x400 + next() % 2 * 0x8000);
-  llv_pack_panel_bf16(w, n, columns, panel);
+  for (size_t first = 0; first < n; first += LLV_PANEL)
+    llv_pack_panel_bf16(w + first * columns, least(n - first, LLV_PANEL), columns, panel + first * places);
   void *working = malloc(llv_bf16_working(columns));
   llv_output out = {.n = n, .y = y, .stride = n};
   llv_gemm_bf16(x, m, columns, panel, working, &out);

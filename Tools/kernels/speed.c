@@ -40,10 +40,10 @@ int main(int count, char **words) {
   if (group == 0 || group > columns) group = columns;
   size_t places = llv_places(columns, group), groups = (columns + group - 1) / group, row_bytes = columns * (size_t)bits / 8;
   int affine = bits == 4, levels = strchr(words[1], 't') != 0, offset = affine && !levels ? 0 : 128;
-  uint8_t *steps = malloc(groups * LLV_PANEL);
-  memset(steps, 0x87, groups * LLV_PANEL);
+  uint8_t *steps = malloc(2 * groups * LLV_PANEL);
+  memset(steps, 0x87, 2 * groups * LLV_PANEL);
   uint8_t *codes = malloc(rows * places), *stored = malloc(row_bytes * LLV_PANEL), *panel = malloc(llv_panel_bytes(columns, group, bits) * panels);
-  float *x = malloc(columns * 4), *xs = malloc(rows * groups * 4), *sums = malloc(rows * groups * 4), *scales = malloc(groups * LLV_PANEL * 4);
+  float *x = malloc(columns * 4), *xs = malloc(rows * groups * 4), *sums = malloc(rows * groups * 4), *scales = malloc(2 * groups * LLV_PANEL * 4);
   int32_t *starts = malloc(rows * groups * 4);
   float *y = malloc(rows * panels * LLV_PANEL * 4);
   void *working = malloc(llv_int8_working(columns, group));
@@ -51,7 +51,7 @@ int main(int count, char **words) {
     for (size_t k = 0; k < columns; k++) x[k] = bell();
     llv_quantize_row(x, columns, levels ? columns : group, llv_code_bias(levels ? 8 : bits), offset, codes + i * places, xs + i * groups, starts + i * groups, sums + i * groups);
   }
-  for (size_t i = 0; i < groups * LLV_PANEL; i++) scales[i] = 0.01f;
+  for (size_t i = 0; i < 2 * groups * LLV_PANEL; i++) scales[i] = 0.01f;
   for (size_t p = 0; p < panels; p++) {
     for (size_t i = 0; i < row_bytes * LLV_PANEL; i++) stored[i] = (uint8_t)rand();
     // Codes of 8 bits are of bell-shaped values, each group filling its range.
@@ -68,9 +68,9 @@ int main(int count, char **words) {
   llv_codes given = {codes, xs, starts, sums};
   for (int run = 0; run < 41; run++) {
     double start = now();
-    for (size_t p = 0; p < panels; p++) {
+    for (size_t p = 0; p < panels; p += 2) {
       llv_int8_panel w = {panel + p * llv_panel_bytes(columns, group, bits), scales, affine && !levels ? scales : 0, columns, group, bits, offset, levels ? steps : 0};
-      llv_output out = {.n = LLV_PANEL, .y = y + p * LLV_PANEL, .stride = panels * LLV_PANEL};
+      llv_output out = {.n = panels - p < 2 ? LLV_PANEL : 2 * LLV_PANEL, .y = y + p * LLV_PANEL, .stride = panels * LLV_PANEL};
       llv_gemm_int8(&given, rows, &w, working, &out);
     }
     seconds[run] = now() - start;

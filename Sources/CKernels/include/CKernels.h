@@ -190,7 +190,7 @@ enum { LLV_PANEL = 16 };
 // A step after a product: an activation of the list above, or LLV_ADD or LLV_MULTIPLY with `other`, rows `stride` apart
 // (0: one row for all).
 typedef struct { int kind; const float *other; size_t stride; } llv_step;
-// Where a product of a panel goes: n <= LLV_PANEL columns of y, rows `stride` apart. The bias (may be null) is added
+// Where a product goes: n columns of y, at most LLV_PANEL for each panel, rows `stride` apart. The bias (may be null) is added
 // first, then come the steps in order, each rounded to Float32. `other` may be y.
 typedef struct {
   const float *bias;
@@ -206,8 +206,9 @@ typedef struct {
 void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
 // The same for dense rows of half-precision elements.
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
-// out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Fused multiply-adds in the order of the
-// columns, so that every instruction set gives the same bits and a row does not depend on the others.
+// out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Up to two panels, one after the other in
+// memory, as out's n says. Fused multiply-adds in the order of the columns, so that every instruction set gives the
+// same bits and a row does not depend on the others.
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out);
 
 // bits.c ------------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, vo
 void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
 // One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
 void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
-// out[i, j] = x[i] . panel's column j. x [m, places]. Fused multiply-adds, pair after pair with the second of each
+// out[i, j] = x[i] . panel's column j. x [m, places]. Up to two panels, as above. Fused multiply-adds, pair after pair with the second of each
 // first, which is what AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every instruction set gives the same
 // bits but for weights and sums with magnitudes below 2^-126, which that instruction takes for zero. working:
 // [llv_bf16_working] bytes, aligned to 4.
@@ -259,6 +260,7 @@ size_t llv_panel_bytes(size_t columns, size_t group, int bits);
 void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
                       void *codes);
 
+// One panel, or two: all that is of the second then lies behind what is of the first.
 typedef struct {
   const void *codes;  // as llv_pack_panel makes them
   const float *scales, *zeros;  // [groups, LLV_PANEL]; zeros may be null
@@ -278,7 +280,7 @@ typedef struct { const void *codes; const float *scales; const int32_t *starts; 
 // [llv_int8_working] bytes, aligned to 4.
 size_t llv_int8_working(size_t columns, size_t group);
 void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out);
-// A panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working
+// The first panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working
 // as above.
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target);
 

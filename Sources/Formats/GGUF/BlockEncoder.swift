@@ -1,6 +1,5 @@
 import Bytes
 import CKernels
-import Synchronization
 import Tensors
 
 /// A tensor's bytes as one of ggml's types. Grouped integers that a type holds exactly are taken over code by code;
@@ -76,7 +75,7 @@ struct BlockEncoder: Sendable {
     let source = try tensor.load(threads: threads)
     let result = try Buffer(count: try type.byteCount(tensor.shape))
     let (number, isAffine) = (Int32(type.number), integers.isAffine)
-    let unfit = Mutex(false)
+    let unfit = Lock(false)
     let step = max(1, (1 << 16) / layout.columns)
     try parallel(Checked.ceilDivide(layout.rows, step), threads: threads) { (task) throws(Failure) in
       let rows = task * step..<min(layout.rows, (task + 1) * step)
@@ -121,7 +120,7 @@ struct BlockEncoder: Sendable {
   private func packed(threads: Int) throws(Failure) -> (Buffer, TensorLoss?) {
     let (rows, columns) = (tensor.rows, tensor.columns)
     let result = try Buffer(count: try type.byteCount(tensor.shape))
-    let losses = Mutex([llv_loss](repeating: llv_loss(), count: RowReader.spans(rows, columns)))
+    let losses = Lock([llv_loss](repeating: llv_loss(), count: RowReader.spans(rows, columns)))
     try tensor.rowReader(threads: threads).forEachSpan(rows: rows, columns: columns, threads: threads) {
       (number, span, values) throws(Failure) in
       let count = span.count * columns

@@ -2,13 +2,13 @@ import Glibc
 
 /// A value that one thread at a time has.
 ///
-/// In the place of `Mutex` where tasks of many callers meet: ThreadSanitizer knows what POSIX's lock orders, and does not
-/// know it of Swift's own on Linux, which it calls a race.
-final class Lock<Value>: @unchecked Sendable {
+/// In the place of `Mutex` of Synchronization: ThreadSanitizer knows what POSIX's lock orders, and does not know it of
+/// Swift's own on Linux, which it calls a race.
+public final class Lock<Value>: @unchecked Sendable {
   private var value: Value
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
 
-  init(_ value: Value) {
+  public init(_ value: Value) {
     self.value = value
     mutex = .allocate(capacity: 1)
     pthread_mutex_init(mutex, nil)
@@ -19,9 +19,9 @@ final class Lock<Value>: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  func withLock<R>(_ body: (inout Value) -> R) -> R {
+  public func withLock<R, E: Error>(_ body: (inout Value) throws(E) -> R) throws(E) -> R {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
-    return body(&value)
+    return try body(&value)
   }
 }
