@@ -1,4 +1,3 @@
-import Dispatch
 import Glibc
 import Synchronization
 
@@ -27,17 +26,18 @@ public func parallel(
     return
   }
   let next = Atomic<Int>(0)
+  /// The lowest task that failed.
+  let failed = Atomic<Int>(.max)
   let first = Lock<(task: Int, failure: Failure)?>(nil)
-  withoutActuallyEscaping(body) { body in
-    DispatchQueue.concurrentPerform(iterations: workers) { thread in
-      while true {
-        let task = next.wrappingAdd(1, ordering: .relaxed).oldValue
-        guard task < tasks, first.withLock({ $0 == nil || task < ($0?.task ?? 0) }) else { return }
-        do throws(Failure) {
-          try body(task, thread)
-        } catch {
-          first.withLock { if task < $0?.task ?? .max { $0 = (task, error) } }
-        }
+  ThreadPool.shared.run(helpers: workers - 1) { thread in
+    while true {
+      let task = next.wrappingAdd(1, ordering: .relaxed).oldValue
+      guard task < tasks, task < failed.load(ordering: .relaxed) else { return }
+      do throws(Failure) {
+        try body(task, thread)
+      } catch {
+        failed.min(task, ordering: .relaxed)
+        first.withLock { if task < $0?.task ?? .max { $0 = (task, error) } }
       }
     }
   }

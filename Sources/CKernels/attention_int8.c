@@ -341,9 +341,9 @@ LLV_INLINE void weigh_row(const float *scores, llv_range seen, size_t keys, floa
   // first.
   v16 total = fabsf(offset) > 16384 ? weigh_scores(scores, seen, 1, *most, scale, log2_127, weights)
                                     : weigh_scores(scores, seen, 0, 0, scale, offset, weights);
-  size_t end = up(seen.to, LLV_PANEL);
-  memset(weights, 0, start);
-  memset(weights + end, 0, up(keys, LLV_PANEL) - end);
+  // By vectors: mostly there is nothing to do, for which a call of memset is too much.
+  for (size_t i = 0; i < start; i += LLV_PANEL) *(b16 *)(weights + i) = 0;
+  for (size_t i = up(seen.to, LLV_PANEL); i < up(keys, LLV_PANEL); i += LLV_PANEL) *(b16 *)(weights + i) = 0;
   *sum = sum_of(total);
 }
 
@@ -392,11 +392,15 @@ LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, s
     }
     float all = most_of(most);
     v16 inverse = all > 0 ? 127.0f / all : 0;
-    int32_t sum = 0;
+    // Sums of codes that are 128 larger, so that none is negative.
+    w16 sums = 0;
     for (size_t c = 0; c < d; c += LLV_PANEL) {
-      *(b16 *)(codes + c) = __builtin_convertvector(codes_of(*(const v16 *)(floats + c), inverse), b16);
-      for (size_t j = 0; j < LLV_PANEL; j++) sum += codes[c + j];
+      w16 code = codes_of(*(const v16 *)(floats + c), inverse);
+      *(b16 *)(codes + c) = __builtin_convertvector(code, b16);
+      sums += code ^ 128;
     }
+    int32_t sum = -128 * (int32_t)width;
+    for (size_t j = 0; j < LLV_PANEL; j++) sum += (int32_t)sums[j];
     scales[r] = all / 127.0f, starts[r] = -128 * sum;
   }
 }

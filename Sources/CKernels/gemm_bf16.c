@@ -69,7 +69,8 @@ size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV
 
 // By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
 static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, size_t column, const llv_output *out) {
-  float *floats = working, *rows = working + places * LLV_PANEL, result[ROWS * LLV_PANEL];
+  float *floats = working, *rows = working + places * LLV_PANEL;
+  LLV_ALIGNED float result[ROWS * LLV_PANEL];
   llv_widen_panel_bf16(panel, places, 1, floats);
   for (size_t i = 0; i < m; i += ROWS) {
     size_t count = m - i < ROWS ? m - i : ROWS;
@@ -111,7 +112,7 @@ LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const size_
   }
 
 LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
-  float result[2 * 12 * LLV_PANEL];
+  LLV_ALIGNED float result[2 * 12 * LLV_PANEL];
   size_t i = 0;
   if (out->n > LLV_PANEL) {
     LLV_TILE(12, 2) LLV_TILE(4, 2) LLV_TILE(1, 2)

@@ -109,7 +109,7 @@ static void panels_of_two(const float *x, size_t stride, size_t m, size_t column
 }
 
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out) {
-  float result[2][ROWS * LLV_PANEL];
+  LLV_ALIGNED float result[2][ROWS * LLV_PANEL];
   for (size_t i = 0; i < m; i += ROWS) {
     size_t rows = m - i < ROWS ? m - i : ROWS;
     if (out->n > LLV_PANEL) {

@@ -36,19 +36,23 @@ size_t llv_places(size_t columns, size_t group) {
 
 // MARK: Activations
 
-// The largest magnitude, in lanes so that the loop is one of vectors.
+typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
+typedef uint8_t b16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
+
+LLV_INLINE v16 larger(v16 a, v16 b) { return a > b ? a : b; }
+LLV_INLINE v16 magnitude(const float *x) { return (v16)(*(const w16 *)x & 0x7FFFFFFF); }
+
+// The largest magnitude. Four vectors at a time: each comparison waits for the one before.
 LLV_INLINE float largest(const float *x, size_t n) {
-  float lane[LLV_PANEL] = {0}, most = 0;
+  enum { AT_A_TIME = 4 };
+  v16 lanes[AT_A_TIME] = {0};
+  float most = 0;
   size_t i = 0;
-  for (; i + LLV_PANEL <= n; i += LLV_PANEL)
-    for (size_t j = 0; j < LLV_PANEL; j++) {
-      float v = fabsf(x[i + j]);
-      lane[j] = v > lane[j] ? v : lane[j];
-    }
-  for (; i < n; i++) {
-    float v = fabsf(x[i]);
-    most = v > most ? v : most;
-  }
+  for (; i + AT_A_TIME * LLV_PANEL <= n; i += AT_A_TIME * LLV_PANEL)
+    for (size_t k = 0; k < AT_A_TIME; k++) lanes[k] = larger(magnitude(x + i + k * LLV_PANEL), lanes[k]);
+  for (; i + LLV_PANEL <= n; i += LLV_PANEL) lanes[0] = larger(magnitude(x + i), lanes[0]);
+  for (; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+  v16 lane = larger(larger(lanes[0], lanes[1]), larger(lanes[2], lanes[3]));
   for (size_t j = 0; j < LLV_PANEL; j++) most = lane[j] > most ? lane[j] : most;
   return most;
 }
@@ -59,12 +63,26 @@ LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t gro
     size_t n = least(columns - first, group);
     float most = largest(x + first, n);
     float scale = most / 127.0f, inverse = scale > 0 ? 127.0f / most : 0;
-    int32_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-      int32_t code = (int32_t)rintf(x[first + i] * inverse);
-      codes[i] = (uint8_t)(code + bias);
-      sum += code;
+    // What 1.5 · 2^23 is added to is rounded to a whole number in its low bits: nearest, ties to even.
+    const float magic = 12582912.0f;
+    const uint32_t zero = 0x4B400000;  // magic itself
+    w16 sums16 = 0;
+    size_t i = 0;
+    for (; i + LLV_PANEL <= n; i += LLV_PANEL) {
+      w16 code = (w16)(*(const v16 *)(x + first + i) * inverse + magic) - zero;
+      sums16 += code;
+      *(b16 *)(codes + i) = __builtin_convertvector((code + (uint32_t)bias) & 255, b16);
     }
+    uint32_t sum16 = 0;
+    for (size_t j = 0; j < LLV_PANEL; j++) sum16 += sums16[j];
+    for (; i < n; i++) {
+      float shifted = x[first + i] * inverse + magic;
+      uint32_t code;
+      memcpy(&code, &shifted, 4);
+      codes[i] = (uint8_t)(code - zero + (uint32_t)bias);
+      sum16 += code - zero;
+    }
+    int32_t sum = (int32_t)sum16;
     for (size_t i = n; i < places_of(n); i++) codes[i] = (uint8_t)bias;
     codes += places_of(n);
     scales[g] = scale;
@@ -251,7 +269,7 @@ static void row_plain(const product *p, size_t row, float *total) {
 #define LLV_TILES(NAME, TARGET, MOST)                                                                       \
   TARGET LLV_INLINE void NAME##_any(const int affine, const product *given, size_t m, const llv_output *out) { \
     const product copy = *given, *p = &copy;                                                                \
-    float total[MOST * LLV_PANEL];                                                                          \
+    LLV_ALIGNED float total[MOST * LLV_PANEL];                                                                          \
     size_t i = 0;                                                                                           \
     for (; i + MOST <= m; i += MOST) NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, out); \
     for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, out);           \
@@ -668,7 +686,7 @@ LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(const size_t rows, const product
   }
 
 LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, size_t m, const llv_output *out) {
-  float total[2 * 12 * LLV_PANEL];
+  LLV_ALIGNED float total[2 * 12 * LLV_PANEL];
   size_t i = 0;
   LLV_TWO(12) LLV_TWO(4) LLV_TWO(1)
 }
@@ -782,7 +800,7 @@ size_t llv_int8_working(size_t columns, size_t group) {
 }
 
 static void products_plain(const product *p, size_t m, const llv_output *out) {
-  float total[LLV_PANEL];
+  LLV_ALIGNED float total[LLV_PANEL];
   for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, p->column, out);
 }
 

@@ -7,6 +7,10 @@
 // A product and a sum are rounded separately everywhere, so that every instruction set gives the same bits.
 #pragma STDC FP_CONTRACT OFF
 
+// What is written by vectors and read again at once: a load of what a store split between two lines of the cache
+// waits until all stores before it have arrived, in memory where need be.
+#define LLV_ALIGNED _Alignas(64)
+
 #define LLV_INLINE static inline __attribute__((always_inline))
 
 // LLV_EMULATED: instructions that the processor at hand lacks, by SIMDe (Tools/test-kernels).
