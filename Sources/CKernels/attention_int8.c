@@ -59,6 +59,12 @@ LLV_INLINE float most_of(v16 x) {
 // Nearest, ties to even, of magnitudes up to 127: the low byte is the code in two's complement.
 LLV_INLINE w16 codes_of(v16 x, v16 inverse) { return (w16)(x * inverse + 12582912.0f) & 255; }
 
+// Heads lie side by side in rows so long that no processor foresees what is read next.
+LLV_INLINE void ahead(const float *x, size_t stride, size_t row, size_t rows) {
+  enum { AHEAD = 12 };
+  if (row + AHEAD < rows) __builtin_prefetch(x + (row + AHEAD) * stride);
+}
+
 // Mean of each column [width], zeros beyond d: sums in double of 64 rows each, which a GPU can compute side by side,
 // rounded once.
 LLV_INLINE void column_means(const float *x, size_t stride, size_t count, size_t d, float *mean) {
@@ -67,8 +73,10 @@ LLV_INLINE void column_means(const float *x, size_t stride, size_t count, size_t
     d16 sum = 0;
     for (size_t i = 0; i < count;) {
       d16 part = 0;
-      for (size_t end = least(i + 64, count); i < end; i++)
+      for (size_t end = least(i + 64, count); i < end; i++) {
+        ahead(x + first, stride, i, count);
         part += __builtin_convertvector(load(x + i * stride + first, d - first), d16);
+      }
       sum += part;
     }
     *(v16 *)(mean + first) = __builtin_convertvector(sum / (double)count, v16);
@@ -253,12 +261,13 @@ LLV_256(avx2, LLV_AVX2, DOT_AVX2)
 LLV_256(avx_vnni, LLV_AVX_VNNI, LLV_DPBUSD_256)
 #endif
 
-// Tiles of MOST rows, then of one.
+// Tiles of MOST rows, then of four, then of one.
 #define LLV_PAIR(SET, TARGET, MOST)                                                                                                \
   TARGET static void score_tiles_##SET(size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts, const uint8_t *panels,  \
                                        const float *scales, size_t keys, float *scores) {                                          \
     size_t r = 0;                                                                                                                  \
     for (; r + MOST <= rows; r += MOST) score_##SET(MOST, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS); \
+    for (; r + 4 <= rows; r += 4) score_##SET(4, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS); \
     for (; r < rows; r++) score_##SET(1, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS);             \
   }                                                                                                                                \
   TARGET static void mix_tiles_##SET(size_t rows, const uint8_t *weights, const int8_t *values, size_t fours, size_t stride,       \
@@ -267,6 +276,8 @@ LLV_256(avx_vnni, LLV_AVX_VNNI, LLV_DPBUSD_256)
       size_t r = 0;                                                                                                                \
       for (; r + MOST <= rows; r += MOST)                                                                                          \
         mix_##SET(MOST, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);                    \
+      for (; r + 4 <= rows; r += 4)                                                                                                \
+        mix_##SET(4, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);                       \
       for (; r < rows; r++) mix_##SET(1, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);   \
     }                                                                                                                              \
   }
@@ -386,6 +397,7 @@ LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, s
   for (size_t r = 0; r < m; r++, floats += width, codes += width) {
     v16 most = 0;
     for (size_t c = 0; c < d; c += LLV_PANEL) {
+      ahead(q + c, stride, r, m);
       v16 x = load(q + r * stride + c, d - c) * scale;
       *(v16 *)(floats + c) = x;
       most = larger(magnitude(x), most);
@@ -432,7 +444,8 @@ void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, con
   float *scores = scratch, *total = scores + TILE * KEYS, *result = total + QUERIES * width, *floats = result + QUERIES * width;
   int8_t *codes = (int8_t *)(floats + QUERIES * width);
   uint8_t *weights = (uint8_t *)(codes + QUERIES * width);
-  float scales[QUERIES], means[QUERIES], shrink[LLV_PANEL], grow[LLV_PANEL];
+  float scales[QUERIES], means[QUERIES];
+  LLV_ALIGNED float shrink[LLV_PANEL], grow[LLV_PANEL];
   int32_t starts[QUERIES];
   running state[QUERIES];
   score_tiles score = score_tiles_plain;
