@@ -6,7 +6,8 @@ import Tensors
 
 /// One target for every parser of untrusted bytes, for libFuzzer. FUZZ_TARGET chooses; Tools/fuzz/run drives it.
 ///
-/// Whatever the bytes are, a parser must give a value or a `Failure`; a trap, a sanitizer report or a hang is a finding.
+/// Whatever the bytes are, a parser must give a value or a `Failure`; a trap, a sanitizer report or a hang is a
+/// finding.
 private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = Array(UnsafeBufferPointer(start: start, count: count))
   switch target {
