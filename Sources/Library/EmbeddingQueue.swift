@@ -107,13 +107,15 @@ public final class EmbeddingQueue: Sendable {
   /// Embeds batches until nothing waits.
   private func run() {
     while true {
-      let batch = state.withLock { state in
+      // Nothing that shares memory with what waits leaves the lock.
+      let next = state.withLock { state -> [Entry]? in
+        state.isRunning = !state.waiting.isEmpty
+        guard state.isRunning else { return nil }
         let batch = Array(state.waiting.prefix(options.largestBatch))
         state.waiting.removeFirst(batch.count)
-        state.isRunning = !batch.isEmpty
         return batch
       }
-      guard !batch.isEmpty else { return }
+      guard let batch = next else { return }
       var results: [Result<[Float], Failure>]
       do throws(Failure) {
         results = try model.embed(batch.map(\.item))
