@@ -128,7 +128,7 @@ final class ThreadPool: @unchecked Sendable {
 
   /// Looks for a moment whether something has come about. Who else has work for the processor gets it.
   private func lookOut(until isSo: () -> Bool) -> Bool {
-    let end = now() + 50_000
+    let end = now() + 100_000
     repeat {
       for _ in 0..<64 { if isSo() { return true } }
       sched_yield()

@@ -4,10 +4,17 @@ import Tensors
 
 /// `x Wᵀ + b` and what follows. A task is a pair of panels of outputs and a span of rows.
 extension CPUDevice {
-  /// Rows that panels, made ready once, are multiplied with.
-  private static let rowsPerPanel = 1_024
   /// Panels of a task: each load of activations serves both (`CKernels`).
   private static let panelsPerTask = 2
+
+  /// Rows of a task: at most 1,008, and fewer where threads would else wait long for the last task; not so few that
+  /// making panels ready costs much. Whole tiles of the kernels.
+  private static func span(_ rows: Int, pairs: Int, threads: Int, isReady: Bool) -> Int {
+    let (tile, most, least) = (48, 1_008, isReady ? 96 : 480)
+    var parts = Checked.ceilDivide(rows, most)
+    while pairs * parts < 16 * threads, rows >= 2 * parts * least { parts += 1 }
+    return Checked.ceilDivide(Checked.ceilDivide(rows, parts), tile) * tile
+  }
 
   func linear(
     _ input: Op.LinearInput, _ inputs: [DeviceBuffer], _ steps: [FollowingStep], _ target: DeviceBuffer?
@@ -90,10 +97,8 @@ extension CPUDevice {
     let most = CPUDevice.panelsPerTask
     let scratch = try Scratch(weight.scratch(panels: most, asFloats: asFloats), threads: threads)
     let pairs = Checked.ceilDivide(weight.count, most)
-    // Where there are few outputs, spans are shorter, so that no thread waits for the others.
-    var step = CPUDevice.rowsPerPanel
-    while step > 96, pairs * Checked.ceilDivide(rows, step) < 4 * threads { step /= 2 }
-    try parallel(pairs * Checked.ceilDivide(rows, step), threads: threads) { [step] task, thread in
+    let step = CPUDevice.span(rows, pairs: pairs, threads: threads, isReady: weight.isReady(asFloats: asFloats))
+    try parallel(pairs * Checked.ceilDivide(rows, step), threads: threads) { task, thread in
       let (first, panel) = (task / pairs * step, task % pairs * most)
       body(panel..<min(weight.count, panel + most), first..<min(rows, first + step), scratch, thread)
     }

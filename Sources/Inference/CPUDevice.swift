@@ -20,7 +20,7 @@ public struct CPUDevice: RowDevice {
   public let rowsAtATime: Int
 
   /// - Parameter rowsAtATime: no result depends on it.
-  public init(threads: Int = availableThreads, rowsAtATime: Int = 512) {
+  public init(threads: Int = availableThreads, rowsAtATime: Int = 528) {
     self.threads = max(1, threads)
     self.rowsAtATime = rowsAtATime
   }

@@ -61,6 +61,17 @@ final class Panels: EncodedStorage, Sendable {
 
   // MARK: Panels
 
+  /// Whether the kernels of this processor take panels as they lie, so that using one several times costs nothing.
+  func isReady(asFloats: Bool) -> Bool {
+    switch form {
+    case .float32: true
+    case .float16: false
+    case .bfloat16: !asFloats && llv_cpu_features() & UInt32(LLV_CPU_AVX512_BF16) != 0
+    case .integers(let integers, _):
+      !asFloats && integers.bits == 8 && llv_cpu_features() & UInt32(LLV_CPU_AVX_VNNI | LLV_CPU_AVX512_VNNI) != 0
+    }
+  }
+
   /// Bytes of scratch that a thread needs to make panels ready: for codes or pairs, scales, zeros, floats, scales of
   /// two levels.
   func scratch(panels: Int, asFloats: Bool) -> [Int] {
