@@ -53,7 +53,8 @@ LLV_INLINE void llv_widen_panel_bf16_body(const void *panel, size_t columns, int
     }
   }
 }
-LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target), (panel, columns, swapped, target))
+LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target),
+    (panel, columns, swapped, target))
 
 LLV_INLINE void widen_rows_body(const uint16_t *x, size_t count, float *target) {
   for (size_t i = 0; i < count; i += 2) {
@@ -68,7 +69,8 @@ enum { ROWS = 48 };
 size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV_PANEL + ROWS) * 4; }
 
 // By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
-static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, const llv_output *out) {
+static void products_f32(
+    const uint16_t *x, size_t m, size_t places, const void *panel, float *working, const llv_output *out) {
   float *floats = working, *rows = working + places * LLV_PANEL, result[ROWS * LLV_PANEL];
   llv_widen_panel_bf16(panel, places, 1, floats);
   for (size_t i = 0; i < m; i += ROWS) {
@@ -80,7 +82,8 @@ static void products_f32(const uint16_t *x, size_t m, size_t places, const void 
 }
 
 #if defined(LLV_X86)
-LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const uint16_t *x, size_t places, const uint16_t *panel, float *y) {
+LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(
+    const size_t rows, const uint16_t *x, size_t places, const uint16_t *panel, float *y) {
   __m512 sum[12];
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) sum[r] = _mm512_setzero_ps();
@@ -97,16 +100,19 @@ LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const uint1
   for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(y + r * LLV_PANEL, sum[r]);
 }
 
-LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
+LLV_AVX512_BF16 static void products_avx512(
+    const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
   float result[12 * LLV_PANEL];
   size_t i = 0;
-  for (; i + 12 <= m; i += 12) pairs_avx512_tile(12, x + i * places, places, panel, result), llv_finish(result, i, 12, out);
+  for (; i + 12 <= m; i += 12)
+    pairs_avx512_tile(12, x + i * places, places, panel, result), llv_finish(result, i, 12, out);
   for (; i + 4 <= m; i += 4) pairs_avx512_tile(4, x + i * places, places, panel, result), llv_finish(result, i, 4, out);
   for (; i < m; i++) pairs_avx512_tile(1, x + i * places, places, panel, result), llv_finish(result, i, 1, out);
 }
 #endif
 
-void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
+void llv_gemm_bf16(
+    const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
   size_t places = llv_bf16_places(columns);
 #if defined(LLV_X86)
   if (llv_cpu_has(LLV_CPU_AVX512_BF16)) return products_avx512(x, m, places, panel, out);

@@ -2,8 +2,8 @@ import Glibc
 
 /// A value that one thread at a time has.
 ///
-/// In the place of `Mutex` where tasks of many callers meet: ThreadSanitizer knows what POSIX's lock orders, and does not
-/// know it of Swift's own on Linux, which it calls a race.
+/// In the place of `Mutex` where tasks of many callers meet: ThreadSanitizer knows what POSIX's lock orders, and does
+/// not know it of Swift's own on Linux, which it calls a race.
 final class Lock<Value>: @unchecked Sendable {
   private var value: Value
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
