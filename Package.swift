@@ -5,7 +5,7 @@ import PackageDescription
 let isEmulated = Context.environment["LLVCONV_EMULATED_GPU"] != nil
 let emulated: [Target.Dependency] = isEmulated ? ["EmulatedGPU"] : []
 
-// The layers, lowest first; Docs/ARCHITECTURE.md has the picture and `LayerTests` holds it.
+// The layers, lowest first; Docs/explanation/architecture.md has the picture and `LayerTests` holds it.
 let package = Package(
   name: "llvconv",
   products: [

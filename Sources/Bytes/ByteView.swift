@@ -79,7 +79,9 @@ public struct ByteView: Sendable {
 
   /// All bytes to be read alone, where they lie if this is a part of a file; small parts are copied.
   func mapped() throws(Failure) -> Buffer {
-    if case .file(let file, let start) = storage, count >= ByteView.leastMapped, let buffer = file.map(at: start, count) {
+    if case .file(let file, let start) = storage, count >= ByteView.leastMapped,
+      let buffer = file.map(at: start, count)
+    {
       return buffer
     }
     return try load()

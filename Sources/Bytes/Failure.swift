@@ -3,7 +3,7 @@
 /// A failure prints as one line, `file: thing, place: problem`; a file with several faults carries the others in
 /// `others` and prints a line for each. Texts that come from a file are escaped and cut by `quoted`.
 public struct Failure: Error, Sendable, Equatable {
-  /// The kind decides the exit code; Docs/ERRORS.md has the table.
+  /// The kind decides the exit code; Docs/reference/errors.md has the table.
   public enum Kind: String, Sendable, CaseIterable {
     case usage, malformed, missing, unsupported, `internal`, cannotCreate, io, limit
   }

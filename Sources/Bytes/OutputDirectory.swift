@@ -7,6 +7,7 @@ import Glibc
 public final class OutputDirectory {
   public let path: String
   private let temporary: String
+  private let dryRun = DryRun.report
   private var descriptor: Int32
 
   /// - Throws: `cannotCreate` when the parent is absent or not writable, or `path` exists.
@@ -18,10 +19,16 @@ public final class OutputDirectory {
     guard !name.isEmpty, name != ".", name != ".." else { throw refuse("is not a directory name") }
     guard name.utf8.count <= 200 else { throw refuse("directory name too long") }
     guard !exists(trimmed) else { throw refuse("exists already; directories are not replaced") }
-    OutputDirectory.sweep(parent)
     let temporary = "\(parent).\(name).llvconv-\(getpid())-\(String(UInt32.random(in: 0 ... .max), radix: 16)).dir"
-    descriptor = Temporaries.create(temporary) {
-      mkdir(temporary, 0o777) == 0 ? open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1
+    if dryRun == nil {
+      OutputDirectory.sweep(parent)
+      descriptor = Temporaries.create(temporary) {
+        mkdir(temporary, 0o777) == 0 ? open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1
+      }
+    } else {
+      let folder = open(parent.isEmpty ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+      descriptor = folder >= 0 ? OutputFile.nowhere(in: folder) : -1
+      close(folder)
     }
     guard descriptor >= 0 else { throw refuse("cannot be created: \(InputFile.words(errno))") }
     self.path = trimmed
@@ -32,6 +39,13 @@ public final class OutputDirectory {
 
   /// A file of the directory, in a folder of it where `name` has slashes. To be committed before the directory.
   public func file(_ name: String) throws(Failure) -> OutputFile {
+    if let dryRun {
+      // Under a name that nobody has, in the folder that is there.
+      let path = path + "/" + name
+      return try DryRun.run(reporting: { dryRun(path, $1) }) { () throws(Failure) in
+        try OutputFile(directory(of: self.path) + ".llvconv-dry-run", isReplacing: false)
+      }
+    }
     var folder = temporary
     for part in name.split(separator: "/").dropLast() {
       folder += "/" + part
@@ -52,6 +66,7 @@ public final class OutputDirectory {
   /// Makes the directory visible and durable. A second call is a mistake of the caller.
   public func commit() throws(Failure) {
     precondition(descriptor >= 0, "committed once")
+    guard dryRun == nil else { return }
     func failed(_ what: String) -> Failure { Failure(.io, "\(what): \(InputFile.words(errno))", file: path) }
     guard fsync(descriptor) == 0 else { throw failed("syncing failed") }
     guard rename(temporary, path) == 0 else { throw failed("renaming into place failed") }
@@ -64,7 +79,7 @@ public final class OutputDirectory {
   }
 
   private func abandon() {
-    removeTree(temporary)
+    if dryRun == nil { removeTree(temporary) }
     close(descriptor)
     descriptor = -1
     Temporaries.remove(temporary)

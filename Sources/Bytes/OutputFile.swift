@@ -4,7 +4,8 @@ import Glibc
 ///
 /// The bytes go to a locked temporary file in the destination's directory, which is synced, renamed over the
 /// destination, and made durable by syncing the directory. A process killed at any moment leaves the old file or the
-/// new one, and at most a temporary file, which the next writer in that directory removes.
+/// new one, and at most a temporary file, which the next writer in that directory removes. In a `DryRun` nothing of
+/// this happens: bytes are counted and dropped, and `commit()` reports what would have been there.
 public final class OutputFile {
   public let path: String
   /// Bytes appended so far.
@@ -17,6 +18,7 @@ public final class OutputFile {
   private let temporaryPath: String
   private let system: FileSystem
   private let isReplacing: Bool
+  private let dryRun = DryRun.report
   private var descriptor: Int32
 
   /// Creates the temporary file. Nothing is visible at `path` yet.
@@ -33,7 +35,7 @@ public final class OutputFile {
     guard directory >= 0 else { throw refuse("cannot open its directory: \(InputFile.words(errno))") }
     do throws(Failure) {
       try OutputFile.checkDestination(directory, name, isReplacing, refuse)
-      OutputFile.sweep(folder, directory)
+      if dryRun == nil { OutputFile.sweep(folder, directory) }
       let suffix = ".llvconv-\(getpid())-\(String(UInt32.random(in: 0 ... .max), radix: 16)).tmp"
       let head = String(decoding: name.utf8.prefix(255 - suffix.utf8.count - 1), as: UTF8.self)
       temporary =
@@ -41,8 +43,12 @@ public final class OutputFile {
         + suffix
       temporaryPath = folder + "/" + temporary
       let name = temporary
-      descriptor = Temporaries.create(temporaryPath) {
-        system.openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+      if dryRun == nil {
+        descriptor = Temporaries.create(temporaryPath) {
+          system.openat(directory, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+        }
+      } else {
+        descriptor = OutputFile.nowhere(in: directory)
       }
       guard descriptor >= 0 else { throw refuse("cannot be created: \(InputFile.words(errno))") }
     } catch {
@@ -59,6 +65,11 @@ public final class OutputFile {
   deinit {
     if descriptor >= 0 { abandon() }
     close(directory)
+  }
+
+  /// Where a dry run writes; -1 where a file could not be made in this directory.
+  static func nowhere(in directory: Int32) -> Int32 {
+    faccessat(directory, ".", W_OK | X_OK, AT_EACCESS) == 0 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1
   }
 
   private static func checkDestination(
@@ -141,6 +152,11 @@ public final class OutputFile {
   /// - Throws: `io`; the destination is then as it was, unless the message says that it was written.
   public func commit() throws(Failure) {
     precondition(descriptor >= 0, "committed once")
+    if let dryRun {
+      Glibc.close(descriptor)
+      descriptor = -1
+      return dryRun(path, count)
+    }
     guard system.fsync(descriptor) == 0 else { throw failed("syncing failed") }
     let file = descriptor
     descriptor = -1
@@ -167,7 +183,7 @@ public final class OutputFile {
   private func abandon() {
     let file = descriptor
     descriptor = -1
-    removeTemporary()
+    if dryRun == nil { removeTemporary() }
     _ = system.close(file)
   }
 

@@ -51,10 +51,11 @@ LLV_DISPATCH(llv_add_row, (const float *x, size_t count, float *y), (x, count, y
 
 size_t llv_attention_scratch(size_t d) { return QUERIES * (KEYS + d + (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL); }
 
-void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                   float scale, llv_sight sight, float *scratch, float *y, size_t y_stride) {
+void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m,
+    size_t d, float scale, llv_sight sight, float *scratch, float *y, size_t y_stride) {
   size_t width = (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL;
-  float *scores = scratch, *total = scores + QUERIES * KEYS, *scaled = total + QUERIES * width;  // [m, KEYS], [m, width], [m, d]
+  float *scores = scratch, *total = scores + QUERIES * KEYS,
+        *scaled = total + QUERIES * width;  // [m, KEYS], [m, width], [m, d]
   running state[QUERIES];
   for (size_t r = 0; r < m; r++) {
     state[r] = (running){-INFINITY, 1, 0};
@@ -63,7 +64,8 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
   for (size_t i = 0; i < m * width; i++) total[i] = 0;
   for (size_t part = 0, base = 0; part < part_count; base += parts[part].count, part++) {
     const llv_attention_keys *k = parts + part;
-    size_t start = llv_seen(&sight, 0, base, k->count).from / KEYS * KEYS, last = llv_seen(&sight, m - 1, base, k->count).to;
+    size_t start = llv_seen(&sight, 0, base, k->count).from / KEYS * KEYS,
+           last = llv_seen(&sight, m - 1, base, k->count).to;
     for (size_t first = start; first < last; first += KEYS) {
       size_t keys = last - first < KEYS ? last - first : KEYS;
       for (size_t i = 0; i < keys; i += LLV_PANEL)
@@ -71,7 +73,9 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
       for (size_t r = 0; r < m; r++) {
         llv_range seen = llv_in_block(llv_seen(&sight, r, base, k->count), first, keys);
         float *row = scores + r * KEYS;
-        if (sight.bias) llv_add_row(sight.bias + (ptrdiff_t)(base + first) - (ptrdiff_t)(sight.at + r) + seen.from, seen.to - seen.from, row + seen.from);
+        if (sight.bias)
+          llv_add_row(sight.bias + (ptrdiff_t)(base + first) - (ptrdiff_t)(sight.at + r) + seen.from,
+              seen.to - seen.from, row + seen.from);
         memset(row, 0, seen.from * sizeof *row);
         llv_weigh(row + seen.from, seen.to - seen.from, keys - seen.from, state + r);
         if (state[r].factor != 1) llv_scale_row(total + r * width, width, state[r].factor, total + r * width);

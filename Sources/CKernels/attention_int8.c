@@ -84,7 +84,8 @@ LLV_INLINE void column_means(const float *x, size_t stride, size_t count, size_t
 }
 
 // Keys of one panel: words of four columns, sixteen keys side by side.
-LLV_INLINE void pack_keys(const float *k, size_t stride, size_t count, size_t d, const float *mean, float *scales, uint8_t *panel) {
+LLV_INLINE void pack_keys(
+    const float *k, size_t stride, size_t count, size_t d, const float *mean, float *scales, uint8_t *panel) {
   for (size_t r = 0; r < LLV_PANEL; r++) {
     if (r >= count) {
       scales[r] = 0;
@@ -97,7 +98,8 @@ LLV_INLINE void pack_keys(const float *k, size_t stride, size_t count, size_t d,
     float all = most_of(most);
     v16 inverse = all > 0 ? 127.0f / all : 0;
     for (size_t c = 0; c < d; c += LLV_PANEL) {
-      b16 codes = __builtin_convertvector(codes_of(load(k + r * stride + c, d - c) - *(const v16 *)(mean + c), inverse) ^ 128, b16);
+      b16 codes = __builtin_convertvector(
+          codes_of(load(k + r * stride + c, d - c) - *(const v16 *)(mean + c), inverse) ^ 128, b16);
       for (size_t word = 0; word < 4 && c + 4 * word < d; word++)
         memcpy(panel + (c + 4 * word) * LLV_PANEL + 4 * r, (const uint8_t *)&codes + 4 * word, 4);
     }
@@ -106,7 +108,8 @@ LLV_INLINE void pack_keys(const float *k, size_t stride, size_t count, size_t d,
 }
 
 // Values of sixteen columns, n of which there are: words of four keys.
-LLV_INLINE void pack_values(const float *v, size_t stride, size_t count, size_t n, v16 mean, float *scales, int8_t *panel) {
+LLV_INLINE void pack_values(
+    const float *v, size_t stride, size_t count, size_t n, v16 mean, float *scales, int8_t *panel) {
   v16 most = 0;
   for (size_t i = 0; i < count; i++) most = larger(magnitude(load(v + i * stride, n) - mean), most);
   *(v16 *)scales = most / 127.0f;
@@ -114,17 +117,19 @@ LLV_INLINE void pack_values(const float *v, size_t stride, size_t count, size_t 
   inverse = most > 0 ? inverse : 0;
   for (size_t i = 0; i < count; i += 4) {
     w16 word = 0;
-    for (size_t k = 0; k < 4 && i + k < count; k++) word |= codes_of(load(v + (i + k) * stride, n) - mean, inverse) << (uint32_t)(8 * k);
+    for (size_t k = 0; k < 4 && i + k < count; k++)
+      word |= codes_of(load(v + (i + k) * stride, n) - mean, inverse) << (uint32_t)(8 * k);
     *(w16 *)(panel + i * LLV_PANEL) = word;
   }
 }
 
-LLV_INLINE void llv_pack_attention_int8_body(const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d,
-                                             void *memory) {
+LLV_INLINE void llv_pack_attention_int8_body(
+    const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory) {
   packed p = packed_at(memory, count, d);
   column_means(k, k_stride, count, d, p.key_mean);
   for (size_t i = 0; i < count; i += LLV_PANEL)
-    pack_keys(k + i * k_stride, k_stride, least(count - i, LLV_PANEL), d, p.key_mean, p.key_scales + i, p.keys + i * up(d, 4));
+    pack_keys(k + i * k_stride, k_stride, least(count - i, LLV_PANEL), d, p.key_mean, p.key_scales + i,
+        p.keys + i * up(d, 4));
   column_means(v, v_stride, count, d, p.value_mean);
   for (size_t first = 0; first < d; first += LLV_PANEL)
     pack_values(v + first, v_stride, count, d - first, *(const v16 *)(p.value_mean + first), p.value_scales + first,
@@ -138,15 +143,15 @@ LLV_DISPATCH(llv_pack_attention_int8,
 
 // Scores of some queries and `keys` keys, whole panels of 16: the exact integer sum times the key's scale, [rows,
 // KEYS]. q: rows `stride` apart; starts: [rows], -128 times the sum of a query's codes.
-typedef void (*score_tiles)(size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts, const uint8_t *panels,
-                            const float *scales, size_t keys, float *scores);
+typedef void (*score_tiles)(size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts,
+    const uint8_t *panels, const float *scales, size_t keys, float *scores);
 // total = total shrink + grow (weights values) for all columns and `fours` times four keys of panels `stride` apart.
 // weights: [rows, KEYS].
 typedef void (*mix_tiles)(size_t rows, const uint8_t *weights, const int8_t *values, size_t fours, size_t stride,
                           const float *shrink, const float *grow, float *total, size_t width);
 
-LLV_INLINE void score_plain(const size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts, const uint8_t *panels,
-                            const float *scales, size_t keys, float *scores) {
+LLV_INLINE void score_plain(const size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts,
+    const uint8_t *panels, const float *scales, size_t keys, float *scores) {
   for (size_t first = 0; first < keys; first += LLV_PANEL, panels += LLV_PANEL * places)
     for (size_t r = 0; r < rows; r++) {
       int32_t sum[LLV_PANEL];
@@ -158,13 +163,14 @@ LLV_INLINE void score_plain(const size_t rows, const int8_t *q, size_t stride, s
     }
 }
 
-LLV_INLINE void mix_plain(const size_t rows, const uint8_t *weights, const int8_t *values, size_t fours, const float *shrink,
-                          const float *grow, float *total, size_t width) {
+LLV_INLINE void mix_plain(const size_t rows, const uint8_t *weights, const int8_t *values, size_t fours,
+    const float *shrink, const float *grow, float *total, size_t width) {
   for (size_t r = 0; r < rows; r++) {
     int32_t sum[LLV_PANEL] = {0};
     for (size_t i = 0; i < fours; i++)
       for (size_t j = 0; j < LLV_PANEL; j++)
-        for (size_t k = 0; k < 4; k++) sum[j] += (int32_t)weights[r * KEYS + 4 * i + k] * values[i * 4 * LLV_PANEL + 4 * j + k];
+        for (size_t k = 0; k < 4; k++)
+          sum[j] += (int32_t)weights[r * KEYS + 4 * i + k] * values[i * 4 * LLV_PANEL + 4 * j + k];
     for (size_t j = 0; j < LLV_PANEL; j++)
       total[r * width + j] = fmaf((float)sum[j], grow[r], total[r * width + j] * shrink[r]);
   }
@@ -178,8 +184,8 @@ LLV_INLINE int32_t four(const void *codes) {
 }
 
 // 16 keys, or 16 columns, a vector; the other side's codes come from memory as part of the instruction.
-LLV_AVX512_VNNI LLV_INLINE void score_avx512(const size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts,
-                                             const uint8_t *panels, const float *scales, size_t keys, float *scores) {
+LLV_AVX512_VNNI LLV_INLINE void score_avx512(const size_t rows, const int8_t *q, size_t stride, size_t places,
+    const int32_t *starts, const uint8_t *panels, const float *scales, size_t keys, float *scores) {
   for (size_t first = 0; first < keys; first += LLV_PANEL) {
     __m512i sum[TILE];
 #pragma clang loop unroll(full)
@@ -187,16 +193,18 @@ LLV_AVX512_VNNI LLV_INLINE void score_avx512(const size_t rows, const int8_t *q,
     for (size_t i = 0; i < places; i += 4, panels += 4 * LLV_PANEL) {
       __m512i codes = _mm512_loadu_si512(panels);
 #pragma clang loop unroll(full)
-      for (size_t r = 0; r < rows; r++) sum[r] = _mm512_dpbusd_epi32(sum[r], codes, _mm512_set1_epi32(four(q + r * stride + i)));
+      for (size_t r = 0; r < rows; r++)
+        sum[r] = _mm512_dpbusd_epi32(sum[r], codes, _mm512_set1_epi32(four(q + r * stride + i)));
     }
     __m512 scale = _mm512_loadu_ps(scales + first);
 #pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++) _mm512_storeu_ps(scores + r * KEYS + first, _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r]), scale));
+    for (size_t r = 0; r < rows; r++)
+      _mm512_storeu_ps(scores + r * KEYS + first, _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r]), scale));
   }
 }
 
-LLV_AVX512_VNNI LLV_INLINE void mix_avx512(const size_t rows, const uint8_t *weights, const int8_t *values, size_t fours,
-                                           const float *shrink, const float *grow, float *total, size_t width) {
+LLV_AVX512_VNNI LLV_INLINE void mix_avx512(const size_t rows, const uint8_t *weights, const int8_t *values,
+    size_t fours, const float *shrink, const float *grow, float *total, size_t width) {
   __m512i sum[TILE];
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) sum[r] = _mm512_setzero_si512();
@@ -204,7 +212,8 @@ LLV_AVX512_VNNI LLV_INLINE void mix_avx512(const size_t rows, const uint8_t *wei
     __m512i codes = _mm512_loadu_si512(values);
 #pragma clang loop unroll(full)
     // Weights are at most 127, so either side may be the signed one.
-    for (size_t r = 0; r < rows; r++) sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_set1_epi32(four(weights + r * KEYS + 4 * i)), codes);
+    for (size_t r = 0; r < rows; r++)
+      sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_set1_epi32(four(weights + r * KEYS + 4 * i)), codes);
   }
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) {
@@ -216,44 +225,47 @@ LLV_AVX512_VNNI LLV_INLINE void mix_avx512(const size_t rows, const uint8_t *wei
 
 // 8 keys, or 8 columns, a vector. A query's magnitude is the unsigned side and its sign goes to the key, so that
 // vpmaddubsw's sums of two products, 2 · 127² at most, fit 16 bits.
-#define LLV_256(SET, TARGET, DOT)                                                                                                  \
-  TARGET LLV_INLINE void score_##SET(const size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts,                     \
-                                     const uint8_t *panels, const float *scales, size_t keys, float *scores) {                     \
-    (void)starts;                                                                                                                  \
-    for (size_t first = 0; first < keys; first += LLV_PANEL) {                                                                     \
-      __m256i sum[4][2];                                                                                                           \
-      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();         \
-      for (size_t i = 0; i < places; i += 4, panels += 4 * LLV_PANEL) {                                                            \
-        __m256i low = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)panels), _mm256_set1_epi8(-128));                       \
-        __m256i high = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(panels + 32)), _mm256_set1_epi8(-128));               \
-        _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) {                                                     \
-          __m256i codes = _mm256_set1_epi32(four(q + r * stride + i)), size = _mm256_abs_epi8(codes);                              \
-          sum[r][0] = DOT(sum[r][0], size, _mm256_sign_epi8(low, codes));                                                          \
-          sum[r][1] = DOT(sum[r][1], size, _mm256_sign_epi8(high, codes));                                                         \
-        }                                                                                                                          \
-      }                                                                                                                            \
-      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) for (int half = 0; half < 2; half++)                    \
-          _mm256_storeu_ps(scores + r * KEYS + first + 8 * half,                                                                   \
-                           _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][half]), _mm256_loadu_ps(scales + first + 8 * half)));           \
-    }                                                                                                                              \
-  }                                                                                                                                \
-  TARGET LLV_INLINE void mix_##SET(const size_t rows, const uint8_t *weights, const int8_t *values, size_t fours,                  \
-                                   const float *shrink, const float *grow, float *total, size_t width) {                           \
-    __m256i sum[4][2];                                                                                                             \
-    _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();           \
-    for (size_t i = 0; i < fours; i++, values += 4 * LLV_PANEL) {                                                                  \
-      __m256i low = _mm256_loadu_si256((const __m256i *)values), high = _mm256_loadu_si256((const __m256i *)(values + 32));        \
-      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) {                                                       \
-        __m256i codes = _mm256_set1_epi32(four(weights + r * KEYS + 4 * i));                                                       \
-        sum[r][0] = DOT(sum[r][0], codes, low);                                                                                    \
-        sum[r][1] = DOT(sum[r][1], codes, high);                                                                                   \
-      }                                                                                                                            \
-    }                                                                                                                              \
-    _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) for (int half = 0; half < 2; half++) {                    \
-      float *to = total + r * width + 8 * half;                                                                                    \
-      __m256 before = _mm256_mul_ps(_mm256_loadu_ps(to), _mm256_set1_ps(shrink[r]));                                               \
-      _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][half]), _mm256_set1_ps(grow[r]), before));                    \
-    }                                                                                                                              \
+#define LLV_256(SET, TARGET, DOT)                                                                                      \
+  TARGET LLV_INLINE void score_##SET(const size_t rows, const int8_t *q, size_t stride, size_t places,                 \
+      const int32_t *starts, const uint8_t *panels, const float *scales, size_t keys, float *scores) {                 \
+    (void)starts;                                                                                                      \
+    for (size_t first = 0; first < keys; first += LLV_PANEL) {                                                         \
+      __m256i sum[4][2];                                                                                               \
+      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] =                     \
+          _mm256_setzero_si256();                                                                                      \
+      for (size_t i = 0; i < places; i += 4, panels += 4 * LLV_PANEL) {                                                \
+        __m256i low = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)panels), _mm256_set1_epi8(-128));           \
+        __m256i high = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(panels + 32)), _mm256_set1_epi8(-128));   \
+        _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) {                                         \
+          __m256i codes = _mm256_set1_epi32(four(q + r * stride + i)), size = _mm256_abs_epi8(codes);                  \
+          sum[r][0] = DOT(sum[r][0], size, _mm256_sign_epi8(low, codes));                                              \
+          sum[r][1] = DOT(sum[r][1], size, _mm256_sign_epi8(high, codes));                                             \
+        }                                                                                                              \
+      }                                                                                                                \
+      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) for (int half = 0; half < 2; half++)        \
+          _mm256_storeu_ps(scores + r * KEYS + first + 8 * half,                                                       \
+              _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][half]), _mm256_loadu_ps(scales + first + 8 * half)));            \
+    }                                                                                                                  \
+  }                                                                                                                    \
+  TARGET LLV_INLINE void mix_##SET(const size_t rows, const uint8_t *weights, const int8_t *values, size_t fours,      \
+      const float *shrink, const float *grow, float *total, size_t width) {                                            \
+    __m256i sum[4][2];                                                                                                 \
+    _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] =                       \
+        _mm256_setzero_si256();                                                                                        \
+    for (size_t i = 0; i < fours; i++, values += 4 * LLV_PANEL) {                                                      \
+      __m256i low = _mm256_loadu_si256((const __m256i *)values),                                                       \
+              high = _mm256_loadu_si256((const __m256i *)(values + 32));                                               \
+      _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) {                                           \
+        __m256i codes = _mm256_set1_epi32(four(weights + r * KEYS + 4 * i));                                           \
+        sum[r][0] = DOT(sum[r][0], codes, low);                                                                        \
+        sum[r][1] = DOT(sum[r][1], codes, high);                                                                       \
+      }                                                                                                                \
+    }                                                                                                                  \
+    _Pragma("clang loop unroll(full)") for (size_t r = 0; r < rows; r++) for (int half = 0; half < 2; half++) {        \
+      float *to = total + r * width + 8 * half;                                                                        \
+      __m256 before = _mm256_mul_ps(_mm256_loadu_ps(to), _mm256_set1_ps(shrink[r]));                                   \
+      _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][half]), _mm256_set1_ps(grow[r]), before));        \
+    }                                                                                                                  \
   }
 
 #define DOT_AVX2(sum, u, s) _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)))
@@ -319,7 +331,8 @@ LLV_INLINE w16 seen_lanes(llv_range seen, size_t i) {
 
 // Codes of weights 2^(scores factor + offset), of which `is_far` takes `most` off the scores first; gives the sum of
 // weights.
-LLV_INLINE v16 weigh_scores(const float *scores, llv_range seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
+LLV_INLINE v16 weigh_scores(
+    const float *scores, llv_range seen, const int is_far, v16 most, v16 factor, v16 offset, uint8_t *weights) {
   const v16 least = -40, round = 8388608.0f;  // 2^23: as `magic` above, for numbers that are not negative
   v16 total = 0;
   for (size_t i = seen.from / LLV_PANEL * LLV_PANEL; i < seen.to; i += LLV_PANEL) {
@@ -335,7 +348,8 @@ LLV_INLINE v16 weigh_scores(const float *scores, llv_range seen, const int is_fa
 
 // Scores of the keys that are seen, in units of `scale`, to codes of weights relative to the largest, which is 127; of
 // others 0. Gives that largest score and the sum of weights before they were rounded.
-LLV_INLINE void weigh_row(const float *scores, llv_range seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
+LLV_INLINE void weigh_row(
+    const float *scores, llv_range seen, size_t keys, float scale, uint8_t *weights, float *most, float *sum) {
   size_t start = seen.from / LLV_PANEL * LLV_PANEL;
   v16 best = -INFINITY;
   for (size_t i = start; i < seen.to; i += LLV_PANEL) {
@@ -364,8 +378,8 @@ typedef struct { float most, carry; double part, sum; } running;
 
 // Weights of a tile's rows for a block of keys, and how the totals so far and the block's are to be added. means:
 // scores of the keys' mean.
-LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const llv_range *seen, size_t keys, const float *scales,
-                                     const float *means, uint8_t *weights, running *state, float *shrink, float *grow) {
+LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const llv_range *seen, size_t keys,
+    const float *scales, const float *means, uint8_t *weights, running *state, float *shrink, float *grow) {
   float most[LLV_PANEL] = {0}, sum[LLV_PANEL] = {0};
   for (size_t r = 0; r < LLV_PANEL; r++) shrink[r] = grow[r] = 0;
   for (size_t r = 0; r < rows; r++) {
@@ -386,13 +400,13 @@ LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const llv
   }
 }
 LLV_DISPATCH(llv_weigh_codes,
-             (const float *scores, size_t rows, const llv_range *seen, size_t keys, const float *scales, const float *means,
-              uint8_t *weights, running *state, float *shrink, float *grow),
-             (scores, rows, seen, keys, scales, means, weights, state, shrink, grow))
+    (const float *scores, size_t rows, const llv_range *seen, size_t keys, const float *scales, const float *means,
+        uint8_t *weights, running *state, float *shrink, float *grow),
+    (scores, rows, seen, keys, scales, means, weights, state, shrink, grow))
 
 // Queries times `scale` to floats [m, width] and codes [m, width], with their scales and starts.
-LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, size_t d, float scale, float *floats, int8_t *codes,
-                                      float *scales, int32_t *starts) {
+LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, size_t d, float scale, float *floats,
+    int8_t *codes, float *scales, int32_t *starts) {
   size_t width = up(d, LLV_PANEL);
   for (size_t r = 0; r < m; r++, floats += width, codes += width) {
     v16 most = 0;
@@ -417,12 +431,13 @@ LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, s
   }
 }
 LLV_DISPATCH(llv_code_queries,
-             (const float *q, size_t stride, size_t m, size_t d, float scale, float *floats, int8_t *codes, float *scales,
-              int32_t *starts),
-             (q, stride, m, d, scale, floats, codes, scales, starts))
+    (const float *q, size_t stride, size_t m, size_t d, float scale, float *floats, int8_t *codes, float *scales,
+        int32_t *starts),
+    (q, stride, m, d, scale, floats, codes, scales, starts))
 
 // result = result carry + total scales + part mean, for the columns of one row.
-LLV_INLINE void llv_end_part_body(const float *total, const packed *p, size_t width, float carry, float part, float *result) {
+LLV_INLINE void llv_end_part_body(
+    const float *total, const packed *p, size_t width, float carry, float part, float *result) {
   for (size_t c = 0; c < width; c++)
     result[c] = fmaf(result[c], carry, fmaf(total[c], p->value_scales[c], part * p->value_mean[c]));
 }
@@ -438,10 +453,11 @@ size_t llv_attention_int8_scratch(size_t d) {
   return (TILE * KEYS + 3 * QUERIES * width) * 4 + TILE * KEYS + QUERIES * width;
 }
 
-void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                        float scale, llv_sight sight, void *scratch, float *y, size_t y_stride) {
+void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m,
+    size_t d, float scale, llv_sight sight, void *scratch, float *y, size_t y_stride) {
   size_t width = up(d, LLV_PANEL), places = up(d, 4);
-  float *scores = scratch, *total = scores + TILE * KEYS, *result = total + QUERIES * width, *floats = result + QUERIES * width;
+  float *scores = scratch, *total = scores + TILE * KEYS, *result = total + QUERIES * width,
+        *floats = result + QUERIES * width;
   int8_t *codes = (int8_t *)(floats + QUERIES * width);
   uint8_t *weights = (uint8_t *)(codes + QUERIES * width);
   float scales[QUERIES], means[QUERIES];
@@ -472,7 +488,8 @@ void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, con
         size_t rows = least(m - row, TILE);
         llv_range seen[TILE];
         for (size_t r = 0; r < rows; r++) seen[r] = llv_in_block(llv_seen(&sight, row + r, base, count), first, keys);
-        score(rows, codes + row * width, width, places, starts + row, p.keys + first * places, p.key_scales + first, keys, scores);
+        score(rows, codes + row * width, width, places, starts + row, p.keys + first * places, p.key_scales + first,
+            keys, scores);
         llv_weigh_codes(scores, rows, seen, keys, scales + row, means + row, weights, state + row, shrink, grow);
         mix(rows, weights, p.values + first * LLV_PANEL, up(keys, 4) / 4, up(count, 4) * LLV_PANEL, shrink, grow,
             total + row * width, width);

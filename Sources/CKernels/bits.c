@@ -1,8 +1,8 @@
 // Vectors of bits: +1 where set, -1 where not.
 #include "internal.h"
 
-LLV_INLINE void llv_dot_bits_body(const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y,
-                                  size_t stride) {
+LLV_INLINE void llv_dot_bits_body(
+    const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride) {
   for (size_t r = 0; r < m; r++) {
     uint64_t differing[LLV_PANEL] = {0};
     for (size_t w = 0; w < words; w++)
@@ -12,5 +12,5 @@ LLV_INLINE void llv_dot_bits_body(const uint64_t *x, size_t m, size_t words, siz
   }
 }
 LLV_DISPATCH(llv_dot_bits,
-             (const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride),
-             (x, m, words, columns, panel, y, stride))
+    (const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride),
+    (x, m, words, columns, panel, y, stride))

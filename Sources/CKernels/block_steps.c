@@ -48,7 +48,8 @@ LLV_INLINE void keep_step(fit *best, v8 scale, v8 zero, v8 error) {
   keep_better(best, (fit){scale, zero, error});
 }
 
-LLV_INLINE void snap_lanes(const problem *p, block_rule rule, v8 d, v8 least_scale, v8 least, v8 most, v8 *scale, v8 *zero) {
+LLV_INLINE void snap_lanes(
+    const problem *p, block_rule rule, v8 d, v8 least_scale, v8 least, v8 most, v8 *scale, v8 *zero) {
   v8 levels = splat(p->high - p->low);
   if (rule.affine) {
     // Zeros are not above 0 here, and what half precision could not hold is as if the range were spread over all codes.
@@ -59,7 +60,8 @@ LLV_INLINE void snap_lanes(const problem *p, block_rule rule, v8 d, v8 least_sca
     i8x held = (*scale > splat(-INFINITY)) & (*scale < splat(INFINITY));
     *scale = choose(held, *scale, larger(most, -least) * splat(1 / p->high));
   }
-  v8 near = round8(*scale * reciprocal(d)), middle = *zero + levels * splat(0.5f) * *scale, per = reciprocal(least_scale);
+  v8 near = round8(*scale * reciprocal(d)), middle = *zero + levels * splat(0.5f) * *scale,
+     per = reciprocal(least_scale);
   fit best = {splat(0), splat(0), splat(INFINITY)};
   int reach = p->high - p->low > 8 ? 1 : 2;
   for (int k = -reach; k <= reach; k++) {
@@ -77,9 +79,9 @@ LLV_INLINE void snap_lanes(const problem *p, block_rule rule, v8 d, v8 least_sca
   *scale = best.scale, *zero = best.zero;
 }
 
-LLV_INLINE void llv_snap_block_body(int type, const float *w, size_t stride, size_t count, size_t n, const float *importance,
-                                    const float *d, const float *least_scales, size_t d_stride, float *scratch, float *scales,
-                                    float *zeros, size_t scale_stride) {
+LLV_INLINE void llv_snap_block_body(int type, const float *w, size_t stride, size_t count, size_t n,
+    const float *importance, const float *d, const float *least_scales, size_t d_stride, float *scratch, float *scales,
+    float *zeros, size_t scale_stride) {
   block_rule rule = rule_of(type);
   problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = rule.affine};
   p.low = lowest_code(rule.bits, rule.affine), p.high = highest_code(rule.bits, rule.affine);
@@ -93,13 +95,14 @@ LLV_INLINE void llv_snap_block_body(int type, const float *w, size_t stride, siz
       scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
     }
     snap_lanes(&p, rule, above, above_zero, least, most, &scale, &zero);
-    for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
+    for (size_t j = 0; j < lanes; j++)
+      scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
   }
 }
 LLV_DISPATCH(llv_snap_block,
-             (int type, const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *d,
-              const float *least_scales, size_t d_stride, float *scratch, float *scales, float *zeros, size_t scale_stride),
-             (type, w, stride, count, n, importance, d, least_scales, d_stride, scratch, scales, zeros, scale_stride))
+    (int type, const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *d,
+        const float *least_scales, size_t d_stride, float *scratch, float *scales, float *zeros, size_t scale_stride),
+    (type, w, stride, count, n, importance, d, least_scales, d_stride, scratch, scales, zeros, scale_stride))
 
 // A code book
 // ------------------------------------------------------------------------------------------------------------
@@ -136,15 +139,15 @@ LLV_INLINE void llv_search_book_body(const float *w, size_t stride, size_t count
   }
 }
 LLV_DISPATCH(llv_search_book,
-             (const float *w, size_t stride, size_t count, size_t n, const float *importance, float *scratch, float *scales,
-              size_t scale_stride),
-             (w, stride, count, n, importance, scratch, scales, scale_stride))
+    (const float *w, size_t stride, size_t count, size_t n, const float *importance, float *scratch, float *scales,
+        size_t scale_stride),
+    (w, stride, count, n, importance, scratch, scales, scale_stride))
 
 // Zeros that are whole codes
 // ---------------------------------------------------------------------------------------------
 
-LLV_INLINE void llv_snap_whole_body(const float *w, size_t stride, size_t count, size_t n, int bits, const float *importance,
-                                    float *scratch, float *scales, float *zeros, size_t scale_stride) {
+LLV_INLINE void llv_snap_whole_body(const float *w, size_t stride, size_t count, size_t n, int bits,
+    const float *importance, float *scratch, float *scales, float *zeros, size_t scale_stride) {
   problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = 1};
   p.high = highest_code(bits, 1);
   for (size_t first = 0; first < count; first += 8) {

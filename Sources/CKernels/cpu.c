@@ -22,7 +22,8 @@ static unsigned detect(void) {
   found = LLV_CPU_AVX2 | LLV_CPU_AVX_VNNI | LLV_CPU_AVX512 | LLV_CPU_AVX512_VNNI | LLV_CPU_AVX512_BF16;
 #elif defined(LLV_X86)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) found |= LLV_CPU_AVX2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    found |= LLV_CPU_AVX2;
   if (__builtin_cpu_supports("avxvnni")) found |= LLV_CPU_AVX_VNNI;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
     found |= LLV_CPU_AVX512;

@@ -53,7 +53,8 @@ LLV_INLINE void llv_widen_panel_bf16_body(const void *panel, size_t columns, int
     }
   }
 }
-LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target), (panel, columns, swapped, target))
+LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target),
+    (panel, columns, swapped, target))
 
 LLV_INLINE void widen_rows_body(const uint16_t *x, size_t count, float *target) {
   for (size_t i = 0; i < count; i += 2) {
@@ -122,7 +123,8 @@ LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t 
 }
 #endif
 
-void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
+void llv_gemm_bf16(
+    const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
   size_t places = llv_bf16_places(columns);
 #if defined(LLV_X86)
   if (llv_cpu_has(LLV_CPU_AVX512_BF16)) return products_avx512(x, m, places, panel, out);

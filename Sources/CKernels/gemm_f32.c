@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-LLV_INLINE void llv_pack_panel_f32_body(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel) {
+LLV_INLINE void llv_pack_panel_f32_body(
+    const float *rows, size_t stride, size_t outputs, size_t columns, float *panel) {
   // Blocks of columns, so that what is read and what is written stay in the cache.
   for (size_t first = 0; first < columns; first += 64) {
     size_t last = first + 64 < columns ? first + 64 : columns;
@@ -26,8 +27,8 @@ void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *p
 // Rows of x against the outputs of a panel, sums in registers: each load of the panel serves all rows. What every
 // instruction set computes: products added in the order of the columns, each with one rounding, to nothing or to what
 // is in y.
-LLV_INLINE void tile(const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, int adds, float *y,
-                     size_t y_stride) {
+LLV_INLINE void tile(const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, int adds,
+    float *y, size_t y_stride) {
   v16 sum[12];
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) {
@@ -43,13 +44,14 @@ LLV_INLINE void tile(const size_t rows, const float *x, size_t stride, const flo
   for (size_t r = 0; r < rows; r++) *(v16 *)(y + r * y_stride) = sum[r];
 }
 
-#define LLV_ROWS(NAME, TARGET, MOST)                                                                                  \
-  TARGET static void NAME(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds,     \
-                          float *y, size_t y_stride) {                                                                \
-    size_t i = 0;                                                                                                     \
-    for (; i + MOST <= m; i += MOST) tile(MOST, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride); \
-    for (; i + 3 <= m; i += 3) tile(3, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);    \
-    for (; i < m; i++) tile(1, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);            \
+#define LLV_ROWS(NAME, TARGET, MOST)                                                                                   \
+  TARGET static void NAME(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds,       \
+      float *y, size_t y_stride) {                                                                                     \
+    size_t i = 0;                                                                                                      \
+    for (; i + MOST <= m; i += MOST)                                                                                   \
+      tile(MOST, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);                            \
+    for (; i + 3 <= m; i += 3) tile(3, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);      \
+    for (; i < m; i++) tile(1, x + i * stride, stride, panel, columns, adds, y + i * y_stride, y_stride);              \
   }
 
 #if defined(LLV_X86)

@@ -57,8 +57,8 @@ LLV_INLINE float largest(const float *x, size_t n) {
   return most;
 }
 
-LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int bias, int offset, uint8_t *codes,
-                                      float *scales, int32_t *starts, float *sums) {
+LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int bias, int offset,
+    uint8_t *codes, float *scales, int32_t *starts, float *sums) {
   for (size_t g = 0, first = 0; first < columns; g++, first += group) {
     size_t n = least(columns - first, group);
     float most = largest(x + first, n);
@@ -131,8 +131,8 @@ static void pack_words(const uint8_t *codes, size_t row_bytes, size_t outputs, s
   }
 }
 
-void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                    uint8_t *panel) {
+void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, uint8_t *panel) {
   memset(panel, 0, llv_panel_bytes(columns, group, bits));
   if (columns % 8 == 0 && group % 8 == 0) return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
   for (size_t r = 0; r < outputs; r++) {
@@ -150,8 +150,8 @@ void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t 
   }
 }
 
-void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                      void *codes) {
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, void *codes) {
   uint8_t flip = affine ? 0 : bits == 8 ? 0x80 : 8;
   for (size_t r = 0; r < outputs; r++) {
     uint8_t *row = (uint8_t *)codes + r * row_bytes;
@@ -189,7 +189,8 @@ LLV_INLINE void llv_spread_nibbles_body(const uint8_t *panel, size_t places, uin
 LLV_DISPATCH(llv_spread_nibbles, (const uint8_t *panel, size_t places, uint8_t *target), (panel, places, target))
 
 // A panel of groups in two levels to codes of 8 bits, 128 larger.
-LLV_INLINE void llv_spread_levels_body(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target) {
+LLV_INLINE void llv_spread_levels_body(
+    const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target) {
   enum { SIZE = 4 * LLV_PANEL };
   size_t block = 0;
   for (size_t first = 0; first < columns; first += group, steps += LLV_PANEL) {
@@ -206,8 +207,9 @@ LLV_INLINE void llv_spread_levels_body(const uint8_t *panel, const uint8_t *step
     }
   }
 }
-LLV_DISPATCH(llv_spread_levels, (const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target),
-             (panel, steps, columns, group, target))
+LLV_DISPATCH(llv_spread_levels,
+    (const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target),
+    (panel, steps, columns, group, target))
 
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
   const uint8_t *codes = panel->codes;
@@ -283,7 +285,8 @@ static void row_plain(const product *p, size_t row, float *total) {
 
 #if defined(LLV_X86)
 // Adds a group's exact sums, two vectors of eight outputs, to the totals in memory.
-LLV_AVX2 LLV_INLINE void add_group_avx2(const int affine, const product *p, size_t row, size_t g, __m256i low, __m256i high, float *total) {
+LLV_AVX2 LLV_INLINE void add_group_avx2(
+    const int affine, const product *p, size_t row, size_t g, __m256i low, __m256i high, float *total) {
   __m256 scale = _mm256_set1_ps(p->xs[row * p->groups + g]);
   __m256 a = _mm256_fmadd_ps(_mm256_cvtepi32_ps(low), _mm256_mul_ps(scale, _mm256_loadu_ps(p->ws + g * LLV_PANEL)),
                              _mm256_loadu_ps(total));
@@ -309,7 +312,8 @@ LLV_AVX2 LLV_INLINE __m256i four_codes_avx2(const void *x) {
 // neither can be too large alone. Where it is not, which is the rarer the more weights share a scale, both are halved,
 // and what is missing comes as one more block. Where that happens too often, codes are widened instead.
 typedef struct split {
-  int8_t *codes;  // blocks [LLV_PANEL, 4] of all places; widened, [2, 2, LLV_PANEL / 2, 2] words: halves; codes 0 and 2, 1 and 3
+  int8_t *codes;  // blocks [LLV_PANEL, 4] of all places; widened, [2, 2, LLV_PANEL / 2, 2] words: halves; codes 0 and
+                  // 2, 1 and 3
   int32_t *starts;  // [groups, LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
   // For each half of the outputs: what is missing, blocks [LLV_PANEL / 2, 4]; the first place of each; for each group,
   // how many blocks there are up to its end.
@@ -320,7 +324,8 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
   size_t size = 4 * LLV_PANEL, blocks = p->places / 4;
   split s = {.starts = working};
   uint32_t *numbers = (uint32_t *)(s.starts + p->groups * LLV_PANEL);
-  for (int half = 0; half < 2; half++, numbers += p->groups + blocks) s.more[half].end = numbers, s.more[half].place = numbers + p->groups;
+  for (int half = 0; half < 2; half++, numbers += p->groups + blocks)
+    s.more[half].end = numbers, s.more[half].place = numbers + p->groups;
   s.codes = (int8_t *)numbers;
   for (int half = 0; half < 2; half++) s.more[half].codes = s.codes + blocks * size + (size_t)half * blocks * size / 2;
   const __m256i ones = _mm256_set1_epi8(1), wide = _mm256_set1_epi16(1), most = _mm256_set1_epi16(128);
@@ -349,7 +354,8 @@ LLV_AVX2 static split split_avx2(const product *p, void *working) {
       }
     for (int half = 0; half < 2; half++) {
       s.more[half].end[g] = count[half];
-      _mm256_storeu_si256((__m256i *)(s.starts + g * LLV_PANEL + 8 * half), _mm256_mullo_epi32(sum[half], _mm256_set1_epi32(-128)));
+      _mm256_storeu_si256(
+          (__m256i *)(s.starts + g * LLV_PANEL + 8 * half), _mm256_mullo_epi32(sum[half], _mm256_set1_epi32(-128)));
     }
   }
   return s;
@@ -360,7 +366,8 @@ LLV_AVX2 LLV_INLINE void start_avx2(const size_t rows, const product *p, size_t 
   for (size_t r = 0; r < rows; r++) {
     __m256i start = _mm256_set1_epi32(p->starts[(row + r) * p->groups + g]);
     for (int half = 0; half < 2; half++)
-      sum[r][half] = _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(p->split->starts + g * LLV_PANEL + 8 * half)));
+      sum[r][half] =
+          _mm256_add_epi32(start, _mm256_loadu_si256((const __m256i *)(p->split->starts + g * LLV_PANEL + 8 * half)));
   }
 }
 
@@ -376,7 +383,8 @@ LLV_AVX2 LLV_INLINE void add_bytes_avx2(const size_t rows, const uint8_t *x, siz
   }
 }
 
-LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 LLV_INLINE void bytes_avx2_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const uint8_t *x = (const uint8_t *)p->x + row * p->places;
   const split *s = p->split;
   const int8_t *block = s->codes;
@@ -398,7 +406,8 @@ LLV_AVX2 LLV_INLINE void bytes_avx2_tile(const size_t rows, const int affine, co
               sum[r][half], _mm256_madd_epi16(_mm256_maddubs_epi16(four_codes_avx2(at + r * p->places), w), ones));
       }
 #pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+    for (size_t r = 0; r < rows; r++)
+      add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
   }
 }
 LLV_TILES(bytes_avx2, LLV_AVX2, 6)
@@ -418,7 +427,8 @@ LLV_AVX2 static void widen_avx2(const product *p, const split *s) {
   }
 }
 
-LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 LLV_INLINE void words_avx2_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const uint8_t *x = (const uint8_t *)p->x + row * p->places;
   const __m256i *block = (const __m256i *)p->split->codes;
   memset(total, 0, rows * LLV_PANEL * 4);
@@ -442,7 +452,8 @@ LLV_AVX2 LLV_INLINE void words_avx2_tile(const size_t rows, const int affine, co
       }
     }
 #pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+    for (size_t r = 0; r < rows; r++)
+      add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
   }
 }
 LLV_TILES(words_avx2, LLV_AVX2, 4)
@@ -460,7 +471,8 @@ LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size
   }
 }
 
-LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   const __m256i ones = _mm256_set1_epi16(1);
@@ -499,7 +511,8 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(const size_t rows, const int affine, 
         }
       }
 #pragma clang loop unroll(full)
-      for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+      for (size_t r = 0; r < rows; r++)
+        add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
     }
     x += n;
     panel += n * LLV_PANEL;
@@ -545,7 +558,8 @@ LLV_AVX2 static levels prepare_levels(const product *p, const uint8_t *steps, vo
   return l;
 }
 
-LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 LLV_INLINE void levels_avx2_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   (void)affine;
   size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
   for (size_t half = 0; half < 2; half++) {
@@ -561,13 +575,15 @@ LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, c
         size_t stop = least(block + 4, end);
         __m256i first = _mm256_loadu_si256(codes++);
 #pragma clang loop unroll(full)
-        for (size_t r = 0; r < rows; r++) part[r] = _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), first);
+        for (size_t r = 0; r < rows; r++)
+          part[r] = _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), first);
 #pragma clang loop unroll(disable)
         for (block++; block < stop; block++) {
           __m256i next = _mm256_loadu_si256(codes++);
 #pragma clang loop unroll(full)
           for (size_t r = 0; r < rows; r++)
-            part[r] = _mm256_add_epi16(part[r], _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), next));
+            part[r] =
+                _mm256_add_epi16(part[r], _mm256_maddubs_epi16(four_codes_avx2(x + r * p->places + 4 * block), next));
         }
         __m256i step = _mm256_loadu_si256(steps + g);
 #pragma clang loop unroll(full)
@@ -578,14 +594,15 @@ LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, c
 #pragma clang loop unroll(full)
     for (size_t r = 0; r < rows; r++)
       _mm256_storeu_ps(total + r * LLV_PANEL + 8 * half,
-                       _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r]), _mm256_mul_ps(_mm256_set1_ps(p->xs[row + r]), scales),
-                                       _mm256_setzero_ps()));
+          _mm256_fmadd_ps(
+              _mm256_cvtepi32_ps(sum[r]), _mm256_mul_ps(_mm256_set1_ps(p->xs[row + r]), scales), _mm256_setzero_ps()));
   }
 }
 LLV_TILES(levels_avx2, LLV_AVX2, 6)
 
 // Bytes with the dot-product instruction, 8 outputs a vector.
-LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   memset(total, 0, rows * LLV_PANEL * 4);
@@ -606,13 +623,15 @@ LLV_AVX_VNNI LLV_INLINE void bytes_avx_vnni_tile(const size_t rows, const int af
     }
     x += n;
 #pragma clang loop unroll(full)
-    for (size_t r = 0; r < rows; r++) add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
+    for (size_t r = 0; r < rows; r++)
+      add_group_avx2(affine, p, row + r, g, sum[r][0], sum[r][1], total + r * LLV_PANEL);
   }
 }
 LLV_TILES(bytes_avx_vnni, LLV_AVX_VNNI, 6)
 
 // The same, 16 outputs a vector; codes of x come from memory as part of the instruction.
-LLV_AVX512_VNNI LLV_INLINE void bytes_avx512_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX512_VNNI LLV_INLINE void bytes_avx512_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   __m512 all[12];
@@ -697,7 +716,8 @@ LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, si
 
 // Signed bytes with the dot-product instruction, 4 outputs a vector: 128 less than the panel's codes, which 128 times
 // the sum of the codes of x makes up for; that sum comes from the same instruction.
-LLV_DOT LLV_INLINE void bytes_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_DOT LLV_INLINE void bytes_neon_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   const uint8x16_t flip = vdupq_n_u8(0x80);
@@ -743,7 +763,8 @@ LLV_TILES(bytes_neon, LLV_DOT, 4)
 
 // Products of unsigned and signed bytes, two outputs by two rows of eight columns a step: two blocks of a panel, their
 // outputs side by side, are what the instruction takes.
-LLV_I8MM LLV_INLINE void pairs_neon_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_I8MM LLV_INLINE void pairs_neon_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   const uint8_t *panel = p->panel;
   enum { PAIRS = LLV_PANEL / 2 };

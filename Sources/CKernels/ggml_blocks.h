@@ -38,7 +38,8 @@ LLV_INLINE void put_k_affine(int bits, uint16_t d, uint16_t least, const uint8_t
   }
   if (bits == 5) memset(fifth, 0, 32);
   for (int i = 0; i < 32; i++) {
-    for (int j = 0; j < 4; j++) low[32 * j + i] = (uint8_t)((codes[64 * j + i] & 15) | (codes[64 * j + 32 + i] & 15) << 4);
+    for (int j = 0; j < 4; j++)
+      low[32 * j + i] = (uint8_t)((codes[64 * j + i] & 15) | (codes[64 * j + 32 + i] & 15) << 4);
     if (bits != 5) continue;
     for (int j = 0; j < 8; j++) fifth[i] |= (uint8_t)((codes[32 * j + i] >> 4) << j);
   }

@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target) {
+void llv_ggml_join(
+    int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target) {
   uint8_t *to = target;
   for (size_t b = 0; b < count; b++, codes += 32) {
     put_half(to, scales[b]);
@@ -78,7 +79,8 @@ static int factor(const float *values, int count, int least, int most, uint16_t 
   return 0;
 }
 
-size_t llv_ggml_join_super(int type, const uint8_t *codes, const float *scales, const float *zeros, size_t count, void *target) {
+size_t llv_ggml_join_super(
+    int type, const uint8_t *codes, const float *scales, const float *zeros, size_t count, void *target) {
   uint8_t *to = target, steps[16], minima[16];
   for (size_t b = 0; b < count; b++, codes += 256) {
     uint16_t d = 0, least = 0;

@@ -171,7 +171,8 @@ LLV_INLINE void pack_k_affine(const float *w, int bits, v8 *scratch, uint8_t *to
 typedef struct { v8 scale, qq, qw; float error; } q6_choice;
 
 LLV_INLINE q6_choice q6_try(const problem *p, float d, v8 wanted) {
-  q6_choice c = {.scale = d != 0 ? clamp8(round8(wanted / splat(d)), -128, 127) : splat(0), .qq = splat(0), .qw = splat(0)};
+  q6_choice c = {
+      .scale = d != 0 ? clamp8(round8(wanted / splat(d)), -128, 127) : splat(0), .qq = splat(0), .qw = splat(0)};
   v8 s = c.scale * d, inverse = reciprocal(s);
   for (size_t i = 0; i < 16; i++) {
     v8 q = clamp8(round8(p->w[i] * inverse), -32, 31);
@@ -206,7 +207,8 @@ LLV_INLINE void pack_q6_k(const float *w, v8 *scratch, uint8_t *to, llv_loss *lo
     float other = stored(up / down);
     q6_choice now[2];
     for (int h = 0; h < 2; h++)
-      now[h] = q6_try(&p[h], other, choose(kept[h].qq > 0, kept[h].qw / choose(kept[h].qq > 0, kept[h].qq, splat(1)), splat(0)));
+      now[h] = q6_try(
+          &p[h], other, choose(kept[h].qq > 0, kept[h].qw / choose(kept[h].qq > 0, kept[h].qq, splat(1)), splat(0)));
     if (!(now[0].error + now[1].error < kept[0].error + kept[1].error)) break;
     kept[0] = now[0], kept[1] = now[1], d = other;
   }
@@ -241,7 +243,8 @@ LLV_INLINE void pack_low_k(int type, const float *w, float *scratch, uint8_t *to
   llv_ggml_join_super(type, codes, scales, zeros, 1, to);
 }
 
-LLV_INLINE void llv_ggml_pack_body(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss) {
+LLV_INLINE void llv_ggml_pack_body(
+    int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss) {
   uint8_t *to = target;
   v8 *lanes = (v8 *)scratch;
   switch (type) {

@@ -27,10 +27,9 @@ LLV_DISPATCH(llv_search_steps,
               float *scratch, float *scales, float *zeros, size_t scale_stride),
              (w, stride, count, n, bits, affine, importance, scratch, scales, zeros, scale_stride))
 
-LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride,
-                                      size_t follow, int bits, int affine, int book, const float *scales, const float *zeros,
-                                      size_t scale_stride, uint8_t *codes, size_t code_stride, float *errors,
-                                      size_t error_stride, uint64_t *clamped) {
+LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size_t n, const float *factor,
+    size_t factor_stride, size_t follow, int bits, int affine, int book, const float *scales, const float *zeros,
+    size_t scale_stride, uint8_t *codes, size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped) {
   float low = lowest_code(bits, affine), high = highest_code(bits, affine);
   for (size_t r = 0; r < rows; r++) {
     float *row = w + r * stride, scale = scales[r * scale_stride], zero = affine ? zeros[r * scale_stride] : 0;
@@ -47,8 +46,8 @@ LLV_INLINE void llv_gptq_columns_body(float *w, size_t stride, size_t rows, size
   }
 }
 LLV_DISPATCH(llv_gptq_columns,
-             (float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow, int bits,
-              int affine, int book, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
-              size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped),
-             (w, stride, rows, n, factor, factor_stride, follow, bits, affine, book, scales, zeros, scale_stride, codes, code_stride,
-              errors, error_stride, clamped))
+    (float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow, int bits,
+        int affine, int book, const float *scales, const float *zeros, size_t scale_stride, uint8_t *codes,
+        size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped),
+    (w, stride, rows, n, factor, factor_stride, follow, bits, affine, book, scales, zeros, scale_stride, codes,
+        code_stride, errors, error_stride, clamped))

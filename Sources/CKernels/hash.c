@@ -76,7 +76,8 @@ static void sha256_plain(uint32_t *state, const uint8_t *data, size_t blocks) {
     }
     memcpy(s, state, sizeof s);
     for (int i = 0; i < 64; i++) {
-      uint32_t t1 = s[7] + (rotr(s[4], 6) ^ rotr(s[4], 11) ^ rotr(s[4], 25)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) + K[i] + w[i];
+      uint32_t t1 =
+          s[7] + (rotr(s[4], 6) ^ rotr(s[4], 11) ^ rotr(s[4], 25)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) + K[i] + w[i];
       uint32_t t2 = (rotr(s[0], 2) ^ rotr(s[0], 13) ^ rotr(s[0], 22)) + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
       s[7] = s[6], s[6] = s[5], s[5] = s[4], s[4] = s[3] + t1;
       s[3] = s[2], s[2] = s[1], s[1] = s[0], s[0] = t1 + t2;

@@ -33,8 +33,10 @@
     return simde__##RESULT##_from_private(to);                                                                  \
   }
 #define LLV_F32(x, size) simde__m##size##_to_private(x).f32[i]
-LLV_LANES(_mm256_fmadd_ps(__m256 a, __m256 b, __m256 c), m256, 8, fmaf(LLV_F32(a, 256), LLV_F32(b, 256), LLV_F32(c, 256)))
-LLV_LANES(_mm512_fmadd_ps(__m512 a, __m512 b, __m512 c), m512, 16, fmaf(LLV_F32(a, 512), LLV_F32(b, 512), LLV_F32(c, 512)))
+LLV_LANES(
+    _mm256_fmadd_ps(__m256 a, __m256 b, __m256 c), m256, 8, fmaf(LLV_F32(a, 256), LLV_F32(b, 256), LLV_F32(c, 256)))
+LLV_LANES(
+    _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c), m512, 16, fmaf(LLV_F32(a, 512), LLV_F32(b, 512), LLV_F32(c, 512)))
 // Intel's manual: the second products first, each product and sum rounded once.
 #undef _mm512_dpbf16_ps
 #define __m512bh __m512i

@@ -108,8 +108,8 @@ LLV_INLINE void llv_norm_row_body(const float *x, size_t count, int centered, do
     norm_values(x, count, mean, factor, gain, bias, y, 0, 0);
 }
 LLV_DISPATCH(llv_norm_row,
-             (const float *x, size_t count, int centered, double epsilon, const float *gain, const float *bias, float *y),
-             (x, count, centered, epsilon, gain, bias, y))
+    (const float *x, size_t count, int centered, double epsilon, const float *gain, const float *bias, float *y),
+    (x, count, centered, epsilon, gain, bias, y))
 
 LLV_INLINE void llv_normalize_row_body(const float *x, size_t count, float *y) {
   double length = sqrt(sum_of(x, count, 0, 1));

@@ -19,11 +19,13 @@ enum { SUMS = 12 };
     for (int i = 0; i < SUMS; i++) __asm__ volatile("" : : "v"(sum[i])); \
   }
 LLV_PEAK(float_avx2, LLV_AVX2, __m256, _mm256_set1_ps(1e-9f), _mm256_fmadd_ps(x, y, sum[i]))
-LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(y, x), x)))
+LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3),
+    _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(y, x), x)))
 LLV_PEAK(nibbles_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3), _mm256_add_epi16(sum[i], _mm256_maddubs_epi16(x, y)))
 LLV_PEAK(bytes_avx_vnni, LLV_AVX_VNNI, __m256i, _mm256_set1_epi8(3), _mm256_dpbusd_avx_epi32(sum[i], x, y))
 LLV_PEAK(float_avx512, LLV_AVX512, __m512, _mm512_set1_ps(1e-9f), _mm512_fmadd_ps(x, y, sum[i]))
-LLV_PEAK(pairs_avx512, LLV_AVX512_BF16, __m512, _mm512_set1_ps(1e-9f), _mm512_dpbf16_ps(sum[i], (__m512bh)x, (__m512bh)y))
+LLV_PEAK(
+    pairs_avx512, LLV_AVX512_BF16, __m512, _mm512_set1_ps(1e-9f), _mm512_dpbf16_ps(sum[i], (__m512bh)x, (__m512bh)y))
 LLV_PEAK(bytes_avx512, LLV_AVX512_VNNI, __m512i, _mm512_set1_epi8(3), _mm512_dpbusd_epi32(sum[i], x, y))
 #endif
 

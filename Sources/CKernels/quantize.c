@@ -31,7 +31,8 @@ LLV_DISPATCH(llv_dequantize_row,
              (codes, scales, zeros, columns, group, bits, affine, target))
 
 // Codes under the stored step and zero, and what they lose. Lanes from `lanes` on are left out.
-LLV_INLINE void store_groups(const problem *p, v8 scale, v8 zero, size_t lanes, size_t stride, uint8_t *codes, llv_loss *loss) {
+LLV_INLINE void store_groups(
+    const problem *p, v8 scale, v8 zero, size_t lanes, size_t stride, uint8_t *codes, llv_loss *loss) {
   const v8 range_low = splat(p->low), range_high = splat(p->high);
   const i8x used = (i8x){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)lanes;
   v8 divisor = choose(scale != 0, scale, splat(1)), error = splat(0), most = splat(0);

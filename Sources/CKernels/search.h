@@ -37,7 +37,8 @@ typedef struct {
 
 // Puts `lanes` groups, `stride` elements apart, side by side into `target` [n], with their sums and range; lanes
 // without a group repeat the last one.
-LLV_INLINE void gather_groups(problem *p, const float *w, size_t stride, size_t lanes, v8 *target, v8 *least, v8 *most, const int weighted) {
+LLV_INLINE void gather_groups(
+    problem *p, const float *w, size_t stride, size_t lanes, v8 *target, v8 *least, v8 *most, const int weighted) {
   const float *row[8];
   for (size_t j = 0; j < 8; j++) row[j] = w + (j < lanes ? j : lanes - 1) * stride;
   *least = splat(INFINITY), *most = splat(-INFINITY);
@@ -107,7 +108,8 @@ LLV_INLINE fit search(const problem *p, v8 least, v8 most, const int weighted) {
 }
 
 // The step and the zero of lane j in half precision, as they are stored.
-LLV_INLINE void stored_step(const fit *best, size_t j, float least, float most, int affine, uint16_t *scale, uint16_t *zero) {
+LLV_INLINE void stored_step(
+    const fit *best, size_t j, float least, float most, int affine, uint16_t *scale, uint16_t *zero) {
   float s = best->scale[j], z = best->zero[j];
   if (affine && least == most) {
     // One value: the zero takes its half-precision part, one step the rest.
@@ -132,7 +134,9 @@ LLV_INLINE float nearest_iq4_of(float x) {
 }
 
 // Eight signed bits leave out -128, so that a product of two codes fits sixteen with a sign.
-LLV_INLINE float lowest_code(int bits, int affine) { return affine ? 0.0f : bits == 8 ? -127.0f : -(float)(1 << (bits - 1)); }
+LLV_INLINE float lowest_code(int bits, int affine) {
+  return affine ? 0.0f : bits == 8 ? -127.0f : -(float)(1 << (bits - 1));
+}
 LLV_INLINE float highest_code(int bits, int affine) { return (float)((1 << (affine ? bits : bits - 1)) - 1); }
 
 #endif

@@ -29,7 +29,9 @@ LLV_INLINE size_t llv_first_bad_step_body(const uint8_t *steps, size_t count) {
   return start;
 }
 #if defined(LLV_X86)
-LLV_AVX2 static size_t first_bad_step_avx2(const uint8_t *steps, size_t count) { return llv_first_bad_step_body(steps, count); }
+LLV_AVX2 static size_t first_bad_step_avx2(const uint8_t *steps, size_t count) {
+  return llv_first_bad_step_body(steps, count);
+}
 #endif
 size_t llv_first_bad_step(const uint8_t *steps, size_t count) {
 #if defined(LLV_X86)
@@ -38,7 +40,8 @@ size_t llv_first_bad_step(const uint8_t *steps, size_t count) {
   return llv_first_bad_step_body(steps, count);
 }
 
-void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros) {
+void llv_expand_steps(
+    const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros) {
   for (size_t g = 0; g < groups; g++)
     for (size_t r = 0; r < rows; r++) {
       uint8_t both = steps[g * rows + r];
@@ -123,8 +126,7 @@ LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, v8 *scale, v8 
 }
 
 LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count, size_t n, const float *importance,
-                                    const float *row_scales, size_t row_stride, float *scratch, float *scales, float *zeros,
-                                    size_t scale_stride) {
+    const float *row_scales, size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride) {
   problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .affine = 1};
   for (size_t first = 0; first < count; first += 8) {
     size_t lanes = count - first < 8 ? count - first : 8;
@@ -135,7 +137,8 @@ LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count,
       row[j] = row_scales[at * row_stride], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
     }
     snap(&p, row, least, most, &scale, &zero);
-    for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
+    for (size_t j = 0; j < lanes; j++)
+      scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
   }
 }
 LLV_DISPATCH(llv_snap_steps,
@@ -144,8 +147,8 @@ LLV_DISPATCH(llv_snap_steps,
              (w, stride, count, n, importance, row_scales, row_stride, scratch, scales, zeros, scale_stride))
 
 // Eight elements to codes, and what they lose. Lanes from `used` on are left out.
-LLV_INLINE v8 encode8(v8 w, float scale, float zero, float low, float high, int book, size_t used, uint8_t *codes, v8 *most,
-                      llv_loss *loss) {
+LLV_INLINE v8 encode8(v8 w, float scale, float zero, float low, float high, int book, size_t used, uint8_t *codes,
+    v8 *most, llv_loss *loss) {
   const i8x there = (i8x){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)used;
   v8 exact = scale != 0 ? (w - splat(zero)) / splat(scale) : splat(0);
   exact = book ? smaller(larger(nearest_iq4(exact), splat(low)), splat(high)) : round8(exact);

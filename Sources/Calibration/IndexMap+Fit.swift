@@ -10,8 +10,8 @@ extension IndexMap {
   /// The least map that takes new vectors to old ones, row by row the same items.
   ///
   /// Of all families, ridges and ranks the one is taken whose vectors come nearest on every fifth row, which no map was
-  /// fitted on until then; where several come as near, to a hundredth of what is left, the one with fewest numbers. That
-  /// one is fitted again on all rows.
+  /// fitted on until then; where several come as near, to a hundredth of what is left, the one with fewest numbers.
+  /// That one is fitted again on all rows.
   ///
   /// - Parameter rows: places in both.
   /// - Throws: `usage` for too few rows, `malformed` for vectors that are no numbers.

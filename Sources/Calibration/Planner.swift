@@ -148,7 +148,8 @@ public struct Planner: Sendable {
     else {
       throw Failure(
         .usage,
-        "the weights take at least \(range.lowerBound) bytes, \(bitsPerWeight(range.lowerBound).fixed(2)) bits each; the "
+        "the weights take at least \(range.lowerBound) bytes, \(bitsPerWeight(range.lowerBound).fixed(2)) bits each; "
+          + "the "
           + "budget leaves them \(max(0, bytes)), \(bitsPerWeight(max(0, bytes)).fixed(2)) each")
     }
     var entries: [Plan.Entry] = []

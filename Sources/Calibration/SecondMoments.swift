@@ -65,6 +65,9 @@ public final class SecondMoments: LinearObserver {
     return min(columns, Checked.roundUp(Checked.ceilDivide(columns, blocks), to: 128) ?? columns)
   }
 
+  /// Of the tensors of one weight, as `tensors()` gives them.
+  public static func byteCount(columns: Int) -> Int { 4 * columns * (block(columns) + 5) }
+
   static func isShape(_ shape: [Int]) -> Bool { shape.count == 2 && shape[0] > 0 && shape[1] == block(shape[0]) }
 
   static func mean(_ weight: TensorName) -> TensorName { weight.made("mean") }

@@ -122,7 +122,8 @@ public struct Divergence: Sendable {
     }
     if let (before, at) = jump {
       result.append(
-        "values diverge \(before.map { "between \($0.name) (\(($0.relativeError * 100).fixed(1)) %) and" } ?? "at") \(at.name) "
+        "values diverge \(before.map { "between \($0.name) (\(($0.relativeError * 100).fixed(1)) %) and" } ?? "at") "
+          + "\(at.name) "
           + "(\((at.relativeError * 100).fixed(1)) %), in the \(at.part) part")
     }
     return result

@@ -100,7 +100,7 @@ extension FidelityReport {
       row("Kendall's tau of the first 20", "kendall_tau_20") { $0.kendall.compactMap { $0 } },
       row("order reversed, by hardness", "rank_flips") { $0.flips },
       row("mean square of margins' change", "margin_distortion") { $0.distortion },
-      row("negatives that overtook, by hardness", "overtaken") { $0.overtaken },
+      row("wrong answers now above the right one", "overtaken") { $0.overtaken },
     ]
   }
 }

@@ -20,9 +20,9 @@ extension FidelityReport {
       \(IntervalBar.list(checks.filter { $0.area == .output }))
       <div class="plots">\(outputPlot(quality))</div>
       \(Page.table("Forms of the index", ["form", "bytes"] + names + ["first 10 found again"], rows, isStacked: true))
-      <p class="soft">\(names.joined(separator: ", ")): \(quality), with 95 % intervals. The last column: the share of what
-      the reference finds first among whole vectors, in the mixed index. ★: no form finds more with fewer bytes. After
-      +rescore: how many times ten documents are found by codes and ranked again by float queries.</p></section>
+      <p class="soft">\(names.joined(separator: ", ")): \(quality), with 95 % intervals. The last column: the share of
+      what the reference finds first among whole vectors, in the mixed index. ★: no form finds more with fewer bytes.
+      After +rescore: how many times ten documents are found by codes and ranked again by float queries.</p></section>
       """
   }
 

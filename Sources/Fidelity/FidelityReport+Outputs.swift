@@ -54,8 +54,8 @@ extension FidelityReport {
     }
   }
 
-  /// Forms in which the mixed index is searched, each crossed with the reference in the same form. Ranges of 8-bit codes
-  /// are those of the reference's documents, or given. Forms that differ in rescoring alone are one search.
+  /// Forms in which the mixed index is searched, each crossed with the reference in the same form. Ranges of 8-bit
+  /// codes are those of the reference's documents, or given. Forms that differ in rescoring alone are one search.
   static func outputs(
     _ forms: [VectorForm], ranges: ColumnRanges?, reference: Vectors, candidate: Vectors, scope: Scope,
     baseline: Retrieval.Run, labels: [Retrieval.Label], threads: Int

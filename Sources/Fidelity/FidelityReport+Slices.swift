@@ -102,7 +102,8 @@ extension FidelityReport {
   var kindsInWords: String? {
     // Documents that nobody embedded did not suffer.
     let rows = slices.filter { $0.trait.axis == Trait.kind && (scope.hasOwnIndex || $0.queries > 0) }
-    guard rows.count > 1, let worst = rows.first, let best = rows.max(by: { $0.cosine.mean < $1.cosine.mean }) else { return nil }
+    guard rows.count > 1, let worst = rows.first, let best = rows.max(by: { $0.cosine.mean < $1.cosine.mean })
+    else { return nil }
     let lost = worst.reference - worst.own
     let others = rows.dropFirst().map { $0.reference - $0.own }.filter(\.isFinite).max() ?? 0
     let stands = !(1 - worst.cosine.mean <= 2 * (1 - best.cosine.mean)) || lost > others + 0.05

@@ -24,7 +24,7 @@ public struct FidelityReport: Sendable {
 
     /// Any candidate is held to these, and one that rounds little to more: by `1 - cosine ≤ 10 ε² + a`, where ε is the
     /// relative error of its linear weights that their encodings explain, and a is .001, or .006 where inputs are
-    /// rounded too. Measured candidates lose 3 to 4 ε² (Docs/FIDELITY.md).
+    /// rounded too. Measured candidates lose 3 to 4 ε² (Docs/measurements/fidelity.md).
     func resolved(_ divergence: Divergence?) -> (cosine: Double, overlap: Double) {
       var (loosest, overlapLoss) = (0.03, 0.25)
       if let divergence, let error = divergence.rounding?.candidate, !divergence.hasFewerTokens {
@@ -343,8 +343,8 @@ public struct FidelityReport: Sendable {
     }
     let settings = divergence.settings.count { $0.explanation == nil }
     return [
-      none("errors beyond the encoding", divergence.outliers.count),
-      none("rows that stand out", divergence.rowOutliers.count),
+      none("damaged tensors", divergence.outliers.count),
+      none("damaged rows", divergence.rowOutliers.count),
     ] + (thresholds.allowed.contains(.settings) ? [] : [none("settings that differ", settings)])
   }
 
@@ -365,7 +365,8 @@ public struct FidelityReport: Sendable {
       result.append(
         Remark(
           .labels,
-          "the reference itself finds \((baseline.recall(at: 10) * 100).fixed(1)) % of the positives among its first 10, "
+          "the reference itself finds \((baseline.recall(at: 10) * 100).fixed(1)) % of the positives among its first "
+            + "10, "
             + "little more than chance: are the pairs' labels right?"))
     }
     return result

@@ -124,7 +124,8 @@ extension Headline {
 }
 
 extension FidelityReport.Check {
-  /// What a check is about: the index that is there, the candidate's own ranking, the model, a form of the index, or a slice of the data.
+  /// What a check is about: the index that is there, the candidate's own ranking, the model, a form of the index, or a
+  /// slice of the data.
   public enum Area: Sendable { case index, ranking, model, output, slice }
 
   public var area: Area {

@@ -3,8 +3,8 @@ struct IntervalBar {
   let check: FidelityReport.Check
 
   static let legend = """
-    <p class="soft">Each bar has a scale of its own. Dot: what was measured. Thick line: its 95 % interval. Tall line: what \
-    is asked for; the shaded side passes.</p>
+    <p class="soft">Each bar has a scale of its own. Dot: what was measured. Thick line: its 95 % interval. Tall line: \
+    what is asked for; the shaded side passes.</p>
     """
 
   static func list(_ checks: [FidelityReport.Check]) -> String {

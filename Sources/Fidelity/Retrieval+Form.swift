@@ -7,8 +7,9 @@ extension Retrieval {
   /// Searches exactly in an index that keeps vectors in a form.
   ///
   /// Codes are ranked by their product, queries coded alike. With rescoring the first ten times the factor are ranked
-  /// again by the float query's product with what the codes stand for, as sentence-transformers' `semantic_search_faiss`
-  /// and `semantic_search_usearch` do, and ten are kept: a positive that is not among these has the last rank.
+  /// again by the float query's product with what the codes stand for, as sentence-transformers'
+  /// `semantic_search_faiss` and `semantic_search_usearch` do, and ten are kept: a positive that is not among these has
+  /// the last rank.
   ///
   /// - Parameters:
   ///   - queries: as they are; codes where nothing is to be scored again.

@@ -48,8 +48,8 @@ public struct VectorCoding: Sendable {
     }
   }
 
-  /// Rows as an index of this form gives them out, codes as numbers: `[rows, width]` of `[rows, columns]`. What is not a
-  /// number stays that, but for bits, which have no such value.
+  /// Rows as an index of this form gives them out, codes as numbers: `[rows, width]` of `[rows, columns]`. What is not
+  /// a number stays that, but for bits, which have no such value.
   public func coded(_ values: [Float]) -> [Float] {
     let values = cut(values)
     if form.precision == .float32 { return values }

@@ -143,7 +143,8 @@ public struct Checkpoint: Sendable {
     }
     throw Failure(
       .missing,
-      "holds neither model.safetensors nor model.safetensors.index.json; name the file itself if it is called otherwise",
+      "holds neither model.safetensors nor model.safetensors.index.json; name the file itself if it is called "
+        + "otherwise",
       file: directory)
   }
 

@@ -50,7 +50,8 @@ public struct QuantizedImport {
         let format = try quantization.required("format")
         guard ["pack-quantized", "int-quantized", "mixed-precision"].contains(try format.string("format")) else {
           throw format.failure(
-            "compressed-tensors format \(Failure.quoted(try format.bytes())) is not read; pack-quantized and int-quantized are",
+            "compressed-tensors format \(Failure.quoted(try format.bytes())) is not read; pack-quantized and "
+              + "int-quantized are",
             .unsupported)
         }
         compressed = try CompressedGroups(quantization, notes: &notes)

@@ -1,7 +1,7 @@
 import Bytes
 
-/// A model of SentencePiece (`sentencepiece.bpe.model`, `tokenizer.model`): a protocol buffer with pieces, how they were
-/// trained and how text is normalized.
+/// A model of SentencePiece (`sentencepiece.bpe.model`, `tokenizer.model`): a protocol buffer with pieces, how they
+/// were trained and how text is normalized.
 ///
 /// Source: `sentencepiece_model.proto` of google/sentencepiece.
 struct SentencePieceModel {

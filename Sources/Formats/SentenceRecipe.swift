@@ -65,7 +65,8 @@ struct SentenceRecipe {
           "a \(kind) sends queries and documents through different modules, which one graph cannot", .unsupported)
       default:
         throw type.failure(
-          "module \(index) of type \(Failure.quoted(kind)) is not supported; Transformer, Pooling, Dense, LayerNorm and "
+          "module \(index) of type \(Failure.quoted(kind)) is not supported; Transformer, Pooling, Dense, LayerNorm "
+            + "and "
             + "Normalize are, in this order", .unsupported)
       }
     }
@@ -148,7 +149,8 @@ struct SentenceRecipe {
     let known: [String: Op.Activation] = ["Tanh": .tanh, "GELU": .gelu, "ReLU": .relu, "SiLU": .silu]
     guard let activation = known[name] else {
       throw value.failure(
-        "activation_function \(Failure.quoted(name)) is not one of Identity, \(known.keys.sorted().joined(separator: ", "))",
+        "activation_function \(Failure.quoted(name)) is not one of Identity, "
+          + "\(known.keys.sorted().joined(separator: ", "))",
         .unsupported)
     }
     return activation

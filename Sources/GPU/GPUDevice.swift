@@ -6,8 +6,8 @@ import Tensors
 /// Runs on an NVIDIA GPU, through our own kernels and nothing but the driver.
 ///
 /// Products of 8-bit activations are those of the processor bit for bit; so are norms, activations and rounding, up to
-/// the order of sums. All other products, attention's included, are of BF16, added in Float32 (Docs/GPU.md). A row of a
-/// result depends on that row's own sequence alone.
+/// the order of sums. All other products, attention's included, are of BF16, added in Float32 (Docs/reference/gpu.md).
+/// A row of a result depends on that row's own sequence alone.
 public struct GPUDevice: Device {
   public let name = "gpu"
   public let tokensPerBatch = 16_384

@@ -10,7 +10,8 @@ public enum ConsumerProfile: String, Sendable, CaseIterable {
   public var differences: [String] {
     [
       "a picture that fits one view is that view alone, squashed; larger ones are tiles, then the whole picture last",
-      "tiles come one after the other: rows are not joined, padding is not cut away, no newline, no reduction of many tiles",
+      "tiles come one after the other: rows are not joined, padding is not cut away, no newline, no reduction of "
+        + "many tiles",
       "the projector's GELU is the tanh form",
       "videos are not taken",
     ]

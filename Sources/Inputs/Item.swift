@@ -75,8 +75,8 @@ public enum PictureSource: Sendable, Hashable {
   case decoded(Picture)
 }
 
-/// A query and what it should find: `{"id", "query": item, "positive": item, "negatives": [items], "label", "task", "slices"}`;
-/// or `{"id", "query": item, "candidates": [items]}`, of which the first is the positive.
+/// A query and what it should find: `{"id", "query": item, "positive": item, "negatives": [items], "label", "task",
+/// "slices"}`; or `{"id", "query": item, "candidates": [items]}`, of which the first is the positive.
 public struct Pair: Sendable, Equatable {
   public var id: String?
   public var query: Item

@@ -86,8 +86,10 @@ public struct SampleBuilder: Sendable {
       throw Failure(
         .malformed,
         parts.count - 1 > pictureCount
-          ? "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: a marker without an image"
-          : "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: an image without a marker"
+          ? "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: a marker "
+            + "without an image"
+          : "the text has \(parts.count - 1) \(SampleBuilder.marker) markers for \(pictureCount) pictures: an image "
+            + "without a marker"
       )
     }
     var sample = Sample(ids: [])

@@ -108,8 +108,8 @@ public enum Conversion {
     }
   }
 
-  /// Holds candidates, and a server where `endpoint` names one, to the anchors of an index: no reference and no data are
-  /// needed.
+  /// Holds candidates, and a server where `endpoint` names one, to the anchors of an index: no reference and no data
+  /// are needed.
   ///
   /// - Parameters:
   ///   - candidates: models, or `.npy` files with a vector for each anchor.

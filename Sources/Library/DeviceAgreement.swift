@@ -6,8 +6,8 @@ import Tensors
 /// Whether a model is the same on two devices: its integer products bit for bit, its embeddings nearly.
 package struct DeviceAgreement {
   /// What the two vectors of every item must have at least. What a GPU computes in BF16, pixels' projection and
-  /// attention of floats, moves a value that lies between two 8-bit codes to either side (Docs/GPU.md has measured
-  /// values).
+  /// attention of floats, moves a value that lies between two 8-bit codes to either side (Docs/reference/gpu.md has
+  /// measured values).
   package static let leastCosine = 0.999
 
   package let model: String
@@ -93,9 +93,10 @@ package struct DeviceAgreement {
       : differing.isEmpty
         ? "integer products: the same bits, \(products) kinds   pass"
         : "integer products: other bits in \(differing.joined(separator: ", "))   FAIL"
+    let cosines = "least \(least.fixed(6)), mean \(mean.fixed(6)); wanted \(DeviceAgreement.leastCosine)"
     return """
       \(model) on \(devices.0) and \(devices.1): \(passes ? "PASS" : "FAIL")
-        cosine of an item's two vectors: least \(least.fixed(6)), mean \(mean.fixed(6)); wanted \(DeviceAgreement.leastCosine)   \(verdict)
+        cosine of an item's two vectors: \(cosines)   \(verdict)
         \(integers)
       """
   }

@@ -60,7 +60,8 @@ package struct GivenVectors {
         guard vectors.count == rows else {
           throw Failure(
             .malformed,
-            "has \(vectors.count) rows, \(rows) are wanted: one for \(order), in order; or \(fileName(path)).ids beside "
+            "has \(vectors.count) rows, \(rows) are wanted: one for \(order), in order; or \(fileName(path)).ids "
+              + "beside "
               + "it, with the id of each row", file: path)
         }
         for entry in entries { places[entry.row] = entry.row }

@@ -78,8 +78,8 @@ package struct LoadedModel: Sendable {
     identity =
       withUnsafeBytes(of: file.checksum) { Array($0) }
       + Array(
-        "\(Release.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) \(options.profile?.rawValue ?? "")"
-          .utf8)
+        ("\(Release.version) \(options.device.identity) \(builder.maximumTokens) \(options.spelling.rawValue) "
+          + "\(options.profile?.rawValue ?? "")").utf8)
   }
 
   /// The same weights, with pictures laid out otherwise. Not for a cache, whose keys know the file's own layout.
@@ -113,7 +113,8 @@ package struct LoadedModel: Sendable {
     let what = "\(cut) of \(count) items were longer than \(builder.maximumTokens) tokens and were cut"
     guard !builder.prefix.isEmpty else { return Output.note("note: \(what)") }
     Output.complain(
-      "WARNING: \(what), the token that the embedding is taken from with them; as the authors' code does, but such embeddings "
+      "WARNING: \(what), the token that the embedding is taken from with them; as the authors' code does, but such "
+        + "embeddings "
         + "are of little use: see --max-tokens")
   }
 

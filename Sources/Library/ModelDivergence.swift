@@ -75,8 +75,8 @@ package struct ModelDivergence {
     return ((base.isFused ? [] : Pass.fusions) + undone, [.dropNeutral])
   }
 
-  /// Both with names that go together: as they are, or the family's where they come from different layouts. (What passes
-  /// made has names of its own, and `WEIGHT+gain` would be taken for a norm's.)
+  /// Both with names that go together: as they are, or the family's where they come from different layouts. (What
+  /// passes made has names of its own, and `WEIGHT+gain` would be taken for a norm's.)
   private static func named(_ reference: ModelFile, _ candidate: ModelFile) -> (ModelFile, ModelFile) {
     let isAlike = linearWeights(candidate.model).allSatisfy { reference.model[$0] != nil }
     guard !isAlike, !reference.model.isFused, !candidate.model.isFused, let a = try? reference.model.underFamilyNames(),

@@ -93,7 +93,8 @@ package struct Quantization {
     guard quantized.count < names.count else {
       throw Failure(
         .usage,
-        "its weights are integers already (\(first.name.text): \(first.encoding.text)), and rounding twice loses twice: "
+        "its weights are integers already (\(first.name.text): \(first.encoding.text)), and rounding twice loses "
+          + "twice: "
           + "start from the model that import wrote of the full checkpoint", file: path)
     }
     Output.note("note: \(quantized.count) of \(names.count) linear weights are integers already and stay as they are")
@@ -169,7 +170,8 @@ package struct Quantization {
     Progress.clear()
     if !planner.isMeasured {
       Output.note(
-        "note: no sensitivities were measured, so all weights' relative errors count the same; see measure --sensitivity"
+        "note: no sensitivities were measured, so all weights' relative errors count the same; see measure "
+          + "--sensitivity"
       )
     }
     return planner
@@ -200,7 +202,8 @@ package struct Quantization {
     guard size >= least else {
       throw Failure(
         .usage,
-        "--size \(size) is too small: the smallest file of this model has \(least) bytes (\(Output.size(least - smallest.weightBytes)) "
+        "--size \(size) is too small: the smallest file of this model has \(least) bytes "
+          + "(\(Output.size(least - smallest.weightBytes)) "
           + "of them stay as they are); try --size \(least)")
     }
     // What a file holds beside the weights depends a little on the plan.

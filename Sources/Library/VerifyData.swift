@@ -95,7 +95,8 @@ package struct VerifyData {
     return [
       Remark(
         .labels,
-        "\(odd.count) pairs have the id of another query, as \(Failure.quoted(first)): are two files joined, or ids wrong?"
+        "\(odd.count) pairs have the id of another query, as \(Failure.quoted(first)): are two files joined, or ids "
+          + "wrong?"
       )
     ]
   }

@@ -3,8 +3,8 @@ import Tensors
 
 extension Pass {
   /// Leaves out what changes nothing: gains of ones, with biases of zeros, of norms, and rows of zeros that are added
-  /// to every token. A model whose fusions were undone has none of them, and the checkpoint that was exported from it has
-  /// them all; without them both can be compared tensor by tensor.
+  /// to every token. A model whose fusions were undone has none of them, and the checkpoint that was exported from it
+  /// has them all; without them both can be compared tensor by tensor.
   public static let dropNeutral = Pass("drop-neutral") { (model, notes) throws(Failure) in
     try model.rewriteGraphs { (graph, model) throws(Failure) in
       for (index, node) in graph.nodes.enumerated() {

@@ -35,7 +35,8 @@ extension Model {
     }
     if rounded > 0 {
       notes.append(
-        "\(rounded) weights of queries held attention's factor, which is no power of two: their codes stay, their scales "
+        "\(rounded) weights of queries held attention's factor, which is no power of two: their codes stay, their "
+          + "scales "
           + "are rounded once more")
     }
   }

@@ -74,7 +74,8 @@ public struct PanelOrder: Sendable {
           let to = result.start + inPanels.at + panel * inPanels.bytes
           memoryClear(to, inPanels.bytes)
           for row in 0..<count {
-            llv_spread(bytes.start + inRows + (first + row) * size, size / step, step, PanelOrder.width, to + row * step)
+            llv_spread(
+              bytes.start + inRows + (first + row) * size, size / step, step, PanelOrder.width, to + row * step)
           }
         }
       }
@@ -105,7 +106,8 @@ public struct PanelOrder: Sendable {
           let size = inPanels.bytes / PanelOrder.width
           let from = packed.start + inPanels.at + panel * inPanels.bytes
           for row in 0..<count {
-            llv_gather(from + row * step, size / step, step, PanelOrder.width, result.start + inRows + (first + row) * size)
+            llv_gather(
+              from + row * step, size / step, step, PanelOrder.width, result.start + inRows + (first + row) * size)
           }
         }
       }
@@ -125,7 +127,8 @@ public struct PanelOrder: Sendable {
 
   /// The bytes between the parts, which nothing else writes.
   private func clearGaps(_ buffer: Buffer) {
-    for (end, at) in [(panels * bytesPerPanel, scalesAt), (scalesAt + panels * scaleBytes, zerosAt)] where at <= byteCount {
+    for (end, at) in [(panels * bytesPerPanel, scalesAt), (scalesAt + panels * scaleBytes, zerosAt)]
+    where at <= byteCount {
       memoryClear(buffer.start + end, at - end)
     }
   }
@@ -143,7 +146,9 @@ extension Tensor {
     guard let order = PanelOrder(encoding, shape) else {
       throw Failure(.unsupported, "\(encoding.text) \(shape) has no panels", thing: "tensor \(name.quoted)")
     }
-    guard case .panels(let stored) = content else { return (order, try order.pack(try load(threads: threads), threads: threads)) }
+    guard case .panels(let stored) = content else {
+      return (order, try order.pack(try load(threads: threads), threads: threads))
+    }
     do throws(Failure) { return (order, try stored.mapped()) } catch { throw error.about("tensor \(name.quoted)") }
   }
 

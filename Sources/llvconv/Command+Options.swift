@@ -11,9 +11,9 @@ extension Command {
     Command.device,
     .init(
       "--memory", "MIB",
-      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of what is free)"
-    ),
-    .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
+      "weights kept on the device at most; larger models run layer by layer (default 2048; of a GPU four fifths of "
+        + "what is free)"),
+    .init("--max-tokens", "N", "cut inputs after N tokens, instead of at the model's own limit"),
     .init(
       "--spelling", "verbatim|mmeb",
       "texts with <image> markers as they are, or prepared as the authors' MMEB evaluation does"),
@@ -22,11 +22,11 @@ extension Command {
 
   static let projector = Option(
     "--mmproj", "FILE",
-    "the GGUF file with the vision tower that goes with a GGUF text model NAME.gguf (default: NAME-mmproj.gguf, where "
-      + "it lies beside it)")
+    "the GGUF file with the vision tower that belongs to a GGUF text model NAME.gguf (default: NAME-mmproj.gguf beside "
+      + "it)")
 
   static let strict = Option(
-    "--strict", nil, "stop at the first bad item, and at keys that are not known, in the place of leaving them out")
+    "--strict", nil, "stop at the first bad item, and at keys that are not known, instead of leaving them out")
 
   static let target = Option(
     "--for", "llv|gguf|compressed-tensors|mlx",
@@ -34,7 +34,11 @@ extension Command {
 
   /// What plans are made for.
   static let objectiveOptions: [Option] = [
-    .init("--objective", "mse|margin|infonce", "what plans keep small: see Docs/FIDELITY.md (default mse)"),
+    .init(
+      "--objective", "mse|margin|infonce",
+      "what plans keep small: squared errors, losses of margin to hard negatives, or the change of the contrastive "
+        + "loss "
+        + "(default mse)"),
     .init("--alpha", "X", "how much hard negatives count in --objective margin (default 9)"),
   ]
 }

@@ -2,6 +2,9 @@ import Bytes
 import LLVConv
 
 /// A command: what it is called, what it takes, and what it does.
+///
+/// `Program.commands` is the table of them all. Parsing, `--help`, manual pages, completions and the pages in
+/// Docs/reference/commands are made of it, and of nothing else.
 struct Command: Sendable {
   let name: String
   let abstract: String
@@ -10,6 +13,8 @@ struct Command: Sendable {
   let positionals: [String]
   let options: [Option]
   let discussion: String
+  /// Command lines that people start from.
+  var examples: [String] = []
   /// Returns the exit code.
   let run: @Sendable (Arguments) throws(Failure) -> Int32
 
@@ -36,16 +41,21 @@ struct Command: Sendable {
   static let force = Option("--force", nil, "replace the output if it exists")
   static let output = Option("-o", "FILE", "where to write; appears whole or not at all", isRequired: true)
   static let json = Option("--json", nil, "print the result as JSON")
+  static let dryRun = Option(
+    "--dry-run", nil, "check everything, say what would be written and its size, write nothing")
 
   /// Columns of a terminal that texts are laid out for.
   static let columns = 80
   static let quiet = Option("--quiet", nil, "no notes, no progress, no next step: only results and errors")
+  static let helpSwitch = Option("--help", nil, "say how the command is called, and end")
+
+  /// The words after the command's name, as they are given.
+  var synopsis: [String] { positionals + options.filter(\.isRequired).map(\.label) + ["[options]"] }
 
   /// How it is called, further lines under the first one's arguments.
   private var usage: String {
     let start = "USAGE: llvconv \(name) "
-    let words =
-      positionals + options.filter(\.isRequired).map { $0.label.replacing(" ", with: "\u{A0}") } + ["[options]"]
+    let words = synopsis.map { $0.replacing(" ", with: "\u{A0}") }
     let indent = String(repeating: " ", count: start.count)
     return start
       + words.joined(separator: " ").wrapped(Command.columns, indent: indent).dropFirst(indent.count)
@@ -64,7 +74,12 @@ struct Command: Sendable {
       \(discussion.reflowed(Command.columns))
 
       OPTIONS
-      \(lines.joined(separator: "\n"))
+      \(lines.joined(separator: "\n"))\(examplesHelp)
       """
+  }
+
+  private var examplesHelp: String {
+    guard !examples.isEmpty else { return "" }
+    return "\n\nEXAMPLES\n" + examples.map { "  " + $0.continued(Command.columns - 2) }.joined(separator: "\n")
   }
 }

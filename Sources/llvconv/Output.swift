@@ -13,7 +13,9 @@ extension Output {
   static let isQuiet = Atomic(false)
 
   /// What somebody does next.
-  static func next(_ command: String) { note("next: \(command)") }
+  static func next(_ command: String) {
+    if !DryRun.isOn { note("next: \(command)") }
+  }
 
   /// A reader that has gone away (`| head`) ends the program quietly.
   static func write(_ bytes: [UInt8], to descriptor: Int32) {

@@ -102,7 +102,8 @@ extension FidelityReport {
           + "[\(slice.drop.low.fixed(3)), \(slice.drop.high.fixed(3))]" : "     -       -"
       let isOpen = slice.isOpen(sliceDrop)
       lines.append(
-        "\(isOpen ? "? " : "  ")\(name.padded(26)) \(String(slice.queries).padded(6)) \(slice.cosine.mean.fixed(5))  \(lost)"
+        "\(isOpen ? "? " : "  ")\(name.padded(26)) \(String(slice.queries).padded(6)) \(slice.cosine.mean.fixed(5))  "
+          + "\(lost)"
       )
     }
     return lines + (sliceNote.isEmpty ? [] : wrapped("  " + sliceNote))

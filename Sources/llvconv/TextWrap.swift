@@ -14,23 +14,25 @@ extension String {
     return (lines + (line.isEmpty ? [] : [indent + line])).joined(separator: "\n")
   }
 
-  /// Paragraphs, parted by empty lines or by lines that start with a space, which stay as they are.
+  /// A command line, in several that a shell takes as one where it is longer than `width`.
+  func continued(_ width: Int) -> String {
+    wrapped(width - 6).replacing("\n", with: " \\\n      ")
+  }
+
+  /// Paragraphs filled to `width`.
   func reflowed(_ width: Int) -> String {
-    var result: [String] = []
-    var paragraph: [Substring] = []
-    func flush() {
-      if !paragraph.isEmpty { result.append(paragraph.joined(separator: " ").wrapped(width)) }
-      paragraph = []
-    }
-    for line in split(separator: "\n", omittingEmptySubsequences: false) {
-      guard line.isEmpty || line.hasPrefix(" ") else {
-        paragraph.append(line)
-        continue
+    var result = ""
+    var isAfterLines = true
+    for paragraph in Paragraph.all(of: self) {
+      switch paragraph {
+      case .text(let text):
+        result += (isAfterLines ? "" : "\n") + text.wrapped(width) + "\n"
+        isAfterLines = false
+      case .lines(let lines):
+        result += lines.joined(separator: "\n") + "\n"
+        isAfterLines = true
       }
-      flush()
-      result.append(String(line))
     }
-    flush()
-    return result.joined(separator: "\n")
+    return String(result.dropLast())
   }
 }

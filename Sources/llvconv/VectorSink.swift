@@ -97,7 +97,7 @@ final class VectorSink {
   }
 
   func flush() throws(Failure) {
-    if let file { try file.write(pending) } else { Output.write(pending, to: 1) }
+    if let file { try file.write(pending) } else if !DryRun.isOn { Output.write(pending, to: 1) }
     try ids?.write(pendingIds)
     pending.removeAll(keepingCapacity: true)
     pendingIds.removeAll(keepingCapacity: true)

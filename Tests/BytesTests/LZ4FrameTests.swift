@@ -5,7 +5,8 @@ import Testing
 struct LZ4FrameTests {
   /// 64 bytes, 00…0f four times, with every optional part of the format in use.
   static let frame = hex(
-    "04224d187c404000000000000000fe1b000000ff01000102030405060708090a0b0c0d0e0f100018500b0c0d0e0f7c8b225b000000003f4154f6"
+    "04224d187c404000000000000000fe1b000000ff01000102030405060708090a0b0c0d0e0f100018500b0c0d0e0f"
+      + "7c8b225b000000003f4154f6"
   )
   static let raw = (0..<64).map { UInt8($0 % 16) }
 

@@ -56,7 +56,9 @@ struct CommandTests {
     #expect(both.output.hasPrefix("Take q.llv") && table.allSatisfy { $0.count <= 80 }, "\(both.output)")
     #expect(table.contains { $0.hasPrefix("m.llv ") && $0.hasSuffix("pass") }, "\(table)")
     #expect(String(decoding: try Repository.read(report), as: UTF8.self).contains("verify \(q) \(m) --reference"))
-    for words in [["inspect", m], ["inspect", directory.path + "/model"], ["bench", q, "--repeat", "1"], ["devices"]] {
+    for words in [
+      ["inspect", m], ["inspect", directory.path + "/model"], ["bench", q, "--repeat", "1"], ["devices"],
+    ] {
       #expect(try ProgramRun(words).errors.contains("next: llvconv "), "\(words)")
     }
     let inspect = try ProgramRun(["inspect", q, "--statistics", "--graph"])
@@ -166,7 +168,7 @@ struct CommandTests {
     #expect(try ProgramRun(["-v"]).output == ProgramRun(["version"]).output)
     #expect(try ProgramRun(["help", "veryfy"]).errors.contains("did you mean verify?"))
     let commands = help.output.split(separator: "\n").compactMap { $0.firstMatch(of: #/^  ([a-z]+)  /#)?.output.1 }
-    #expect(commands.count == 17)
+    #expect(commands.count == 19)
     for words in [["help"]] + commands.map({ ["help", String($0)] }) {
       let long = try ProgramRun(words).output.split(separator: "\n").filter { $0.count > 80 }
       #expect(long.isEmpty, "\(long)")
@@ -190,7 +192,8 @@ struct CommandTests {
     let twice = try verify(lines + lines)
     #expect(twice.output.contains("on 12 queries") && twice.errors.contains("12 of 24 pairs are there more than once"))
     let same = try verify(lines.map { $0.replacing(#/"id":"p\d+"/#, with: "\"id\":\"p\"") })
-    #expect(same.status == 2 && same.output.contains("11 pairs have the id of another query, as \"p\""), "\(same.output)")
+    let message = "11 pairs have the id of another query, as \"p\""
+    #expect(same.status == 2 && same.output.contains(message), "\(same.output)")
     let swapped = try ProgramRun(["verify", m, "--reference", q, "--data", directory.path + "/pairs.jsonl"])
     #expect(swapped.status == 1 && swapped.output.contains("were the two swapped?"), "\(swapped.output)")
   }

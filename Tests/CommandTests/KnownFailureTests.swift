@@ -3,7 +3,8 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What other programs are known to do to an embedder, done to the real MiniLM: verify has to fail each, and to name it.
+/// What other programs are known to do to an embedder, done to the real MiniLM: verify has to fail each, and to name
+/// it.
 @Suite(.enabled(if: Repository.model != nil))
 struct KnownFailureTests {
   /// What is changed: a file of the checkpoint, and a text in it.

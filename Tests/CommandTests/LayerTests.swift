@@ -4,7 +4,7 @@ import Testing
 
 /// The house rules that a machine can hold.
 struct LayerTests {
-  /// By folder of `Sources`; Docs/ARCHITECTURE.md draws this table.
+  /// By folder of `Sources`; Docs/explanation/architecture.md draws this table.
   static let mayImport: [String: Set<String>] = [
     "CKernels": [], "Bytes": ["CLZ4", "CKernels"], "Tensors": ["Bytes", "CKernels"],
     "Formats": ["Bytes", "Tensors", "CKernels"],

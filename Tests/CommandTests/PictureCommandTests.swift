@@ -64,7 +64,8 @@ struct PictureCommandTests {
     let (m, q) = (directory.path + "/m.llv", directory.path + "/q.llv")
     let pictures = ["square.png", "large.png", "wide.png", "tall.png", "odd.png", "huge.png", "sharp.png", "thin.png"]
     let pairs = pictures.enumerated().map { index, name in
-      #"{"id":"p\#(index)","query":{"text":"<image>\nFind a caption\n","images":["\#(name)"]},"positive":{"text":"caption \#(index)"}}"#
+      #"{"id":"p\#(index)","query":{"text":"<image>\nFind a caption\n","images":["\#(name)"]},"#
+        + #""positive":{"text":"caption \#(index)"}}"#
     }
     let data = try directory.write("pairs.jsonl", pairs.joined(separator: "\n"))
     #expect(try ProgramRun(["quantize", m, "--bits", "8", "-o", q]).status == 0)
@@ -87,7 +88,8 @@ struct PictureCommandTests {
       #"{"id":"c","candidate":{"text":"something else"}}"#,
       #"{"query":{"text":"A cat"},"candidates":[{"text":"A cat"},"c"],"task":"vqa"}"#,
       #"{"query":{"text":"A cat"},"candidates":["c",{"text":"A cat"}],"task":"vqa"}"#,
-      #"{"query":{"text":"<|image_1|> Say","images":["odd.png"]},"candidates":[{"text":"<image>\nSay","images":["odd.png"]},"c"],"task":"vqa"}"#,
+      #"{"query":{"text":"<|image_1|> Say","images":["odd.png"]},"#
+        + #""candidates":[{"text":"<image>\nSay","images":["odd.png"]},"c"],"task":"vqa"}"#,
     ]
     try directory.write("data/own.jsonl", choice.joined(separator: "\n"))
     try directory.write(
@@ -118,7 +120,8 @@ struct PictureCommandTests {
     let directory = try PictureCommandTests.imported()
     // Two seconds at 25 frames a second: every eighth frame. The short clip is those, cut out another way.
     let (long, short) = (directory.path + "/long.mkv", directory.path + "/short.mkv")
-    try VideoFileTests.ffmpeg(["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
+    try VideoFileTests.ffmpeg(
+      ["-f", "lavfi", "-i", "testsrc=size=40x30:rate=25:duration=2", "-c:v", "ffv1", "-pix_fmt", "bgr0", long])
     try VideoFileTests.ffmpeg([
       "-i", long, "-vf", "select=not(mod(n\\,8)),setpts=N/3/TB", "-r", "3", "-c:v", "ffv1", "-pix_fmt", "bgr0", short,
     ])

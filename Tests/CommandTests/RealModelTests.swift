@@ -74,7 +74,7 @@ struct RealModelTests {
     #expect(try RealModelTests.embed("m.llv", ["--threads", "1"]).map(\.bitPattern) == found.map(\.bitPattern))
   }
 
-  /// The mixed texts are harder than ordinary ones: Docs/FIDELITY.md has the figures on 2,000 pairs.
+  /// The mixed texts are harder than ordinary ones: Docs/measurements/fidelity.md has the figures on 2,000 pairs.
   static let recipes: [(words: String, cosine: Double, bytes: Int)] = [
     ("--bits 8", 0.9996, 25_280_000), ("--bits 8 --activations 8", 0.9992, 25_280_000),
     ("--bits 8 --group channel --activations 8", 0.993, 24_000_000), ("--bits 4", 0.960, 19_970_000),
@@ -114,7 +114,8 @@ struct RealModelTests {
     try run(["export", m, "--to", "gguf", "--type", "Q8_0", "-o", path + "/g.gguf"])
     try run(["export", m, "--to", "compressed-tensors", "--weights", "W8A16", "-o", path + "/ct"])
     let verify = try ProgramRun(
-      ["verify"] + ["8.llv", "4.llv", "g.gguf", "ct"].map { path + "/\($0)" } + ["--reference", m, "--data", data, "--json"])
+      ["verify"] + ["8.llv", "4.llv", "g.gguf", "ct"].map { path + "/\($0)" }
+        + ["--reference", m, "--data", data, "--json"])
     let reports = try JSON.parse(Array(verify.output.utf8)).elements()
     let verdicts = try reports.map { try $0.required("verdict").string() }
     #expect(verify.status == 0 && verdicts == ["pass", "pass", "pass", "pass"], "\(verdicts) \(verify.errors)")

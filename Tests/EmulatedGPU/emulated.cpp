@@ -41,7 +41,8 @@ const emulated_settings emulated_default = {9, 0, 4ull << 30, 0, 0, 0, 0, 1};
 static emulated_settings from_environment() {
   emulated_settings settings = emulated_default;
   if (const char *text = getenv("EMULATED_GPU"))
-    sscanf(text, "%d %d %d %u %d", &settings.major, &settings.late_copies, &settings.late_products, &settings.order, &settings.late_streams);
+    sscanf(text, "%d %d %d %u %d", &settings.major, &settings.late_copies, &settings.late_products, &settings.order,
+        &settings.late_streams);
   return settings;
 }
 emulated_settings emulated = from_environment();
@@ -49,7 +50,15 @@ emulated_settings emulated = from_environment();
 namespace {
 
 // The driver's numbers for what went wrong.
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_PTX = 218, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
+enum {
+  OK = 0,
+  INVALID_VALUE = 1,
+  OUT_OF_MEMORY = 2,
+  NO_DEVICE = 100,
+  INVALID_PTX = 218,
+  INVALID_CONTEXT = 201,
+  NOT_FOUND = 500
+};
 
 // MARK: Kernels
 
@@ -68,13 +77,38 @@ template <class... A> Kernel kernel(void (*f)(A...)) {
 
 #define NAMED(file, name) {#name, kernel(file##_cu::name)}
 std::map<std::string, Kernel> kernels{
-    NAMED(attention, attention_32), NAMED(attention, attention_64), NAMED(attention, attention_72), NAMED(attention, attention_128),
-    NAMED(attention, attention_256), NAMED(attention, attention_any), NAMED(attention_int8, attention_sums), NAMED(attention_int8, attention_means),
-    NAMED(attention_int8, attention_codes), NAMED(attention_int8, attention_int8_32), NAMED(attention_int8, attention_int8_64),
-    NAMED(attention_int8, attention_int8_80), NAMED(attention_int8, attention_int8_128), NAMED(gemm, gemm_int8), NAMED(gemm, gemm_int8_groups), NAMED(gemm, gemm_bfloat16),
-    NAMED(hopper, hopper_int8), NAMED(hopper, hopper_bfloat16), NAMED(lookup, lookup), NAMED(lookup, interpolate), NAMED(lookup, distance_biases), NAMED(lookup, pool),
-    NAMED(rows, rows_float), NAMED(rows, rows_bfloat16), NAMED(rows, rows_int8), NAMED(rows, norm_heads), NAMED(rows, rope), NAMED(rows, rescale),
-    NAMED(truth, truth), NAMED(weights, weight_codes), NAMED(weights, weight_scales), NAMED(weights, weight_bfloat16),
+    NAMED(attention, attention_32),
+    NAMED(attention, attention_64),
+    NAMED(attention, attention_72),
+    NAMED(attention, attention_128),
+    NAMED(attention, attention_256),
+    NAMED(attention, attention_any),
+    NAMED(attention_int8, attention_sums),
+    NAMED(attention_int8, attention_means),
+    NAMED(attention_int8, attention_codes),
+    NAMED(attention_int8, attention_int8_32),
+    NAMED(attention_int8, attention_int8_64),
+    NAMED(attention_int8, attention_int8_80),
+    NAMED(attention_int8, attention_int8_128),
+    NAMED(gemm, gemm_int8),
+    NAMED(gemm, gemm_int8_groups),
+    NAMED(gemm, gemm_bfloat16),
+    NAMED(hopper, hopper_int8),
+    NAMED(hopper, hopper_bfloat16),
+    NAMED(lookup, lookup),
+    NAMED(lookup, interpolate),
+    NAMED(lookup, distance_biases),
+    NAMED(lookup, pool),
+    NAMED(rows, rows_float),
+    NAMED(rows, rows_bfloat16),
+    NAMED(rows, rows_int8),
+    NAMED(rows, norm_heads),
+    NAMED(rows, rope),
+    NAMED(rows, rescale),
+    NAMED(truth, truth),
+    NAMED(weights, weight_codes),
+    NAMED(weights, weight_scales),
+    NAMED(weights, weight_bfloat16),
 };
 
 // MARK: Memory, streams, events. One lock for all: the emulated GPU is one.
@@ -129,7 +163,12 @@ int cuDeviceGet(int *device, int index) { return *device = index, index < emulat
 int cuDeviceGetName(char *to, int size, int) { return snprintf(to, size, "emulated GPU"), OK; }
 int cuDeviceTotalMem_v2(size_t *n, int) { return *n = emulated.memory, OK; }
 int cuDeviceGetAttribute(int *v, int which, int) {
-  *v = which == 75 ? emulated.major : which == 76 ? emulated.minor : which == 97 ? 227 << 10 : which == 115 ? 1 : which == 16 ? 132 : 0;
+  *v = which == 75   ? emulated.major
+      : which == 76  ? emulated.minor
+      : which == 97  ? 227 << 10
+      : which == 115 ? 1
+      : which == 16  ? 132
+                     : 0;
   return OK;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) { return *context = (void *)1, OK; }
@@ -150,7 +189,8 @@ int cuModuleLoadDataEx(void **module, const char *image, unsigned, int *, void *
 int cuModuleGetFunction(void **function, void *module, const char *name) {
   HERE;
   auto i = kernels.find(name);
-  if (i == kernels.end() || !strstr((const char *)module, (std::string(".entry ") + name + "(").c_str())) return NOT_FOUND;
+  if (i == kernels.end() || !strstr((const char *)module, (std::string(".entry ") + name + "(").c_str()))
+    return NOT_FOUND;
   return *function = &i->second, OK;
 }
 int cuFuncSetAttribute(Kernel *k, int which, int value) {
@@ -194,10 +234,11 @@ int cuMemcpyDtoHAsync_v2(void *to, u64 from, size_t count, Stream *stream) {
   if (!holds(from, count)) return INVALID_VALUE;
   return stream->add([=] { memcpy(to, (void *)from, count); }), OK;
 }
-int cuLaunchKernel(Kernel *k, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared, Stream *stream,
-              void **arguments, void **) {
+int cuLaunchKernel(Kernel *k, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned shared,
+    Stream *stream, void **arguments, void **) {
   HERE;
-  if (x == 0 || y == 0 || z != 1 || y > 65535 || threads == 0 || threads > 1024 || shared > k->shared) return INVALID_VALUE;
+  if (x == 0 || y == 0 || z != 1 || y > 65535 || threads == 0 || threads > 1024 || shared > k->shared)
+    return INVALID_VALUE;
   stream->add([x, y, threads, shared, work = k->bind(arguments)] { gpu::launch(x, y, threads, shared, work); });
   return OK;
 }
@@ -235,7 +276,9 @@ int cuEventSynchronize(Event *event) {
 int cuDeviceGetDefaultMemPool(void **pool, int) { return *pool = (void *)1, OK; }
 int cuMemPoolSetAttribute(void *, int, void *) { return OK; }
 int cuGetErrorString(int code, const char **text) {
-  *text = code == OUT_OF_MEMORY ? "out of memory" : code == NO_DEVICE ? "no CUDA-capable device is detected" : "emulated error";
+  *text = code == OUT_OF_MEMORY ? "out of memory"
+      : code == NO_DEVICE       ? "no CUDA-capable device is detected"
+                                : "emulated error";
   return OK;
 }
 

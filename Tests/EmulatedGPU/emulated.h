@@ -264,7 +264,9 @@ template <class T, class E, int K, T value(E)> DEV void product(T (&d)[4], const
 DEV int byte_value(i8 x) { return x; }
 DEV float bfloat16_value(u16 x) { return __builtin_bit_cast(float, (u32)x << 16); }
 DEV void mma(int (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<int, i8, 32, byte_value>(d, a, b0, b1); }
-DEV void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) { product<float, u16, 16, bfloat16_value>(d, a, b0, b1); }
+DEV void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  product<float, u16, 16, bfloat16_value>(d, a, b0, b1);
+}
 
 // MARK: Numbers
 
@@ -307,7 +309,9 @@ DEV double root(double x) { return sqrt(x); }
 
 // MARK: Hopper's products. 128 threads issue one; it reads shared memory and adds to registers at once or at the wait.
 
-DEV u64 tile(const void *p) { return ((const u8 *)p - smem) >> 4 | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62; }
+DEV u64 tile(const void *p) {
+  return ((const u8 *)p - smem) >> 4 | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
 DEV void fence_async() {
   for (size_t chunk : gpu::current->unseen) gpu::is_unseen[chunk] = false;
   gpu::current->unseen.clear();

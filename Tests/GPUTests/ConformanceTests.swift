@@ -72,7 +72,7 @@ struct ConformanceTests {
     }
   }
 
-  /// Docs/GPU.md says which.
+  /// Docs/reference/gpu.md says which.
   @Test("operations that round as the processor does have its bits")
   func operationsThatRoundAsTheProcessorDoesHaveItsBits() throws {
     var count = 0

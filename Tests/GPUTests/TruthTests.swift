@@ -43,7 +43,8 @@ struct TruthTests {
   /// place.
   @Test(
     "the emulation agrees with what a GPU gave",
-    .enabled(if: FileManager.default.fileExists(atPath: recorded), "no GPU has recorded its truth yet: Docs/GPU.md"))
+    .enabled(
+      if: FileManager.default.fileExists(atPath: recorded), "no GPU has recorded its truth yet: Docs/reference/gpu.md"))
   func theEmulationAgreesWithWhatAGPUGave() throws {
     let rows = try Repository.json(TruthTests.recorded).required("outputs").elements()
     for (operation, row) in rows.enumerated() {

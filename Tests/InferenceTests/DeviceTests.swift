@@ -38,7 +38,7 @@ struct InstructionSetTests {
     }
   }
 
-  /// The bounds that Docs/NUMERICS.md states.
+  /// The bounds that Docs/reference/numerics.md states.
   @Test("activations stay within their stated errors")
   func activationsStayWithinTheirStatedErrors() {
     let points = stride(from: Float(-20), through: 20, by: 0.0007).map { $0 }

@@ -33,7 +33,9 @@ public struct TinyBert {
     try directory.write("\(name)/vocab.txt", words.joined(separator: "\n") + "\n")
     try directory.write(
       "\(name)/modules.json",
-      #"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},{"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"},{"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#
+      #"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},"#
+        + #"{"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"},"#
+        + #"{"idx":2,"name":"2","path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#
     )
     try directory.write(
       "\(name)/1_Pooling/config.json", #"{"word_embedding_dimension":\#(hidden),"pooling_mode_mean_tokens":true}"#)

@@ -47,7 +47,8 @@ DEV float hyperbolic_tangent(float x) {
 DEV float activate(int kind, float v) {
   switch (kind) {
     case STEP_GELU: return 0.5f * v * (1.0f + error_function(v * 0.70710678118654752f));
-    case STEP_GELU_TANH: return 0.5f * v * (1.0f + hyperbolic_tangent(0.79788456080286536f * (v + 0.044715f * v * v * v)));
+    case STEP_GELU_TANH:
+      return 0.5f * v * (1.0f + hyperbolic_tangent(0.79788456080286536f * (v + 0.044715f * v * v * v)));
     case STEP_SILU: return v / (1.0f + exponential(-v));
     case STEP_TANH: return hyperbolic_tangent(v);
     case STEP_RELU: return v < 0 ? 0 : v;

@@ -1,18 +1,20 @@
-// softmax(scale · q kᵀ) v within each sequence and head, block by block of keys with a running softmax (Dao 2022, arXiv 2205.14135;
-// Milakov and Gimelshein 2018, arXiv 1805.02867): scores are never in memory.
+// softmax(scale · q kᵀ) v within each sequence and head, block by block of keys with a running softmax (Dao 2022, arXiv
+// 2205.14135; Milakov and Gimelshein 2018, arXiv 1805.02867): scores are never in memory.
 #include "span.h"
 
-// Scores of keys that a row does not see, and what its largest score starts from: larger, so that a row that sees nothing of a tile gives it
-// weights of 0.
+// Scores of keys that a row does not see, and what its largest score starts from: larger, so that a row that sees
+// nothing of a tile gives it weights of 0.
 constexpr float UNSEEN = -1e30f, LOWEST = -1e29f;
 
-// Of a head's biases by distance, the one of distance 0; null where there are none. biases: [heads, 2 farthest + 1], times log2 e.
+// Of a head's biases by distance, the one of distance 0; null where there are none. biases: [heads, 2 farthest + 1],
+// times log2 e.
 DEV const float *biases_of(const float *biases, int farthest, int head) {
   return biases ? biases + (u64)head * (2 * farthest + 1) + farthest : nullptr;
 }
 
-// BF16 in, Float32 out. Each of four warps owns 16 queries; tiles of 64 keys. Heads are filled up to a multiple of 16 columns in
-// shared memory alone; rows there are 16 bytes longer, so that no two rows that are read together lie in the same banks.
+// BF16 in, Float32 out. Each of four warps owns 16 queries; tiles of 64 keys. Heads are filled up to a multiple of 16
+// columns in shared memory alone; rows there are 16 bytes longer, so that no two rows that are read together lie in the
+// same banks.
 template <int D> struct Flash {
   static constexpr int WIDE = (D + 15) / 16 * 16, ROW = WIDE * 2 + 16, TILE = 64 * ROW;
   // Queries stay in registers where results leave room for them.
@@ -26,13 +28,14 @@ template <int D> struct Flash {
     }
   }
 
-  static DEV void run(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs, int ys, int group,
-                      float scale, const float *biases, int farthest) {
+  static DEV void run(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs,
+      int ys, int group, float scale, const float *biases, int farthest) {
     Span span = spans[BX];
     int t = TID, lane = t & 31, warp = t >> 5, head = BY, keys = span.to(span.count - 1);
     int start = span.from(0) / 64, tiles = (keys + 63) / 64;
     u8 *queries = smem, *keyTile = smem + TILE, *valueTile = smem + 2 * TILE;
-    q += head * D, k += head / group * D, v += head / group * D, y += head * D, biases = biases_of(biases, farthest, head);
+    q += head * D, k += head / group * D, v += head / group * D, y += head * D,
+        biases = biases_of(biases, farthest, head);
     auto key = [&](int b) { return [=](int r) { return b * 64 + r < keys ? span.row(b * 64 + r) : -1; }; };
     load(queries, q, qs, [=](int r) { return r < span.count ? span.query + r : -1; });
     load(keyTile, k, ks, key(start));
@@ -75,7 +78,8 @@ template <int D> struct Flash {
       if (biases || (b + 1) * 64 > span.to(0) || b * 64 < span.from(span.count - 1)) {
         UNROLL
         for (int i = 0; i < 32; i++) {
-          int column = b * 64 + (i >> 2) * 8 + (lane & 3) * 2 + (i & 1), row = warp * 16 + (lane >> 2) + (i >> 1 & 1) * 8;
+          int column = b * 64 + (i >> 2) * 8 + (lane & 3) * 2 + (i & 1),
+              row = warp * 16 + (lane >> 2) + (i >> 1 & 1) * 8;
           float &score = s[i >> 2][i & 3];
           if (row >= span.count || column < span.from(row) || column >= span.to(row)) score = UNSEEN;
           else if (biases) score = fused(score, scale, biases[column - span.at(row)]);
@@ -132,10 +136,11 @@ template <int D> struct Flash {
 };
 
 // A block for each span and head. - scale: times log2 e. - group: query heads that share keys and values.
-#define FLASH(D)                                                                                                                  \
-  KERNEL(128, 2) attention_##D(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs,     \
-                               int ys, int group, float scale, const float *biases, int farthest) {                               \
-    Flash<D>::run(spans, q, k, v, y, qs, ks, vs, ys, group, scale, biases, farthest);                                             \
+#define FLASH(D)                                                                                                       \
+  KERNEL(128, 2)                                                                                                       \
+  attention_##D(const Span *spans, const u16 *q, const u16 *k, const u16 *v, float *y, int qs, int ks, int vs, int ys, \
+      int group, float scale, const float *biases, int farthest) {                                                     \
+    Flash<D>::run(spans, q, k, v, y, qs, ks, vs, ys, group, scale, biases, farthest);                                  \
   }
 FLASH(32)
 FLASH(64)
@@ -143,9 +148,11 @@ FLASH(72)
 FLASH(128)
 FLASH(256)
 
-// The same in Float32 for heads of any width up to 512, one query a span: 128 keys at a time, a thread each, then a thread for each column.
-KERNEL(128, 4) attention_any(const Span *spans, const float *q, const float *k, const float *v, float *y, int qs, int ks, int vs,
-                             int ys, int group, float scale, int width, const float *biases, int farthest) {
+// The same in Float32 for heads of any width up to 512, one query a span: 128 keys at a time, a thread each, then a
+// thread for each column.
+KERNEL(128, 4)
+attention_any(const Span *spans, const float *q, const float *k, const float *v, float *y, int qs, int ks, int vs,
+    int ys, int group, float scale, int width, const float *biases, int farthest) {
   Span span = spans[BX];
   int t = TID, head = BY, keys = span.to(0);
   float *scores = (float *)smem, *joined = scores + 128, *query = joined + 4;

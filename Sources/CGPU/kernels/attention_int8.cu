@@ -1,13 +1,15 @@
-// Attention whose products are of 8-bit integers: the codes, and every rounding after them, of CKernels/attention_int8.c, which says what
-// is computed. Sums of products are exact, sums of weights are added in the processor's order; so the result has its bits.
+// Attention whose products are of 8-bit integers: the codes, and every rounding after them, of
+// CKernels/attention_int8.c, which says what is computed. Sums of products are exact, sums of weights are added in the
+// processor's order; so the result has its bits.
 //
-// Keys and values are coded stretch by stretch (the prefix, then each sequence), as chunks of CHUNK rows: sums, then means and scales, then
-// codes. A stretch starts at a multiple of 32 places; `places` is how many there are in all.
+// Keys and values are coded stretch by stretch (the prefix, then each sequence), as chunks of CHUNK rows: sums, then
+// means and scales, then codes. A stretch starts at a multiple of 32 places; `places` is how many there are in all.
 #include "span.h"
 
 constexpr int KEYS = 256, CHUNK = 64, NONE = 0;
-// 1.5 · 2^23: what is added to it is rounded to a whole number in its low bits; and a whole number below 2^22 that is added to its bits
-// becomes a float by taking it off again. Sums of 128 products of codes, and of 256 with weights, are that small.
+// 1.5 · 2^23: what is added to it is rounded to a whole number in its low bits; and a whole number below 2^22 that is
+// added to its bits becomes a float by taking it off again. Sums of 128 products of codes, and of 256 with weights, are
+// that small.
 constexpr float MAGIC = 12582912.0f;
 constexpr int MAGIC_BITS = 0x4b400000;
 
@@ -26,9 +28,11 @@ DEV float float_of(int sum) { return as_float((u32)sum) - MAGIC; }
 
 // MARK: Keys and values
 
-// Of a chunk's columns: sums of keys and of values [2, columns], the smallest and the largest value [2, columns]. A thread for each column.
-KERNEL(128, 4) attention_sums(const Stretch *stretches, const Chunk *chunks, const float *k, const float *v, int ks, int vs, int columns,
-                              double *sums, float *ends) {
+// Of a chunk's columns: sums of keys and of values [2, columns], the smallest and the largest value [2, columns]. A
+// thread for each column.
+KERNEL(128, 4)
+attention_sums(const Stretch *stretches, const Chunk *chunks, const float *k, const float *v, int ks, int vs,
+    int columns, double *sums, float *ends) {
   Chunk chunk = chunks[BX];
   Stretch stretch = stretches[chunk.stretch];
   int column = BY * 128 + TID;
@@ -48,7 +52,8 @@ KERNEL(128, 4) attention_sums(const Stretch *stretches, const Chunk *chunks, con
 }
 
 // Of a stretch's columns [4, columns]: mean of keys, mean of values, scale of values, its inverse.
-KERNEL(128, 4) attention_means(const Stretch *stretches, const double *sums, const float *ends, int columns, float *means) {
+KERNEL(128, 4)
+attention_means(const Stretch *stretches, const double *sums, const float *ends, int columns, float *means) {
   Stretch stretch = stretches[BX];
   int column = BY * 128 + TID;
   if (column >= columns) return;
@@ -67,13 +72,16 @@ KERNEL(128, 4) attention_means(const Stretch *stretches, const double *sums, con
   means[2 * columns] = most / 127.0f, means[3 * columns] = most > 0 ? 127.0f / most : 0;
 }
 
-// A block for each chunk and head of `width` columns, 128 at most. keys: [places, heads, wide], scales: [heads, places], values: [heads, width,
-// places]. Of 16 values of a column byte r of word w is of key r / 2 * 8 + 2 w + r % 2, as a product of weights wants them.
-KERNEL(128, 4) attention_codes(const Stretch *stretches, const Chunk *chunks, const float *k, const float *v, int ks, int vs, int columns,
-                               int width, int wide, int places, const float *means, u8 *keys, float *scales, u32 *values) {
+// A block for each chunk and head of `width` columns, 128 at most. keys: [places, heads, wide], scales: [heads,
+// places], values: [heads, width, places]. Of 16 values of a column byte r of word w is of key r / 2 * 8 + 2 w + r % 2,
+// as a product of weights wants them.
+KERNEL(128, 4)
+attention_codes(const Stretch *stretches, const Chunk *chunks, const float *k, const float *v, int ks, int vs,
+    int columns, int width, int wide, int places, const float *means, u8 *keys, float *scales, u32 *values) {
   Chunk chunk = chunks[BX];
   Stretch stretch = stretches[chunk.stretch];
-  int head = BY, t = TID, lane = t & 31, rows = chunk.rows(stretch), filled = (rows + 31) / 32 * 32, place = stretch.place + chunk.first;
+  int head = BY, t = TID, lane = t & 31, rows = chunk.rows(stretch), filled = (rows + 31) / 32 * 32,
+      place = stretch.place + chunk.first;
   means += (u64)chunk.stretch * 4 * columns + head * width;
   k += (u64)(stretch.row + chunk.first) * ks + head * width, v += (u64)(stretch.row + chunk.first) * vs + head * width;
   keys += ((u64)place * (columns / width) + head) * wide, scales += (u64)head * places + place;
@@ -122,13 +130,14 @@ DEV float power_from_below(float x) {
   return power(x) + x * 0;
 }
 
-// What a row is so far: the largest score; of this stretch of keys what its total has been shrunk by, and the sum of weights; that sum of
-// the stretches before.
+// What a row is so far: the largest score; of this stretch of keys what its total has been shrunk by, and the sum of
+// weights; that sum of the stretches before.
 struct Running {
   float most, carry;
   double part, sum;
 
-  // A block of keys, with its largest score and sum of weights; gives what totals so far and the block's are to be multiplied by.
+  // A block of keys, with its largest score and sum of weights; gives what totals so far and the block's are to be
+  // multiplied by.
   DEV void add(float block, float weights, float &shrink, float &grow) {
     float before = most;
     most = block > before || block != block ? block : before;
@@ -138,15 +147,17 @@ struct Running {
   }
 };
 
-// For heads of D columns at most, a multiple of 16. Each of four warps owns 16 queries; keys come in blocks of KEYS. Rows in shared memory
-// are 16 bytes longer than what they hold, so that no two that are read together lie in the same banks.
+// For heads of D columns at most, a multiple of 16. Each of four warps owns 16 queries; keys come in blocks of KEYS.
+// Rows in shared memory are 16 bytes longer than what they hold, so that no two that are read together lie in the same
+// banks.
 template <int D> struct Coded {
   static constexpr int WIDE = (D + 31) / 32 * 32, ROW = WIDE + 16, COLUMN = KEYS + 16;
   static constexpr int KEYS_AT = 64 * ROW, VALUES_AT = KEYS_AT + KEYS * ROW, SCALES_AT = VALUES_AT + D * COLUMN;
   // Scales of queries [64], scores of the keys' means [2, 64].
   static constexpr int QUERIES_AT = SCALES_AT + KEYS * 4;
 
-  // Keys from ..< to of the block that starts at `place`, with their scales; `from` is a multiple of 32. Others are masked.
+  // Keys from ..< to of the block that starts at `place`, with their scales; `from` is a multiple of 32. Others are
+  // masked.
   static DEV void load_keys(const u8 *keys, const float *scales, int stride, int place, int from, int to) {
     for (int c = from * (WIDE / 16) + TID; c < to * (WIDE / 16); c += 128) {
       int r = c / (WIDE / 16), chunk = c % (WIDE / 16);
@@ -164,9 +175,10 @@ template <int D> struct Coded {
     }
   }
 
-  // A warp's queries as codes, their scales, and their products with the keys' means, in the order of llv_dot_rows. means: of stretch 0,
-  // and of the sequence's own.
-  static DEV void code_queries(const float *q, int stride, int width, float scale, int rows, const float *common, const float *own) {
+  // A warp's queries as codes, their scales, and their products with the keys' means, in the order of llv_dot_rows.
+  // means: of stretch 0, and of the sequence's own.
+  static DEV void code_queries(
+      const float *q, int stride, int width, float scale, int rows, const float *common, const float *own) {
     int lane = TID & 31, first = TID >> 5 << 4;
     float *scales = (float *)(smem + QUERIES_AT);
     for (int row = first; row < first + 16 && row < rows; row++) {
@@ -196,7 +208,8 @@ template <int D> struct Coded {
     }
   }
 
-  // Scores of a warp's 16 queries and 32 keys of the block, from number `first` on: the exact sum times the key's scale.
+  // Scores of a warp's 16 queries and 32 keys of the block, from number `first` on: the exact sum times the key's
+  // scale.
   static DEV void score(float (&s)[4][4], const u32 (&query)[WIDE / 32][4], int first) {
     int lane = TID & 31;
     const float *scales = (const float *)(smem + SCALES_AT) + first + (lane & 3) * 2;
@@ -227,7 +240,8 @@ template <int D> struct Coded {
   };
 
   // The larger of `most` and scores of the keys from number `first` on that this thread's rows see.
-  template <bool MASKED> static DEV void widen(float (&most)[2], const float (&s)[4][4], const Range (&seen)[2], int first) {
+  template <bool MASKED>
+  static DEV void widen(float (&most)[2], const float (&s)[4][4], const Range (&seen)[2], int first) {
     UNROLL
     for (int i = 0; i < 16; i++) {
       int h = i >> 1 & 1;
@@ -235,11 +249,12 @@ template <int D> struct Coded {
     }
   }
 
-  // Scores less `base`, in units of `scale`, to codes of weights, 127 where `offset` takes them to log2 127; 0 of keys that are not seen. Adds
-  // weights before they were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a thread that starts at 0.
+  // Scores less `base`, in units of `scale`, to codes of weights, 127 where `offset` takes them to log2 127; 0 of keys
+  // that are not seen. Adds weights before they were rounded to `sums`, by the key's place among 16: 0, 1, 8, 9 for a
+  // thread that starts at 0.
   template <bool MASKED>
-  static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const Range (&seen)[2], int first,
-                        const float (&scale)[2], const float (&base)[2], const float (&offset)[2]) {
+  static DEV void weigh(u32 (&weights)[4], float (&sums)[2][4], const float (&s)[4][4], const Range (&seen)[2],
+      int first, const float (&scale)[2], const float (&base)[2], const float (&offset)[2]) {
     UNROLL
     for (int i = 0; i < 4; i++) weights[i] = 0;
     UNROLL
@@ -265,12 +280,14 @@ template <int D> struct Coded {
     }
   }
 
-  // A block of keys, of which the warp's rows see no others than `live`, all of them `all`, and this thread's rows `seen`. scales, means: of this
-  // thread's first row, and 8 further of its second. Scores are computed twice, so that they need not be kept until the largest is known.
-  static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], Range live, Range all,
-                         const Range (&seen)[2], const float *scales, const float *means) {
+  // A block of keys, of which the warp's rows see no others than `live`, all of them `all`, and this thread's rows
+  // `seen`. scales, means: of this thread's first row, and 8 further of its second. Scores are computed twice, so that
+  // they need not be kept until the largest is known.
+  static DEV void attend(float (&total)[D / 8][4], Running (&state)[2], const u32 (&query)[WIDE / 32][4], Range live,
+      Range all, const Range (&seen)[2], const float *scales, const float *means) {
     int from = (TID & 3) * 2;
-    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, base[2], offset[2], sums[2][4], shrink[2] = {1, 1}, grow[2] = {0, 0};
+    float s[4][4], most[2] = {-__builtin_inff(), -__builtin_inff()}, base[2], offset[2], sums[2][4], shrink[2] = {1, 1},
+                   grow[2] = {0, 0};
     for (int first = live.from / 32 * 32; first < live.to; first += 32) {
       score(s, query, first);
       if (all.has_all(first)) widen<false>(most, s, seen, first + from);
@@ -319,9 +336,10 @@ template <int D> struct Coded {
     }
   }
 
-  // Adds a stretch to the row's result, which waits in memory between two stretches. means: as attention_means makes them.
-  static DEV void end_stretch(float (&total)[D / 8][4], int h, Running &row, const float *means, int columns, int width, bool isFirst,
-                              bool isLast, float *to) {
+  // Adds a stretch to the row's result, which waits in memory between two stretches. means: as attention_means makes
+  // them.
+  static DEV void end_stretch(float (&total)[D / 8][4], int h, Running &row, const float *means, int columns, int width,
+      bool isFirst, bool isLast, float *to) {
     float part = (float)row.part;
     row.sum = row.sum * row.carry + row.part;
     float factor = (float)(1 / row.sum);
@@ -339,16 +357,17 @@ template <int D> struct Coded {
     row.carry = 1, row.part = 0;
   }
 
-  static DEV void run(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values, const float *means, float *y,
-                      int qs, int ys, int group, int width, int columns, int places, float scale) {
+  static DEV void run(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values,
+      const float *means, float *y, int qs, int ys, int group, int width, int columns, int places, float scale) {
     // By reference: it is read again for every block, so that it takes no registers in between.
     const Span &span = spans[BX];
-    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE, prefix = span.prefix;
+    int t = TID, lane = t & 31, warp = t >> 5, head = BY, kv = head / group, stride = columns / width * WIDE,
+        prefix = span.prefix;
     q += (u64)span.query * qs + head * width;
     keys += kv * WIDE, scales += (u64)kv * places, values += (u64)kv * width * places, means += kv * width;
     auto means_of = [&](bool isOwn) { return means + (isOwn ? (u64)span.stretch * 4 * columns : 0); };
-    // Blocks go by the place of their first key, and start at multiples of KEYS in the prefix and in the sequence's own stretch. The first is
-    // that of the first key that a query sees, the last that of the last.
+    // Blocks go by the place of their first key, and start at multiples of KEYS in the prefix and in the sequence's own
+    // stretch. The first is that of the first key that a query sees, the last that of the last.
     int begin = span.from(0), end = span.to(span.count - 1);
     begin -= (begin < prefix ? begin : begin - prefix) % KEYS;
     auto next = [&](int block) { return block < prefix && prefix < block + KEYS ? prefix : block + KEYS; };
@@ -383,7 +402,8 @@ template <int D> struct Coded {
       SYNC();
       if (block == begin) {
         UNROLL
-        for (int i = 0; i < WIDE / 32; i++) ldsm4(query[i], smem + (top + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
+        for (int i = 0; i < WIDE / 32; i++)
+          ldsm4(query[i], smem + (top + (lane & 15)) * ROW + (i * 2 + (lane >> 4)) * 16);
       }
       bool isLive = top <= bottom;
       attend(total, state, query, isLive ? within(block, span.from(top), span.to(bottom)) : Range{0, 0},
@@ -402,13 +422,13 @@ template <int D> struct Coded {
   }
 };
 
-// A block for each span and head. - blocks: that a multiprocessor should hold, as many as do not overflow the registers. - scale: times
-// log2 e. - group: query heads that share keys and values. - columns: of all keys' heads.
-#define CODED(D, blocks)                                                                                                           \
-  KERNEL(128, blocks) attention_int8_##D(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values, \
-                                         const float *means, float *y, int qs, int ys, int group, int width, int columns,          \
-                                         int places, float scale) {                                                                \
-    Coded<D>::run(spans, q, keys, scales, values, means, y, qs, ys, group, width, columns, places, scale);                         \
+// A block for each span and head. - blocks: that a multiprocessor should hold, as many as do not overflow the
+// registers. - scale: times log2 e. - group: query heads that share keys and values. - columns: of all keys' heads.
+#define CODED(D, blocks)                                                                                               \
+  KERNEL(128, blocks)                                                                                                  \
+  attention_int8_##D(const Span *spans, const float *q, const u8 *keys, const float *scales, const u8 *values,         \
+      const float *means, float *y, int qs, int ys, int group, int width, int columns, int places, float scale) {      \
+    Coded<D>::run(spans, q, keys, scales, values, means, y, qs, ys, group, width, columns, places, scale);             \
   }
 CODED(32, 3)
 CODED(64, 2)

@@ -1,5 +1,6 @@
-// What a kernel may use: one spelling for each operation. For a GPU each is one PTX instruction or a compiler's builtin; for a processor
-// emulated.h gives each its meaning, so that tests run the very source that ships. No header and no library of CUDA is needed.
+// What a kernel may use: one spelling for each operation. For a GPU each is one PTX instruction or a compiler's
+// builtin; for a processor emulated.h gives each its meaning, so that tests run the very source that ships. No header
+// and no library of CUDA is needed.
 #pragma once
 
 typedef unsigned char u8;
@@ -38,7 +39,8 @@ template <int N> DEV void cp_wait() { asm volatile("cp.async.wait_group %0;" ::"
 
 // MARK: Matrix products of a warp
 
-// Four 8 x 8 matrices of 16 bits; lane l names the row l % 8 of matrix l / 8, and gets of each matrix its row l / 4, columns l % 4 * 2 and + 1.
+// Four 8 x 8 matrices of 16 bits; lane l names the row l % 8 of matrix l / 8, and gets of each matrix its row l / 4,
+// columns l % 4 * 2 and + 1.
 DEV void ldsm4(u32 (&r)[4], const void *p) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)) : "memory");
@@ -56,9 +58,10 @@ DEV void mma(int (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 }
 // d[16, 8] += a[16, 16] b[8, 16]ᵀ of BF16, added in Float32.
 DEV void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // MARK: Numbers
@@ -111,11 +114,14 @@ DEV void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memo
 DEV void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEV void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int N> DEV void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
-#define LLV_PLACES                                                                                                      \
-  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30," \
-  "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59," \
-  "%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88," \
-  "%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,"  \
+#define LLV_PLACES                                                                                                     \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%"   \
+  "30,"                                                                                                                \
+  "%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%"  \
+  "59,"                                                                                                                \
+  "%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%"  \
+  "88,"                                                                                                                \
+  "%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113," \
   "%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127}, %128, %129, 1"
 #define LLV_4(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
 #define LLV_16(c, i) LLV_4(c, i), LLV_4(c, i + 4), LLV_4(c, i + 8), LLV_4(c, i + 12)

@@ -10,7 +10,8 @@ DEV float number(const u8 *at, int type, u64 index) {
   return type == TYPE_F16 ? from_half(bits) : from_bfloat16(bits);
 }
 
-// Plain numbers of `type` where `bits` is 0. Else codes of `bits`, `group` of which share a scale (and a zero, where there are any) of `type`.
+// Plain numbers of `type` where `bits` is 0. Else codes of `bits`, `group` of which share a scale (and a zero, where
+// there are any) of `type`.
 struct Encoded {
   const u8 *base;
   int type, bits, group, columns;

@@ -2,7 +2,8 @@
 #pragma once
 #include "activation.h"
 
-// Up to three steps after a product, the first in the low byte of `kinds`; a sum or product with `other`, rows `stride` apart.
+// Up to three steps after a product, the first in the low byte of `kinds`; a sum or product with `other`, rows `stride`
+// apart.
 struct Steps {
   u32 kinds;
   const float *other[3];
@@ -25,7 +26,8 @@ DEV float finish(const Steps &steps, float v, int row, int column) {
   Steps { kinds, {o0, o1, o2}, { s0, s1, s2 } }
 #define FOLLOWING u32 kinds, const float *o0, int s0, const float *o1, int s1, const float *o2, int s2
 
-// What turns sums of products of codes into numbers. Scales and sums of x are [groups, m], scales and zeros of w [groups, n].
+// What turns sums of products of codes into numbers. Scales and sums of x are [groups, m], scales and zeros of w
+// [groups, n].
 struct Integers {
   const float *xs;
   const int *sums;
@@ -33,7 +35,8 @@ struct Integers {
   int offset;
 };
 
-// As CKernels/gemm_int8.c: the exact sum as Float32 times the product of the scales, then zero times the scaled sum of x, both fused with their sums.
+// As CKernels/gemm_int8.c: the exact sum as Float32 times the product of the scales, then zero times the scaled sum of
+// x, both fused with their sums.
 DEV float add_group(const Integers &q, int sum, int g, int row, int rows, int column, int columns, float total) {
   float xs = q.xs[(u64)g * rows + row];
   u64 w = (u64)g * columns + column;
@@ -45,9 +48,11 @@ DEV float add_group(const Integers &q, int sum, int g, int row, int rows, int co
   return fused((float)sum, xs * q.ws[w], total);
 }
 
-// Results go through shared memory, a row of them `WIDTH` + 4 apart so that no two threads write the same bank, and are finished row by
-// row: a loop that is small, and memory that is read and written in a row. Every thread puts its results there, then all call this.
-template <class T, int ROWS, int WIDTH, class F> DEV void finish_tile(int row, int rows, int column, int columns, F result) {
+// Results go through shared memory, a row of them `WIDTH` + 4 apart so that no two threads write the same bank, and are
+// finished row by row: a loop that is small, and memory that is read and written in a row. Every thread puts its
+// results there, then all call this.
+template <class T, int ROWS, int WIDTH, class F>
+DEV void finish_tile(int row, int rows, int column, int columns, F result) {
   constexpr int STRIDE = WIDTH + 4;
   SYNC();
   int c = TID % WIDTH;

@@ -1,8 +1,9 @@
 // y[m, n] = steps(Σ_k x[m, k] w[n, k] + bias[n]) by mma.sync, for compute 8.0 and later.
 //
-// x and w lie row by row in bytes, `bytes` a row, a multiple of 64, filled up with zeros; int8 or BF16. A block makes 128 x 128 results, its eight
-// warps (2 x 4) 64 x 32 each, from slices of 64 bytes that are copied STAGES - 1 ahead. Chunks of 16 bytes change places within a row of shared
-// memory (`place`), so that no two rows that ldmatrix reads together lie in the same banks.
+// x and w lie row by row in bytes, `bytes` a row, a multiple of 64, filled up with zeros; int8 or BF16. A block makes
+// 128 x 128 results, its eight warps (2 x 4) 64 x 32 each, from slices of 64 bytes that are copied STAGES - 1 ahead.
+// Chunks of 16 bytes change places within a row of shared memory (`place`), so that no two rows that ldmatrix reads
+// together lie in the same banks.
 #include "epilogue.h"
 
 constexpr int ROWS = 128, SLICE = 64, STAGES = 4, STAGE = 2 * ROWS * SLICE;
@@ -40,8 +41,8 @@ template <class T, bool GROUPS> struct Gemm {
   }
 
   // - group: bytes that share a scale, a multiple of 32; behind the last of `groups` there are zeros.
-  static DEV void run(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const Integers &q, int groups, int group,
-                      const float *bias, const Steps &steps) {
+  static DEV void run(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const Integers &q, int groups,
+      int group, const float *bias, const Steps &steps) {
     int t = TID, lane = t & 31, warp = t >> 5, wm = (warp & 1) * 64, wn = (warp >> 1) * 32;
     int m0 = BY * ROWS, n0 = BX * ROWS, slices = bytes / SLICE;
     T sum[4][4][4];
@@ -117,12 +118,13 @@ KERNEL(256, 1) gemm_int8(const u8 *x, const u8 *w, float *y, int m, int n, int b
   Gemm<int, false>::run(x, w, y, m, n, bytes, Integers{xs, sums, ws, zeros, offset}, groups, group, bias, STEPS);
 }
 
-KERNEL(256, 1) gemm_int8_groups(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *xs, const int *sums,
-                                const float *ws, const float *zeros, int offset, int groups, int group, const float *bias,
-                         FOLLOWING) {
+KERNEL(256, 1)
+gemm_int8_groups(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *xs, const int *sums,
+    const float *ws, const float *zeros, int offset, int groups, int group, const float *bias, FOLLOWING) {
   Gemm<int, true>::run(x, w, y, m, n, bytes, Integers{xs, sums, ws, zeros, offset}, groups, group, bias, STEPS);
 }
 
-KERNEL(256, 1) gemm_bfloat16(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *bias, FOLLOWING) {
+KERNEL(256, 1)
+gemm_bfloat16(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *bias, FOLLOWING) {
   Gemm<float, false>::run(x, w, y, m, n, bytes, Integers{nullptr, nullptr, nullptr, nullptr, 0}, 0, 0, bias, STEPS);
 }

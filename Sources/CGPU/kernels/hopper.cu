@@ -1,7 +1,8 @@
 // The products of gemm.cu, weights with one scale a row or BF16, by Hopper's wgmma: compute 9.0 alone.
 //
-// A block makes 128 x 256 results, each of its two groups of four warps 64 x 256, out of shared memory. Slices of 128 bytes a row, in the swizzle
-// that the products expect, are copied STAGES - 2 ahead, while one slice's product is under way. `bytes` is a multiple of 128.
+// A block makes 128 x 256 results, each of its two groups of four warps 64 x 256, out of shared memory. Slices of 128
+// bytes a row, in the swizzle that the products expect, are copied STAGES - 2 ahead, while one slice's product is under
+// way. `bytes` is a multiple of 128.
 #define HOPPER
 #include "epilogue.h"
 
@@ -11,7 +12,8 @@ DEV void load(u8 *to, const u8 *from, int first, int rows, int bytes, int at, in
   UNROLL
   for (int i = 0; i < count; i++) {
     int c = t + i * 256, r = c >> 3, chunk = c & 7, row = first + r;
-    cp16(to + r * SLICE + ((chunk ^ (r & 7)) << 4), from + (u64)(row < rows ? row : 0) * bytes + at + chunk * 16, row < rows);
+    cp16(to + r * SLICE + ((chunk ^ (r & 7)) << 4), from + (u64)(row < rows ? row : 0) * bytes + at + chunk * 16,
+        row < rows);
   }
 }
 
@@ -38,9 +40,11 @@ template <class T, class F> DEV void products(const u8 *x, const u8 *w, int m, i
     const u8 *xs = smem + k % STAGES * STAGE, *ws = xs + ROWS * SLICE;
     wgmma_fence();
     UNROLL
-    for (int part = 0; part < SLICE / 32; part++) wgmma(d, tile(xs + group * 64 * SLICE + part * 32), tile(ws + part * 32));
+    for (int part = 0; part < SLICE / 32; part++)
+      wgmma(d, tile(xs + group * 64 * SLICE + part * 32), tile(ws + part * 32));
     wgmma_commit();
-    // Into the slice whose product was waited for in the round before, by every thread that has passed this round's SYNC.
+    // Into the slice whose product was waited for in the round before, by every thread that has passed this round's
+    // SYNC.
     if (k + STAGES - 2 < slices) load_slice(x, w, m0, m, n0, n, bytes, k + STAGES - 2, t);
     cp_commit();
     wgmma_wait<1>();
@@ -56,9 +60,9 @@ template <class T, class F> DEV void products(const u8 *x, const u8 *w, int m, i
 }
 
 // Arguments as those of gemm_int8, so that one launch serves both.
-KERNEL(256, 1) hopper_int8(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *xs, const int *sums,
-                           const float *ws, const float *zeros, int offset, int groups, int group, const float *bias,
-                           FOLLOWING) {
+KERNEL(256, 1)
+hopper_int8(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *xs, const int *sums,
+    const float *ws, const float *zeros, int offset, int groups, int group, const float *bias, FOLLOWING) {
   products<int>(x, w, m, n, bytes, [&](int sum, int row, int column) {
     float v = add_group(Integers{xs, sums, ws, zeros, offset}, sum, 0, row, m, column, n, 0);
     if (bias) v += bias[column];
@@ -66,7 +70,8 @@ KERNEL(256, 1) hopper_int8(const u8 *x, const u8 *w, float *y, int m, int n, int
   });
 }
 
-KERNEL(256, 1) hopper_bfloat16(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *bias, FOLLOWING) {
+KERNEL(256, 1)
+hopper_bfloat16(const u8 *x, const u8 *w, float *y, int m, int n, int bytes, const float *bias, FOLLOWING) {
   products<float>(x, w, m, n, bytes, [&](float sum, int row, int column) {
     y[(u64)row * n + column] = finish(STEPS, bias ? sum + bias[column] : sum, row, column);
   });

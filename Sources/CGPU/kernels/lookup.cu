@@ -2,7 +2,8 @@
 #include "dialect.h"
 #include "encoding.h"
 
-// Row ids[i] + first of a table in its own encoding (`first` where there are no ids); where an id is negative, row -1 - ids[i] of the features.
+// Row ids[i] + first of a table in its own encoding (`first` where there are no ids); where an id is negative, row -1 -
+// ids[i] of the features.
 KERNEL(256, 4) lookup(ENCODED, const int *ids, int first, const float *features, int stride, float *y) {
   Encoded table = THIS_ENCODED;
   int id = ids ? ids[BX] : 0;
@@ -11,8 +12,9 @@ KERNEL(256, 4) lookup(ENCODED, const int *ids, int first, const float *features,
 }
 
 // The sum of weights[i] · x[taps[i]]; tap -1 is the row given apart.
-KERNEL(256, 4) interpolate(const float *x, int stride, const float *apart, const int *taps, const float *weights, int count,
-                           int columns, float *y) {
+KERNEL(256, 4)
+interpolate(const float *x, int stride, const float *apart, const int *taps, const float *weights, int count,
+    int columns, float *y) {
   taps += (u64)BX * count;
   weights += (u64)BX * count;
   for (int i = TID; i < columns; i += 256) {
@@ -27,7 +29,8 @@ KERNEL(256, 4) interpolate(const float *x, int stride, const float *apart, const
   }
 }
 
-// Column BX of rows ids[0 ..< count] of a table, times log2 e: a head's biases by distance, for scores that 2^x is taken of.
+// Column BX of rows ids[0 ..< count] of a table, times log2 e: a head's biases by distance, for scores that 2^x is
+// taken of.
 KERNEL(256, 4) distance_biases(ENCODED, const int *ids, int count, float *y) {
   Encoded table = THIS_ENCODED;
   for (int i = TID; i < count; i += 256) y[(u64)BX * count + i] = table(ids[i], BX) * 1.44269504088896341f;
@@ -50,7 +53,8 @@ KERNEL(256, 4) pool(const float *x, int stride, const int *starts, int kind, int
         if (other > v || other != other) v = other;
       }
     } else if (kind >= POOL_MEAN) {
-      for (int row = first; row < end; row++) sum += x[(u64)row * stride + i] * (kind == POOL_WEIGHTED_MEAN ? row - first + 1.0 : 1.0);
+      for (int row = first; row < end; row++)
+        sum += x[(u64)row * stride + i] * (kind == POOL_WEIGHTED_MEAN ? row - first + 1.0 : 1.0);
       v = (float)(sum / divisor);
     }
     y[(u64)BX * columns + i] = v;

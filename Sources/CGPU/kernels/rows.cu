@@ -1,5 +1,6 @@
-// A row of a result from the same row of its inputs: v = activation(x) (+ or *) other, then a norm; as Float32, as BF16, or as 8-bit codes. A
-// block of 256 threads makes a row, and reads it once more for each thing it has to know of it: the row is in the caches.
+// A row of a result from the same row of its inputs: v = activation(x) (+ or *) other, then a norm; as Float32, as
+// BF16, or as 8-bit codes. A block of 256 threads makes a row, and reads it once more for each thing it has to know of
+// it: the row is in the caches.
 #include "activation.h"
 
 enum { NORM_NONE, NORM_LAYER, NORM_RMS, NORM_RMS_PLUS_ONE, NORM_LENGTH };
@@ -59,8 +60,8 @@ struct Row {
   }
 };
 
-#define ROW                                                                                                                \
-  const float *x, int stride, int kind, int with, const float *other, int otherStride, int norm, double epsilon,           \
+#define ROW                                                                                                            \
+  const float *x, int stride, int kind, int with, const float *other, int otherStride, int norm, double epsilon,       \
       const float *gain, const float *bias, int columns
 #define THIS_ROW row_of(x, stride, kind, with, other, otherStride, norm, epsilon, gain, bias, columns)
 
@@ -83,10 +84,11 @@ KERNEL(256, 4) rows_bfloat16(ROW, u32 *y, int places) {
     y[((u64)BX * places + i) >> 1] = bf16x2(i < columns ? row(i) : 0, i + 1 < columns ? row(i + 1) : 0);
 }
 
-// As llv_quantize_row: scale = max |v| / 127 for each group, codes to the nearest, ties to even; every group filled up to `stripe` with zeros, the
-// row to `places`. Scales and sums of codes are [groups, rows].
-template <class F> DEV void quantize_group(const Row &row, int first, int count, int stripe, u32 *codes, float *scale, int *sum, int t, int step,
-                                           F over) {
+// As llv_quantize_row: scale = max |v| / 127 for each group, codes to the nearest, ties to even; every group filled up
+// to `stripe` with zeros, the row to `places`. Scales and sums of codes are [groups, rows].
+template <class F>
+DEV void quantize_group(
+    const Row &row, int first, int count, int stripe, u32 *codes, float *scale, int *sum, int t, int step, F over) {
   float most = 0;
   for (int i = t; i < count; i += step) most = largest(magnitude(row(first + i)), most);
   most = over(most, [](float a, float b) { return largest(a, b); });
@@ -112,20 +114,23 @@ KERNEL(256, 4) rows_int8(ROW, u32 *codes, int places, float *scales, int *sums, 
   for (int i = (groups * stripe >> 2) + t; i < places >> 2; i += 256) codes[i] = 0;
   if (groups < 4) {
     for (int g = 0; g < groups; g++)
-      quantize_group(row, g * group, columns - g * group < group ? columns - g * group : group, stripe, codes + (g * stripe >> 2),
-                     scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t, 256,
-                     [](auto v, auto join) { return over_block(v, join); });
+      quantize_group(row, g * group, columns - g * group < group ? columns - g * group : group, stripe,
+          codes + (g * stripe >> 2), scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t, 256,
+          [](auto v, auto join) { return over_block(v, join); });
     return;
   }
   // A warp for each group.
   for (int g = t >> 5; g < groups; g += 8)
-    quantize_group(row, g * group, columns - g * group < group ? columns - g * group : group, stripe, codes + (g * stripe >> 2),
-                   scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t & 31, 32, [](auto v, auto join) { return over_warp(v, join); });
+    quantize_group(row, g * group, columns - g * group < group ? columns - g * group : group, stripe,
+        codes + (g * stripe >> 2), scales + (u64)g * rows + BX, sums + (u64)g * rows + BX, t & 31, 32,
+        [](auto v, auto join) { return over_warp(v, join); });
 }
 
-// Rows that are `heads` rows of `width` columns side by side, each with a norm of its own by one gain and bias. A warp for each head.
-KERNEL(256, 4) norm_heads(const float *x, int stride, int norm, double epsilon, const float *gain, const float *bias, int width, int heads,
-                          float *y) {
+// Rows that are `heads` rows of `width` columns side by side, each with a norm of its own by one gain and bias. A warp
+// for each head.
+KERNEL(256, 4)
+norm_heads(const float *x, int stride, int norm, double epsilon, const float *gain, const float *bias, int width,
+    int heads, float *y) {
   u64 at = BX;
   for (int head = TID >> 5; head < heads; head += 8) {
     Row row{x + at * stride + head * width, nullptr, 0, 0, gain, bias, norm, 0, 1};
@@ -134,9 +139,11 @@ KERNEL(256, 4) norm_heads(const float *x, int stride, int norm, double epsilon, 
   }
 }
 
-// Pairs of columns half a head apart, turned by the angles of the row's position: turns are [positions][cosines, sines].
-KERNEL(256, 4) rope(const float *x, int stride, const int *positions, const float *turns, int width, int columns, void *y,
-                    int places, int isBFloat16) {
+// Pairs of columns half a head apart, turned by the angles of the row's position: turns are [positions][cosines,
+// sines].
+KERNEL(256, 4)
+rope(const float *x, int stride, const int *positions, const float *turns, int width, int columns, void *y, int places,
+    int isBFloat16) {
   int row = BX, half = width >> 1;
   const float *from = x + (u64)row * stride, *turn = turns + (u64)positions[row] * width;
   for (int c = TID; c < columns >> 1; c += 256) {
@@ -150,8 +157,9 @@ KERNEL(256, 4) rope(const float *x, int stride, const int *positions, const floa
 }
 
 // Pixels as bytes or floats, by channels: (x * factor, rounded, - mean) / deviation.
-KERNEL(256, 4) rescale(const void *x, int isBytes, int stride, double factor, const float *mean, const float *deviation, int channels,
-                       int columns, float *y) {
+KERNEL(256, 4)
+rescale(const void *x, int isBytes, int stride, double factor, const float *mean, const float *deviation, int channels,
+    int columns, float *y) {
   u64 row = BX;
   int width = columns / channels;
   for (int i = TID; i < columns; i += 256) {

@@ -1,6 +1,6 @@
-// What a block of an attention works on: `count` queries from row `query` on, the first of which is number `first` of its sequence. Places are
-// counted over the keys: rows 0 ..< prefix, then the sequence's own from `start` on, `keys` of them. A query sees those that are at most `before`
-// places before its own and `after` places after it.
+// What a block of an attention works on: `count` queries from row `query` on, the first of which is number `first` of
+// its sequence. Places are counted over the keys: rows 0 ..< prefix, then the sequence's own from `start` on, `keys` of
+// them. A query sees those that are at most `before` places before its own and `after` places after it.
 #pragma once
 #include "dialect.h"
 

@@ -1,5 +1,5 @@
-// What each matrix operation and conversion of the dialect makes of given registers: recorded on a GPU once (Tools/gpu-check), compared with
-// emulated.h ever after.
+// What each matrix operation and conversion of the dialect makes of given registers: recorded on a GPU once
+// (Tools/gpu-check), compared with emulated.h ever after.
 #include "dialect.h"
 
 // One warp; lane l reads words in[32 * i + l] and writes out[32 * i + l].

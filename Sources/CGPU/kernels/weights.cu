@@ -1,7 +1,8 @@
 // Weights into the forms that products take. A block of 256 threads makes a row.
 #include "encoding.h"
 
-// Codes as signed bytes, every group filled up to `stripe`, the row to `places`, with zeros. Affine 8-bit codes become 128 smaller.
+// Codes as signed bytes, every group filled up to `stripe`, the row to `places`, with zeros. Affine 8-bit codes become
+// 128 smaller.
 KERNEL(256, 4) weight_codes(ENCODED, u32 *y, int places, int stripe) {
   Encoded w = THIS_ENCODED;
   int row = BX, shift = bits == 8 && zerosAt ? 128 : 0;

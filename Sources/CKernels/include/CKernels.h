@@ -12,8 +12,15 @@
 // for AVX2, FMA and F16C together; AVX-512 for F, BW and VL, and it and AVX-VNNI count only beside AVX2, VNNI and BF16
 // only beside AVX-512.
 enum {
-  LLV_CPU_AVX2 = 1, LLV_CPU_AVX_VNNI = 2, LLV_CPU_AVX512 = 4, LLV_CPU_AVX512_VNNI = 8, LLV_CPU_AVX512_BF16 = 16, LLV_CPU_SHA = 32,
-  LLV_CPU_DOT_PRODUCT = 64, LLV_CPU_I8MM = 128, LLV_CPU_ALL = 255,
+  LLV_CPU_AVX2 = 1,
+  LLV_CPU_AVX_VNNI = 2,
+  LLV_CPU_AVX512 = 4,
+  LLV_CPU_AVX512_VNNI = 8,
+  LLV_CPU_AVX512_BF16 = 16,
+  LLV_CPU_SHA = 32,
+  LLV_CPU_DOT_PRODUCT = 64,
+  LLV_CPU_I8MM = 128,
+  LLV_CPU_ALL = 255,
 };
 unsigned llv_cpu_features(void);
 // Takes away what is not in `features`, for the calling thread: for tests.
@@ -62,7 +69,8 @@ void llv_dequantize_row(const void *codes, const float *scales, const float *zer
 
 typedef struct {
   double error, squares, largest;  // sum of (w - decoded)^2, sum of w^2, largest |w - decoded|
-  uint64_t clamped, vanished, overflowed;  // elements outside the codes; groups with scale 0, with infinite scale or zero
+  uint64_t clamped, vanished,
+      overflowed;  // elements outside the codes; groups with scale 0, with infinite scale or zero
 } llv_loss;
 
 // Searches step (and zero, where `affine`) of `count` groups of `n` elements, `stride` elements apart in w, and encodes
@@ -85,15 +93,16 @@ size_t llv_first_nonfinite(const float *x, size_t count);
 // The step and zero of one group of n columns for `count` rows, as `llv_quantize_groups` searches them, with each
 // squared error weighted by its column's importance (> 0) [n]; values of half precision, `scale_stride` apart. scratch:
 // [8 n], aligned to 32 bytes.
-void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, const float *importance,
-                      float *scratch, float *scales, float *zeros, size_t scale_stride);
+void llv_search_steps(const float *w, size_t stride, size_t count, size_t n, int bits, int affine,
+    const float *importance, float *scratch, float *scales, float *zeros, size_t scale_stride);
 // GPTQ's column loop (Frantar et al. 2023, arXiv 2210.17323): n columns of `rows` rows, one after the other, become
-// codes under their row's step and zero (values of IQ4_NL's table where `book`); the error over the diagonal of `factor`, the upper Cholesky factor of the
-// inverse Hessian from these columns' place on, is taken from the `follow` - 1 columns after each, and left in `errors`
-// for those beyond. w is changed; elements outside the codes are added to `clamped`.
-void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride, size_t follow,
-                      int bits, int affine, int book, const float *scales, const float *zeros, size_t scale_stride,
-                      uint8_t *codes, size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped);
+// codes under their row's step and zero (values of IQ4_NL's table where `book`); the error over the diagonal of
+// `factor`, the upper Cholesky factor of the inverse Hessian from these columns' place on, is taken from the `follow` -
+// 1 columns after each, and left in `errors` for those beyond. w is changed; elements outside the codes are added to
+// `clamped`.
+void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const float *factor, size_t factor_stride,
+    size_t follow, int bits, int affine, int book, const float *scales, const float *zeros, size_t scale_stride,
+    uint8_t *codes, size_t code_stride, float *errors, size_t error_stride, uint64_t *clamped);
 
 // two_level.c -------------------------------------------------------------------------------------------------------
 
@@ -105,7 +114,8 @@ void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const floa
 size_t llv_first_bad_step(const uint8_t *steps, size_t count);
 // Scales and zeros of [groups, rows] bytes, so that an element is code · scale + zero, exactly where row scales have
 // half precision.
-void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros);
+void llv_expand_steps(
+    const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, float *scales, float *zeros);
 // A row of stored 4-bit codes and its steps to the 8-bit codes that they stand for under the row's scale.
 void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, void *target);
 // The bytes of a row's groups from what `llv_snap_steps` made.
@@ -116,8 +126,8 @@ float llv_row_scale(const float *scales, size_t groups, const float *w, size_t c
 // Steps and zeros of one group of n columns for `count` rows, as `llv_search_steps` left them, to the best near them
 // that two levels hold under row_scales [count], `row_stride` apart (0: one for all). importance: [n], > 0. scratch: [8
 // n], aligned to 32 bytes. The result does not depend on the instruction set.
-void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
-                    size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
+void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance,
+    const float *row_scales, size_t row_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
 // One row to codes [columns], a byte each, under the scales and zeros of its groups; values of IQ4_NL's table where
 // `book`; `loss` is added to.
 void llv_encode_row(const float *w, size_t columns, size_t group, int bits, int affine, int book, const float *scales,
@@ -131,17 +141,19 @@ void llv_block_scales(int type, const float *scales, const float *zeros, size_t 
 // Steps and zeros of one group of n columns for `count` rows to the best near them that the type holds under its rows'
 // d and least [count], `d_stride` apart. importance: [n], > 0. scratch: [8 n], aligned to 32 bytes. The result does not
 // depend on the instruction set.
-void llv_snap_block(int type, const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *d,
-                    const float *least, size_t d_stride, float *scratch, float *scales, float *zeros, size_t scale_stride);
+void llv_snap_block(int type, const float *w, size_t stride, size_t count, size_t n, const float *importance,
+    const float *d, const float *least, size_t d_stride, float *scratch, float *scales, float *zeros,
+    size_t scale_stride);
 // As `llv_search_steps`, for codes that are values of IQ4_NL's table.
-void llv_search_book(const float *w, size_t stride, size_t count, size_t n, const float *importance, float *scratch, float *scales,
-                     size_t scale_stride);
+void llv_search_book(const float *w, size_t stride, size_t count, size_t n, const float *importance, float *scratch,
+    float *scales, size_t scale_stride);
 // Steps and zeros of one group, as `llv_search_steps` left them for affine codes, to the best near them whose zero is
 // minus a whole code times the step, which has half precision.
-void llv_snap_whole(const float *w, size_t stride, size_t count, size_t n, int bits, const float *importance, float *scratch,
-                    float *scales, float *zeros, size_t scale_stride);
+void llv_snap_whole(const float *w, size_t stride, size_t count, size_t n, int bits, const float *importance,
+    float *scratch, float *scales, float *zeros, size_t scale_stride);
 
-// ggml_unpack.c, ggml_join.c, ggml_pack.c ----------------------------------------------------------------------------------------
+// ggml_unpack.c, ggml_join.c, ggml_pack.c
+// ----------------------------------------------------------------------------------------
 
 // ggml's numbers of the block types that are read.
 enum {
@@ -157,21 +169,24 @@ void llv_ggml_unpack(int type, const void *blocks, size_t count, int big, size_t
 
 // Codes (one byte each, signed unless the type has a minimum) with half-precision scales and zeros to `count` blocks of
 // Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or IQ4_NL.
-void llv_ggml_join(int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target);
-// Codes with the steps and zeros of their groups to blocks of Q2_K, Q3_K, Q4_K, Q5_K or Q6_K that hold them exactly. The
-// place of the first block that cannot, `count` where all can.
-size_t llv_ggml_join_super(int type, const uint8_t *codes, const float *scales, const float *zeros, size_t count, void *target);
+void llv_ggml_join(
+    int type, const uint8_t *codes, const uint16_t *scales, const uint16_t *zeros, size_t count, void *target);
+// Codes with the steps and zeros of their groups to blocks of Q2_K, Q3_K, Q4_K, Q5_K or Q6_K that hold them exactly.
+// The place of the first block that cannot, `count` where all can.
+size_t llv_ggml_join_super(
+    int type, const uint8_t *codes, const float *scales, const float *zeros, size_t count, void *target);
 // The place of the first code that the type does not have, `count` when there is none.
 size_t llv_first_unfit_code(int type, const uint8_t *codes, size_t count);
 
-// Weights to `count` blocks of IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K or Q6_K with the least squared error that a search finds: steps of
-// the groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for with the
-// other held. w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and `vanished`.
+// Weights to `count` blocks of IQ4_NL, Q2_K, Q3_K, Q4_K, Q5_K or Q6_K with the least squared error that a search finds:
+// steps of the groups as in `llv_quantize_groups`, then the scales above them and the steps in turn, each solved for
+// with the other held. w is finite. scratch: [256], aligned to 32 bytes. `loss` is added to, but for `clamped` and
+// `vanished`.
 void llv_ggml_pack(int type, const float *w, size_t count, float *scratch, void *target, llv_loss *loss);
 
 // math.c ------------------------------------------------------------------------------------------------------------
 
-// In place, element by element. Largest absolute errors are in Docs/NUMERICS.md and held by a test.
+// In place, element by element. Largest absolute errors are in Docs/reference/numerics.md and held by a test.
 enum { LLV_GELU = 1, LLV_GELU_TANH, LLV_SILU, LLV_TANH, LLV_RELU, LLV_ADD, LLV_MULTIPLY };
 void llv_activate(int kind, float *x, size_t count);
 // (x - mean) / sqrt(variance + epsilon), mean 0 unless `centered`; times gain, plus bias where not null. x may be y.
@@ -213,9 +228,10 @@ void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const
 
 // bits.c ------------------------------------------------------------------------------------------------------------
 
-// Products of vectors of bits, +1 where set and -1 where not: y[r, i] = columns - 2 (bits in which row r of x [m, words]
-// and row i of a panel [words, LLV_PANEL] differ), rows of y `stride` apart. Exact up to 2^24 columns.
-void llv_dot_bits(const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride);
+// Products of vectors of bits, +1 where set and -1 where not: y[r, i] = columns - 2 (bits in which row r of x [m,
+// words] and row i of a panel [words, LLV_PANEL] differ), rows of y `stride` apart. Exact up to 2^24 columns.
+void llv_dot_bits(
+    const uint64_t *x, size_t m, size_t words, size_t columns, const uint64_t *panel, float *y, size_t stride);
 
 // gemm_bf16.c -------------------------------------------------------------------------------------------------------
 
@@ -235,7 +251,8 @@ void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
 // bits but for weights and sums with magnitudes below 2^-126, which that instruction takes for zero. working:
 // [llv_bf16_working] bytes, aligned to 4.
 size_t llv_bf16_working(size_t columns);
-void llv_gemm_bf16(const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
+void llv_gemm_bf16(
+    const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
@@ -253,12 +270,12 @@ void llv_quantize_row(const float *x, size_t columns, size_t group, int bias, in
 // Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (128 or 8 more where not affine), in
 // blocks [places / 4][LLV_PANEL, 4]. Blocks of 8-bit codes have a byte each; of 4-bit codes, two successive blocks
 // share their bytes, the first in the low halves. Missing rows are zeros. panel: [llv_panel_bytes].
-void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                    uint8_t *panel);
+void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, uint8_t *panel);
 size_t llv_panel_bytes(size_t columns, size_t group, int bits);
 // The stored codes of the first `outputs` rows of such a panel; codes are or-ed into rows of zeros.
-void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                      void *codes);
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, void *codes);
 
 // One panel, or two: all that is of the second then lies behind what is of the first.
 typedef struct {
@@ -306,12 +323,12 @@ typedef struct { const float *keys, *values; size_t count; } llv_attention_keys;
 // scores by the distance from row to key, of which it points at 0.
 typedef struct { size_t at; int causal; size_t window; const float *bias; } llv_sight;
 
-// y = softmax(scale q keys^T + bias) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all parts;
-// each row sees one at least. Scores are kept a block of keys at a time, with the largest score and the sum so far
-// (Milakov and Gimelshein 2018); sums in double. Bits depend on the parts' counts and on the row's place, not on m.
+// y = softmax(scale q keys^T + bias) values for m <= LLV_ATTENTION_QUERIES rows of one head, over the keys of all
+// parts; each row sees one at least. Scores are kept a block of keys at a time, with the largest score and the sum so
+// far (Milakov and Gimelshein 2018); sums in double. Bits depend on the parts' counts and on the row's place, not on m.
 // scratch: [llv_attention_scratch(d)].
-void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                   float scale, llv_sight sight, float *scratch, float *y, size_t y_stride);
+void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m,
+    size_t d, float scale, llv_sight sight, float *scratch, float *y, size_t y_stride);
 size_t llv_attention_scratch(size_t d);
 
 // attention_int8.c --------------------------------------------------------------------------------------------------
@@ -319,14 +336,15 @@ size_t llv_attention_scratch(size_t d);
 // Keys and values of one head as 8-bit codes: keys less their mean, a scale each; values less their mean, a scale for
 // each column. memory: [llv_attention_int8_bytes], aligned to 4.
 size_t llv_attention_int8_bytes(size_t count, size_t d);
-void llv_pack_attention_int8(const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory);
+void llv_pack_attention_int8(
+    const float *k, size_t k_stride, const float *v, size_t v_stride, size_t count, size_t d, void *memory);
 typedef struct { const void *packed; size_t count; } llv_attention_codes;
 
-// The same as llv_attention without a bias, by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127 relative to the
-// largest of 256 keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch:
+// The same as llv_attention without a bias, by exact sums of 8-bit codes: of queries, a scale each; of weights, 0...127
+// relative to the largest of 256 keys in a row. d <= 65,536. Every instruction set gives the same bits. scratch:
 // [llv_attention_int8_scratch(d)] bytes.
-void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m, size_t d,
-                        float scale, llv_sight sight, void *scratch, float *y, size_t y_stride);
+void llv_attention_int8(const llv_attention_codes *parts, size_t part_count, const float *q, size_t stride, size_t m,
+    size_t d, float scale, llv_sight sight, void *scratch, float *y, size_t y_stride);
 size_t llv_attention_int8_scratch(size_t d);
 
 #endif

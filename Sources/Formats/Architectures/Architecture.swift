@@ -126,7 +126,8 @@ struct Architecture {
       let bytes = dead.reduce(0) { $0 + (byName[$1]?.byteCount ?? 0) }
       let shown = dead.map(\.text).sorted().prefix(3).joined(separator: ", ")
       notes.append(
-        "\(dead.count) tensors of \(bytes) bytes that no embedding reads are left out: \(shown)\(dead.count > 3 ? ", …" : "")"
+        "\(dead.count) tensors of \(bytes) bytes that no embedding reads are left out: "
+          + "\(shown)\(dead.count > 3 ? ", …" : "")"
       )
     }
     for tensor in unclaimed.prefix(20) {

@@ -181,7 +181,8 @@ private struct TypeChoice {
     let half = try TypeChoice.find("F16")
     let chosen = fallback ?? half
     notes.append(
-      "\(name): rows of \(tensor.columns) are no multiple of \(asked.elements), \(chosen.name) in the place of \(asked.name)"
+      "\(name): rows of \(tensor.columns) are no multiple of \(asked.elements), \(chosen.name) in the place of "
+        + "\(asked.name)"
     )
     return (chosen, false)
   }

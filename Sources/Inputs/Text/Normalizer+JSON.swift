@@ -81,7 +81,8 @@ extension TextPattern {
     let value = try json.required("Regex")
     guard let pattern = TextPattern(regex: try value.string("Regex")) else {
       throw value.failure(
-        "pattern \(Failure.quoted(try value.bytes())) is not one of the known ones (GPT-2's, Qwen2's, Llama 3's, or one "
+        "pattern \(Failure.quoted(try value.bytes())) is not one of the known ones (GPT-2's, Qwen2's, Llama 3's, or "
+          + "one "
           + "character with + or {N,})",
         .unsupported)
     }

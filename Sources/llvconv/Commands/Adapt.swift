@@ -5,7 +5,7 @@ import LLVConv
 
 let adaptCommand = Command(
   name: "adapt",
-  abstract: "Finds the least map that takes a new encoder's vectors into an old index, and says whether it suffices.",
+  abstract: "Finds the simplest map from a new encoder's vectors into an old index, and says whether it suffices.",
   positionals: ["NEW.npy"],
   options: [
     .init("--to", "OLD.npy", "vectors of the same items row by row, as the index has them", isRequired: true),
@@ -15,19 +15,22 @@ let adaptCommand = Command(
     .init("--queries", "Q.npy", "judge by queries instead: the new encoder's vectors of them"),
     .init("--reference-queries", "OLDQ.npy", "the old encoder's vectors of the same queries"),
     .init(
-      "--index", "INDEX.npy", "what queries search: the old index, whose items are not embedded anew (default OLD.npy)"),
+      "--index", "INDEX.npy",
+      "what queries search: the old index, whose items are not embedded again (default OLD.npy)"),
     .init("--paired", nil, "query i should find row i of the index; otherwise what the old encoder finds first"),
-    Command.json, Command.force, Command.threads,
+    Command.json, Command.force, Command.dryRun, Command.threads,
   ] + Command.thresholdOptions,
   discussion: """
-    Items embedded by both encoders, some thousand of them, say how one space lies in the other: by a rotation, or an affine map
-    of all or fewer dimensions, whichever comes nearest on rows that it was not fitted on. New queries go through the map into
-    the old index, and documents are not embedded again. MAP.npy is float32 [columns of NEW + 1, columns of OLD]: a vector x
-    becomes x M + b, brought to length 1, where b is the last row.
-    The map is held to the rows held out (they search the others, and should find what their old vectors find), or to queries.
-    The report is compare's, of mapped queries in the old index, and so are the exit codes: 1 says that the map does not
-    suffice. Vectors' angles are judged only with --min-cosine, rankings' overlap only with --min-overlap.
-    """
+    Some thousand items, embedded by both encoders, tell how one space lies in the other: by a rotation, or by an affine
+    map of all or fewer dimensions. The map that comes nearest on rows that it was not fitted on is taken. New queries
+    go through the map into the old index, and documents are not embedded again. MAP.npy is float32 [columns of NEW + 1,
+    columns of OLD]: a vector x becomes x M + b, brought to length 1, where b is the last row.
+
+    The map is judged on the rows held out (they search the others, and should find what their old vectors find), or on
+    queries. The report is compare's, of mapped queries in the old index, and so are the exit codes: 1 means that the
+    map does not suffice. Vectors' angles are judged only with --min-cosine, rankings' overlap only with --min-overlap.
+    """,
+  examples: ["llvconv adapt new-documents.npy --to old-documents.npy -o map.npy --report report.html"]
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   var thresholds = try FidelityReport.Thresholds(arguments)
@@ -175,7 +178,8 @@ private struct Bridge {
       "  map       \(map.family); \(map.inputs) to \(map.outputs) columns, fitted on \(fitted) rows",
       "  trial     \(report.own.rank.count) \(what) among \(report.documents): \(name)",
       "            \(numbers.joined(separator: ", "))", "  regained  \(end)",
-      "  cosine    mean \(report.closeness.cosine.mean.fixed(4)), worst 1 % \(report.closeness.cosine.lowest1.fixed(4))",
+      "  cosine    mean \(report.closeness.cosine.mean.fixed(4)), worst 1 % "
+        + "\(report.closeness.cosine.lowest1.fixed(4))",
       "",
     ]
     return (lines + report.checkLines(.index) + report.remarks.map { "But: " + $0.text }).joined(separator: "\n")

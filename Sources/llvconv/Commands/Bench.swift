@@ -14,19 +14,20 @@ let benchCommand = Command(
     .init("--batch", "N", "inputs that are embedded together (default 32; with pictures 1)"),
     .init("--images", "N", "pictures in each input (default 0; 1 for a model of pictures alone)"),
     .init("--image-size", "WxH", "pixels of each picture (default: one view of the model)"),
-    .init("--input", "X.jsonl", "items or pairs to embed, in the place of made-up inputs"),
+    .init("--input", "X.jsonl", "items or pairs to embed, instead of made-up inputs"),
     .init("--repeat", "N", "runs to take the median of, after one that warms up (default 5)"),
     .init("--timeline", "T.html", "also write a page that shows when each operation ran"),
-    Command.json, Command.force, Command.device,
+    Command.json, Command.force, Command.dryRun, Command.device,
     .init("--memory", "MIB", "weights kept on the device at most (default 2048; of a GPU four fifths of what is free)"),
     Command.threads,
   ],
   discussion: """
-    Made-up inputs are random tokens and random pictures; times are those of the model alone, without reading files or
-    splitting text. Products are multiplications with their additions in linear operations; the peak is what the processor's
-    instructions for them reach with operands in registers, measured just before on as many threads. On a GPU, where operations are only
-    asked for, their times come from one run more that waits for each; there is no peak.
-    """
+    Made-up inputs are random tokens and random pictures. Times are those of the model alone, without reading files or
+    splitting text. Products are multiplications with their additions in linear operations. The peak is what the
+    processor's instructions for them reach with operands in registers, measured just before on as many threads. On a
+    GPU, where operations are only asked for, their times come from one run more that waits for each; there is no peak.
+    """,
+  examples: ["llvconv bench llave-4bit.llv --images 1 --timeline timeline.html"]
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let repeats = try arguments.integer("--repeat", in: 1...10_000) ?? 5
@@ -194,7 +195,8 @@ private struct BenchResult {
     func add(_ name: String, _ value: String) { text.append("  \(name.padded(15))  \(value)") }
     add(
       "time",
-      "\(median.fixed(4)) s, median of \(seconds.count) (\((seconds.first ?? 0).fixed(4)) to \((seconds.last ?? 0).fixed(4)))"
+      "\(median.fixed(4)) s, median of \(seconds.count) (\((seconds.first ?? 0).fixed(4)) to "
+        + "\((seconds.last ?? 0).fixed(4)))"
     )
     if tokens > 0 { add("tokens/s", (Double(tokens) / median).fixed(1)) }
     if images > 0 {

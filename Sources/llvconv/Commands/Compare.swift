@@ -5,7 +5,7 @@ import LLVConv
 
 let compareCommand = Command(
   name: "compare",
-  abstract: "Checks an existing index: does it still work with vectors of another encoder? From .npy files alone.",
+  abstract: "Checks an existing index from .npy files: does it still work with another encoder's vectors?",
   positionals: ["[DOCUMENTS.npy]"],
   options: [
     .init("--index", "OLD.npy", "the index as it is: the reference's vectors of the documents", isRequired: true),
@@ -13,23 +13,27 @@ let compareCommand = Command(
     .init("--reference-queries", "OLDQ.npy", "the reference's vectors of the same queries", isRequired: true),
     .init("--metric", "cosine|ip|l2", "what the index ranks by (default cosine)"),
     Command.outputs,
-    .init("--precision", "P", "what bytes in the files are codes of: int8 (default), binary or ternary"),
+    .init("--precision", "int8|binary|ternary", "what bytes in the files are codes of (default int8)"),
     .init("--width", "N", "of an index of codes: it keeps the first N columns"),
-    .init("--ranges", "REF.npy", "of int8: the ranges of the index's codes, or the vectors that they are those of"),
+    .init("--ranges", "REF.npy", "of int8: the ranges of the index's codes, or the vectors that were coded"),
     .init("--paired", nil, "query i should find document i; otherwise what the reference finds first"),
     .init("--query-items", "FILE", "ids and texts for the report: item lines (.jsonl), or a text a line (.txt)"),
     .init("--document-items", "FILE", "the same of the documents"),
-    Command.json, Command.force, Command.threads,
+    Command.json, Command.force, Command.dryRun, Command.threads,
   ] + Command.thresholdOptions,
   discussion: """
-    Queries alone suffice to tell whether an index still works: they are searched in it beside the queries that it was made
-    for. With DOCUMENTS.npy, the candidate's vectors of the same documents row by row, an index made anew is compared too.
-    Files are Float32 or Float16 of two dimensions in C order, as embed and NumPy write them. The index may hold codes, as embed
-    --precision and sentence-transformers' quantize_embeddings write them: int8, or bits as bytes. Then queries are codes too, or
-    floats that are coded here; int8 takes --ranges for that. They are read block by block, so
-    they may be larger than memory. Exit codes are those of verify. Cost: queries x documents x width products, twice; four
-    times with DOCUMENTS.npy.
-    """
+    Queries alone suffice to tell whether an index still works. They are searched in it, beside the queries of the
+    encoder that made it. With DOCUMENTS.npy, the candidate's vectors of the same documents row by row, an index made
+    anew is compared too.
+
+    Files are Float32 or Float16 of two dimensions in C order, as embed and NumPy write them. The index may hold codes,
+    as embed --precision and sentence-transformers' quantize_embeddings write them: int8, or bits as bytes. Then queries
+    are codes too, or floats that are coded here; int8 takes --ranges for that.
+
+    Files are read block by block, so they may be larger than memory. Exit codes are those of verify. Cost: queries x
+    documents x width products, twice; four times with DOCUMENTS.npy.
+    """,
+  examples: ["llvconv compare --index index.npy --queries new-q.npy --reference-queries old-q.npy --report report.html"]
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   let thresholds = try FidelityReport.Thresholds(arguments)

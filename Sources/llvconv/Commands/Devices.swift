@@ -14,14 +14,15 @@ let devicesCommand = Command(
     .init(
       "--record", "T.json", "write what the GPU makes of single instructions, which tests compare with (for developers)"
     ),
-    Command.force, Command.threads,
+    Command.force, Command.dryRun, Command.threads,
   ],
   discussion: """
-    The processor is always there. A GPU needs NVIDIA's driver (CUDA 11.2 or later) and compute capability 8.0 or later (Ampere,
-    2020), and nothing else: no CUDA toolkit, no library. Names given here are what --device takes. With --check the exit code is
-    1 when an operation differs from the double-precision reference by more than its bound, or an integer product from the
-    processor's by a bit.
-    """
+    The processor is always there. A GPU needs NVIDIA's driver (CUDA 11.2 or later) and compute capability 8.0 or later
+    (Ampere, 2020), and nothing else: no CUDA toolkit, no library. Names given here are what --device takes. With
+    --check the exit code is 1 when an operation differs from the double-precision reference by more than its bound, or
+    an integer product from the processor's by a bit.
+    """,
+  examples: ["llvconv devices", "llvconv devices --check gpu"]
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   guard ["--check", "--speed", "--record"].count(where: arguments.has) <= 1 else {

@@ -11,15 +11,17 @@ let diffCommand = Command(
   positionals: ["A", "B"],
   options: [
     .init("--tolerance", "X", "relative error of a tensor that still counts as equal (default 0: every bit)"),
-    .init("--mmproj-a", "FILE", "the vision tower that goes with A, a GGUF text model"),
+    .init("--mmproj-a", "FILE", "the vision tower that belongs to A, a GGUF text model"),
     .init("--mmproj-b", "FILE", "the same for B"),
     .init("--all", nil, "list equal tensors too"), Command.json, Command.threads,
   ],
   discussion: """
-    A and B are containers, safetensors files or directories, or GGUF files. Tensors go by the names of the family's first layout,
-    so that a checkpoint, its GGUF and its container can be compared. The worst come first. Exit code 0 when everything is
-    there in one shape and within the tolerance, 1 when not; tensors that no embedding reads do not count.
-    """
+    A and B are containers, safetensors files or folders, or GGUF files. Tensors go by the names of the family's first
+    layout, so that a checkpoint, its GGUF and its container can be compared. The worst come first. Exit code 0 means
+    that everything is there in one shape and within the tolerance, 1 that it is not. Tensors that no embedding reads do
+    not count.
+    """,
+  examples: ["llvconv diff llave.gguf LLaVE-2B/ --mmproj-a llave-mmproj.gguf"]
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   let tolerance = try arguments.number("--tolerance", in: 0...Double.greatestFiniteMagnitude) ?? 0
@@ -121,7 +123,8 @@ private struct Comparison {
     let coded = rows.count { $0.hasSameCodes }
     let codes = coded > 0 ? " (\(coded) with the same codes)" : ""
     Output.print(
-      "\(same) of \(rows.count) tensors identical\(codes), \(types) of another type, \(missing.count) only in A, \(extra.count) only in B, \(reshaped.count) of another shape: \(isEqual ? "equal" : "not equal")"
+      "\(same) of \(rows.count) tensors identical\(codes), \(types) of another type, \(missing.count) only in A, "
+        + "\(extra.count) only in B, \(reshaped.count) of another shape: \(isEqual ? "equal" : "not equal")"
     )
   }
 

@@ -10,7 +10,7 @@ let embedCommand = Command(
   positionals: ["MODEL"],
   options: [
     .init("--input", "X.jsonl", "items to read (default: standard input)"),
-    .init("--output", "Y", "where to write: .jsonl or .npy (default: standard output, JSONL)"),
+    .init("--output", "Y.npy", "where to write: .npy or .jsonl (default: standard output, JSONL)"),
     .init("--prompt", "NAME", "one of the model's prompts, put before texts without an instruction"),
     .init("--batch", "N", "items read and embedded at a time, at most (default 256; 32 for a model of pictures)"),
     .init("--shard", "I/N", "embed every Nth line alone, from line I on, 0 to N - 1: all N shards have each line once"),
@@ -20,20 +20,30 @@ let embedCommand = Command(
     .init("--keep-going", nil, "exit code 0 although items are bad"),
     .init("--fail-on-error", nil, "stop at the first bad item"),
     .init("--strict", nil, "an item with a key that is not known is bad"),
-    Command.profile, Command.projector, Command.force,
+    Command.profile, Command.projector, Command.force, Command.dryRun,
   ] + Command.modelOptions,
   discussion: """
-    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory on the
-    way.
+    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory
+    on the way.
+
     An item is a line {"id", "text", "images", "video", "instruction"}, or a text in quotes. Each gives a line {"id",
-    "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}; the job goes on, and its exit code is
-    then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item: OUTPUT.npy.ids
-    says, a line a row, which items are there, by their id or as "line N". When the input pauses, what has come is embedded and
-    written at once. An embedding does not depend on the other items or on the number of threads.
-    Images are JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files; a video is MP4, QuickTime, Matroska, WebM, AVI, MPEG, Ogg,
-    FLV, ASF or GIF. Paths start at the folder of the input file. A text says with
-    <image> where each picture stands; an item without text gets MMEB's words.
-    """
+    "embedding": [...]} or, when it is bad, {"id", "error": {"code", "message"}}. The job goes on, and its exit code is
+    then that of the first bad item. An output .npy (float32, [rows, width]) has no row for a bad item. Beside it
+    OUTPUT.npy.ids says, a line a row, which items are there, by their id or as "line N". When the input pauses, what
+    has come is embedded and written at once. An embedding does not depend on the other items or on the number of
+    threads.
+
+    Images are JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF files. A video is MP4, QuickTime, Matroska, WebM, AVI, MPEG, Ogg,
+    FLV, ASF or GIF. Paths start at the folder of the input file. A text says with <image> where each picture stands. An
+    item without text gets MMEB's words.
+
+    A dry run reads and checks all items, pictures and videos included, and does not run the model. The size that it
+    says of a .jsonl file is about right, that of a .npy file exact.
+    """,
+  examples: [
+    "llvconv embed llave-4bit.llv --input items.jsonl --output vectors.npy",
+    #"echo '"a red fox"' | llvconv embed llave-4bit.llv"#,
+  ]
 ) { (arguments) throws(Failure) in
   let batch = try arguments.integer("--batch", in: 1...100_000)
   guard !(arguments.has("--keep-going") && arguments.has("--fail-on-error")) else {
@@ -127,12 +137,12 @@ private struct EmbedJob {
       } catch { row.result = .failure(error) }
       rows.append(row)
     }
-    if isTokensOnly {
+    if isTokensOnly || DryRun.isOn {
       for (place, built) in zip(good, model.samples(good.map(\.item), prompt: prompt, folder: folder)) {
         switch built {
         case .failure(let failure): rows[place.row].result = .failure(failure)
         case .success(let built):
-          rows[place.row].result = .tokens(built.sample.ids)
+          rows[place.row].result = isTokensOnly ? .tokens(built.sample.ids) : .embedding(standIn)
           cut += built.cut > 0 ? 1 : 0
         }
       }
@@ -153,6 +163,9 @@ private struct EmbedJob {
     }
     return rows
   }
+
+  /// As wide as a vector of the model, and about as long as one in JSON.
+  private var standIn: ArraySlice<Float> { [Float](repeating: -0.012_345_678, count: model.embedder.width)[...] }
 
   private mutating func item(_ json: JSON, _ id: String?) throws(Failure) -> Item {
     defer { keys.endLine() }

@@ -9,23 +9,26 @@ let evalCommand = Command(
   abstract: "Scores a model on a benchmark: MMEB's protocol, and text-video retrieval.",
   positionals: ["MODEL"],
   options: [
-    .init("--data", "PATH", "a .jsonl file, or a directory of them, one data set each", isRequired: true),
+    .init("--data", "PATH", "a .jsonl file, or a folder of them, one data set each", isRequired: true),
     .init("--no-cache", nil, "do not keep or use embeddings"), Command.strict, Command.json,
     Command.profile, Command.projector,
   ] + Command.formOptions + Command.modelOptions,
   discussion: """
-    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory on the
-    way; then no embeddings are kept.
+    MODEL is an .llv container, or what import takes: a model folder, a .safetensors or a GGUF file, imported in memory
+    on the way. Then no embeddings are kept.
+
     A data set has lines {"id", "query": item, "candidates": [items or ids]} with the right candidate first
     (precision@1), or {"id", "query": item, "positive": item or id} to search all positives, both ways (recall at 1, 5,
     10, median and mean rank). {"id", "candidate": item} names a candidate for lines below it. Tools/mmeb_to_jsonl.py
-    makes such files from MMEB.
-    A query that is bad, or whose right candidate is, is left out, and said so; so is any other bad candidate.
+    makes such files from MMEB. A query that is bad, or whose right candidate is, is left out and listed; so is any
+    other bad candidate.
+
     Texts are prepared as the authors' evaluation does, unless --spelling verbatim. Embeddings are kept by content in
-    MODEL.llv.cache/, so that a job that was stopped goes on where it was. Exit code 1 when the encoder says nearly the same of
-    everything, because ties would then make any score. --width and --precision score vectors as an index keeps them, codes by
-    their product, 8-bit ones by the ranges of all items.
-    """
+    MODEL.llv.cache/, so that a job that was stopped goes on where it was. Exit code 1 means that the encoder says
+    nearly the same of everything, because ties would then make any score. --width and --precision score vectors as an
+    index keeps them: codes by their product, 8-bit ones by the ranges of all items.
+    """,
+  examples: ["llvconv eval llave-4bit.llv --data mmeb/"]
 ) { (arguments) throws(Failure) in
   var options = try LoadedModel.Options(arguments)
   if arguments["--spelling"] == nil { options.spelling = .mmeb }

@@ -10,25 +10,30 @@ let exportCommand = Command(
   positionals: ["MODEL"],
   options: [
     .init("-o", "PATH", "where to write; appears whole or not at all", isRequired: true),
-    .init("--to", "FORMAT", "gguf, hf, safetensors, compressed-tensors, mlx", isRequired: true),
+    .init("--to", "gguf|hf|safetensors|compressed-tensors|mlx", "the format", isRequired: true),
     .init(
       "--type", "TYPE",
       "type of the weights (default: as they are): F32 F16 BF16, and for GGUF \(GGUFExport.blockTypes)"),
     .init("--table", "TYPE", "GGUF: type of the token table (default: as --type, but no less than Q8_0)"),
     .init(
       "--weights", "CHOICE",
-      "compressed-tensors: W4A16 (default), W4A16_ASYM, W8A16, W8A8, W4A8, mlx: 4:g64:affine (default), or as quantize --weights has them; for weights that are not quantized yet"
-    ),
+      "for weights that are not quantized yet: of compressed-tensors W4A16 (default), W4A16_ASYM, W8A16, W8A8, W4A8; "
+        + "of mlx 4:g64:affine (default); or as quantize --weights has them"),
     .init("--tower", nil, "quantize the vision tower and projector too, which --weights leaves alone"),
     .init("--split", "MIB", "several files of about this size (default: one GGUF file; safetensors of 5 GB)"),
     .init(
-      "--names", "KIND", "hf: disk (as transformers writes, default) or memory (as its modules are called since 4.52)"),
-    Command.force, Command.threads,
+      "--names", "disk|memory",
+      "hf: as transformers writes (default), or as its modules are called since 4.52"),
+    Command.force, Command.dryRun, Command.threads,
   ],
   discussion: """
-    MODEL is a container that import or quantize wrote; what quantize fused is taken apart again, codes as they are.
-    A LLaVE model makes two GGUF files, NAME.gguf for text and NAME-mmproj.gguf for pictures.
-    """
+    MODEL is a container that import or quantize wrote. What quantize fused is taken apart again, codes as they are. A
+    LLaVE model makes two GGUF files, NAME.gguf for text and NAME-mmproj.gguf for pictures.
+    """,
+  examples: [
+    "llvconv export llave-gguf.llv --to gguf -o llave.gguf",
+    "llvconv export bert-w4a16.llv --to compressed-tensors -o bert-w4a16/",
+  ]
 ) { (arguments) throws(Failure) in
   let format = try arguments.required("--to")
   try refuseIdle(arguments, format)
@@ -76,7 +81,7 @@ let exportCommand = Command(
     throw Failure(
       .usage, "--to \(Failure.quoted(format)) is not written; gguf, hf, safetensors, compressed-tensors and mlx are")
   }
-  Output.next("llvconv diff \(arguments.positionals[0]) \(path); Docs/EXPORT.md says how other programs load it")
+  Output.next("llvconv diff \(arguments.positionals[0]) \(path); Docs/how-to says how other programs load it")
   return 0
 }
 

@@ -8,14 +8,16 @@ let hashCommand = Command(
   abstract: "Prints hashes of weights that do not depend on the file's format.",
   positionals: ["FILE"],
   options: [
-    .init("--mmproj", "FILE", "the GGUF file with the vision tower that goes with a GGUF text model"), Command.json,
+    .init("--mmproj", "FILE", "the GGUF file with the vision tower that belongs to a GGUF text model"), Command.json,
     Command.threads,
   ],
   discussion: """
-    A tensor's hash is the SHA-256 of its shape and its values as Float32, whatever they are stored as: BF16 in safetensors, in
-    GGUF and in a container agree, and so does a quantized tensor with its decoded values. The last line is the SHA-256 of all
-    lines of tensors that an embedding reads, sorted by name. FILE is anything that import or inspect reads.
-    """
+    A tensor's hash is the SHA-256 of its shape and its values as Float32, whatever they are stored as. BF16 in
+    safetensors, in GGUF and in a container agree, and so does a quantized tensor with its decoded values. The last line
+    is the SHA-256 of all lines of tensors that an embedding reads, sorted by name. FILE is anything that import or
+    inspect reads.
+    """,
+  examples: ["llvconv hash llave.gguf --mmproj llave-mmproj.gguf"]
 ) { (arguments) throws(Failure) in
   let threads = try arguments.threads()
   let subject = try NamedTensors(arguments.positionals[0], projector: arguments["--mmproj"])

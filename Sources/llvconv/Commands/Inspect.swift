@@ -12,10 +12,11 @@ let inspectCommand = Command(
     .init("--graph", nil, "list the operations"), Command.json, Command.threads,
   ],
   discussion: """
-    FILE is an .llv container, a .safetensors or GGUF file, an *.index.json or a model directory. Of a checkpoint it also
+    FILE is an .llv container, a .safetensors or GGUF file, an *.index.json or a model folder. For a checkpoint it also
     says whether import takes it, and as what, or what is missing. Without --statistics only headers are read, whatever
     the size of the file.
-    """
+    """,
+  examples: ["llvconv inspect llave-4bit.llv --statistics"]
 ) { (arguments) throws(Failure) in
   let path = arguments.positionals[0]
   let threads = try arguments.threads()
@@ -145,7 +146,8 @@ private struct Subject {
     if let contents {
       let configuration = contents.model.configuration
       Output.print(
-        "\(path): \(configuration.architecture), vectors of \(configuration.width), at most \(configuration.maximumTokens) tokens"
+        "\(path): \(configuration.architecture), vectors of \(configuration.width), at most "
+          + "\(configuration.maximumTokens) tokens"
       )
       Output.print("written by \(contents.program), content \(XXH64.text(contents.checksum))")
       if let vision = configuration.vision { Output.print("pictures: \(vision.summary)") }
@@ -246,7 +248,8 @@ extension Op {
     case .activation(let kind): "  \(kind.rawValue)"
     case .slice(let offset, let count): "  columns \(offset)..<\(offset + count)"
     case .attention(let attention):
-      "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale \(attention.scale)"
+      "  \(attention.heads) heads of \(attention.headWidth), \(attention.keyValueHeads) for keys, scale "
+        + "\(attention.scale)"
         + (attention.isCausal ? ", causal" : "") + (attention.window.map { ", window \($0)" } ?? "")
         + (attention.farthest == nil ? "" : ", biases for distances") + (attention.hasSlopes ? ", slopes" : "")
         + (attention.input == .float ? "" : ", \(attention.input)")

@@ -9,34 +9,38 @@ import Tensors
 
 let measureCommand = Command(
   name: "measure",
-  abstract: "Measures on your data what the weights of a model are multiplied with, for quantize --calibration.",
+  abstract: "Calibrates: measures the inputs of a model's weights on your data, for quantize --calibration.",
   positionals: ["MODEL.llv"],
   options: [
     .init("--data", "X.jsonl", "items, or labelled pairs of items, like those the model will meet", isRequired: true),
     Command.output,
-    .init("--sensitivity", nil, "also how far embeddings move when each weight alone is rounded, for plan"),
+    .init("--sensitivity", nil, "also measure how far embeddings move when each weight alone is rounded, for plan"),
     .init(
       "--activations", "8",
       "with --sensitivity: also when a weight's input is rounded to 8 bits, for plan --activations 8"),
     .init(
       "--sensitivity-tokens", "N",
-      "tokens and patches that sensitivity is measured on (default: less for larger models)"),
+      "tokens and patches that sensitivity is measured on (default: fewer for larger models)"),
     .init(
       "--sensitivity-every", "N",
       "measure every Nth layer and the last, and interpolate (default 1; 4 for more than 200 million weights)"),
     .init(
-      "--picture-weight", "X", "what a picture's token counts in a text model's moments, beside others' 1 (default 1)"),
+      "--picture-weight", "X", "what a picture's token counts in a text model's moments; others count 1 (default 1)"),
     .init(
       "--imatrix", "OUT.gguf",
       "also write the mean squares as llama.cpp's importance matrix, for llama-quantize --imatrix"),
-    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.strict, Command.force,
+    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.strict, Command.force, Command.dryRun,
   ] + Command.modelOptions,
   discussion: """
-    Runs the model as quantize will fuse it over all items, layer by layer, and keeps, for each weight of a linear operation, the
-    second moments of its inputs. A few hundred items are enough; do not measure on what you will verify with. The file belongs to
-    this model. Bad items are left out, and said so. Work that is stopped is kept in OUTPUT.partial/ and gone on with by
-    the same command; what was measured already of the same model on the same data is not measured again.
-    """
+    The model runs over all items, layer by layer, with the fusions that quantize makes. For each weight of a linear
+    operation the second moments of its inputs are kept. A few hundred items are enough. Do not measure on the data that
+    you verify with. The file belongs to this model.
+
+    Bad items are left out and listed. A run that was stopped keeps its work in OUTPUT.partial/, and the same command
+    goes on from there. What was measured already of the same model on the same data is not measured again. A dry run
+    reads all items and does not run the model.
+    """,
+  examples: ["llvconv measure llave.llv --data pairs.jsonl --sensitivity -o measured.llv"]
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let dataPath = try arguments.required("--data")
@@ -96,6 +100,12 @@ let measureCommand = Command(
     return 0
   }
   let output = try arguments.requiredOutput("-o")
+  guard !DryRun.isOn else {
+    Output.print(
+      "would measure \(samples.count) items, and write \(outputPath): about "
+        + Output.size(momentBytes(model.prepared)) + (chosen == nil ? "" : " and what sensitivity takes"))
+    return 0
+  }
   func work(_ key: JSONText) -> PartialWork {
     PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
   }
@@ -189,6 +199,15 @@ private func fingerprint(_ samples: [Sample]) -> UInt64 {
     for picture in sample.pictures { picture.pixels.withUnsafeBytes { hash.update($0) } }
   }
   return hash.value()
+}
+
+/// What the second moments of all weights' inputs take.
+private func momentBytes(_ model: Model) -> Int {
+  var names = Set<TensorName>()
+  for node in model.graphs.flatMap(\.graph.nodes) {
+    if case .linear = node.op, case .tensor(let name) = node.inputs[1] { names.insert(name) }
+  }
+  return names.reduce(0) { $0 + SecondMoments.byteCount(columns: model[$1]?.columns ?? 0) }
 }
 
 /// About as much work whatever the model.

@@ -5,20 +5,20 @@ import LLVConv
 
 let pairsCommand = Command(
   name: "pairs",
-  abstract: "Makes pairs for verify, measure and eval of a table, a benchmark's folder, pictures or a query log.",
+  abstract: "Makes pairs for verify, measure and eval from a table, a benchmark's folder, pictures or a query log.",
   positionals: ["SOURCE"],
   options: [
     .init("-o", "PAIRS.jsonl", "where to write; appears whole or not at all", isRequired: true),
     .init("--query", "COL", "column of the queries (default: query, anchor or question; of captions for pictures)"),
-    .init("--positive", "COL", "column of what they should find (default: positive, answer, document or passage)"),
+    .init("--positive", "COL", "column of the right answers (default: positive, answer, document or passage)"),
     .init(
       "--negatives", "COL,...|N",
-      "columns of what they should not find; or how many documents are drawn for each query (default: 5 of a corpus)"),
+      "columns of wrong answers; or how many documents are drawn for each query (default: 5 from a corpus)"),
     .init("--label", "COL", "column of the positive's class"),
-    .init("--qrels", "FILE", "judgements or clicks, in the place of those that the folder has"), Command.force,
+    .init("--qrels", "FILE", "judgements or clicks, instead of those in the folder"), Command.force, Command.dryRun,
   ],
   discussion: """
-    SOURCE is told by what it is:
+    What SOURCE is decides how it is read:
       a table (.csv, .tsv, .jsonl)   a pair for each row; a cell that names a
                                      picture beside the file is that picture
       a folder with corpus.jsonl     BEIR's and mteb's layout: queries.jsonl,
@@ -28,9 +28,10 @@ let pairsCommand = Command(
       a folder of pictures           captions in a.txt beside a.jpg, in
                                      captions.csv, or in metadata.csv or .jsonl
                                      (file_name, text)
-    A query is paired with the document judged or clicked most; without judgements with the one whose words fit best.
-    Every run gives the same pairs. What is left out is counted.
-    """
+    A query is paired with the document that was judged or clicked most. Without judgements it is paired with the
+    document whose words fit best. Every run gives the same pairs. What is left out is counted.
+    """,
+  examples: ["llvconv pairs questions.csv --query question --positive answer -o pairs.jsonl"]
 ) { (arguments) throws(Failure) in
   let (source, target) = (arguments.positionals[0], try arguments.required("-o"))
   guard target.hasSuffix(".jsonl") else {

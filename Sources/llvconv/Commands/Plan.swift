@@ -9,11 +9,11 @@ import Tensors
 
 let planCommand = Command(
   name: "plan",
-  abstract: "Finds what each weight should become within a size, or so that a quality or a speed is kept.",
+  abstract: "Decides the encoding of each weight, so that a size, a quality or a speed is met.",
   positionals: ["MODEL.llv"],
   options: [
     .init("--bits", "X", "bits per weight on average, scales included, 4 to 16"),
-    .init("--size", "BYTES", "of the file: a number, or with KB, MB, GB"),
+    .init("--size", "BYTES", "size of the file: a number, or with KB, MB, GB"),
     .init("--quality", "COSINE", "mean cosine to the model's own vectors that items of --data must keep"),
     .init(
       "--speed", "X",
@@ -27,18 +27,27 @@ let planCommand = Command(
     .init("--rounds", "N", "for --speed: how often each candidate is timed; medians count (default 3)"),
     Command.target, .init("--tower", nil, "with --for compressed-tensors: the vision tower and projector too"),
     .init("-o", "PLAN.json", "where to write; appears whole or not at all", isRequired: true),
-    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force,
+    .init("--no-fuse", nil, "for quantize --no-fuse"), Command.force, Command.dryRun,
   ] + Command.objectiveOptions + Command.modelOptions,
   discussion: """
-    What rounding a weight costs is what it moved embeddings by when measure rounded it alone, scaled by the squared relative error
-    of each other choice; the best combination within the budget is found by dynamic programming. The plan is a text that you may
-    change; quantize --plan carries it out. With --quality, plans of several sizes are carried out in memory and held to the data,
-    and the smallest that keeps the quality is written; exit code 1 when none does.
+    Rounding a weight has a cost: how far it moved embeddings when measure rounded it alone. For other encodings the
+    cost is scaled by their squared relative error. Dynamic programming finds the best combination within the budget.
+    The plan is a text that you may change; quantize --plan carries it out.
+
+    With --quality, plans of several sizes are carried out in memory and held to the data. The smallest that keeps the
+    quality is written. Exit code 1 means that none does.
+
     With --speed, candidates with several layouts of pictures (quantize --views, --pool-pictures) and several kinds of
     weights and inputs run on the data here, in turns with the model as it is. The table says how fast and how faithful
-    each is (mean cosine to the model's own vectors); of those that are fast enough the most faithful is written; exit
-    code 1 when none is. What was measured stays in the plan. The same plan gives the same bytes on any machine.
-    """
+    each is (mean cosine to the model's own vectors). Of those that are fast enough the most faithful is written. Exit
+    code 1 means that none is. What was measured stays in the plan.
+
+    The same plan gives the same bytes on any machine.
+    """,
+  examples: [
+    "llvconv plan llave.llv --size 400MB --calibration measured.llv -o plan.json",
+    "llvconv plan llave.llv --speed 2x --data others.jsonl -o plan.json",
+  ]
 ) { (arguments) throws(Failure) in
   let options = try LoadedModel.Options(arguments)
   let quality = try arguments.number("--quality", in: -1...1)

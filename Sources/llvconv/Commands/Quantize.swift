@@ -13,16 +13,17 @@ let quantizeCommand = Command(
   options: [
     .init(
       "--bits", "16|8|4|X",
-      "bits of the weights of linear operations; 16 is BF16; another number: per weight on average, scales included, each weight as it pays"
-    ),
+      "bits of the weights of linear operations; 16 is BF16; another number is an average per weight, scales included, "
+        + "with more bits for sensitive weights"),
     .init(
-      "--size", "BYTES", "in the place of --bits: of the file, a number, or with KB, MB, GB; each weight as it pays"),
-    .init("--plan", "PLAN.json", "in the place of --bits: what llvconv plan found, perhaps changed"),
+      "--size", "BYTES",
+      "instead of --bits: size of the file, a number, or with KB, MB, GB; more bits for sensitive weights"),
+    .init("--plan", "PLAN.json", "instead of --bits: what llvconv plan found, perhaps changed"),
     Command.target,
     .init(
       "--weights", "CHOICE",
-      "in the place of --bits: one choice for all, as --tensor has them; with --for gguf one of its types, like Q4_K; with --for compressed-tensors also W4A16, W4A16_ASYM, W8A16, W8A8, W4A8"
-    ),
+      "instead of --bits: one choice for all, as --tensor has them; with --for gguf one of its types, like Q4_K; with "
+        + "--for compressed-tensors also W4A16, W4A16_ASYM, W8A16, W8A8, W4A8"),
     .init("--tower", nil, "with --for compressed-tensors: the vision tower and projector too"),
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init(
@@ -35,52 +36,62 @@ let quantizeCommand = Command(
       "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits)"),
     .init(
       "--activations", "float|16|8",
-      "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and group"
-    ),
+      "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and "
+        + "group"),
     .init(
       "--attention", "float|8",
-      "what attention is computed with: 8-bit integers (default with --activations 8), or floats (default otherwise, and with --for)"
-    ),
+      "compute attention with 8-bit integers (default with --activations 8), or with floats (default otherwise, and "
+        + "with --for)"),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, but 8:channel at 4 bits; --for gguf: Q8_0, --for compressed-tensors: keep)"
-    ),
+      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, "
+        + "but 8:channel at 4 bits; --for gguf: Q8_0, --for compressed-tensors: keep)"),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
       isRepeated: true),
     .init(
-      "--calibration", "C",
+      "--calibration", "C.llv",
       "what llvconv measure found on your data: rounding errors are weighed and made up for (GPTQ); or an importance "
-        + "matrix of llama.cpp (GGUF): they are weighed alone"),
+        + "matrix of llama.cpp (GGUF), with which errors are weighed only"),
     .init(
       "--method", "search|weighted|gptq",
-      "with --calibration: what is done with it (default gptq); with fold+ before it, columns are scaled against what feeds them"
-    ),
+      "with --calibration: how it is used (default gptq); with fold+ before it, columns are first scaled against what "
+        + "feeds them"),
     .init(
       "--views", "N",
       "views of a picture at most, the whole picture's included: N - 1 tiles beside it; 1 is the whole picture alone"),
     .init(
       "--pool-pictures", "2", "pool the features of pictures 2 x 2, as those of videos are: a quarter of the tokens"),
     .init("--no-fuse", nil, "leave the graph as it is"),
-    .init("--dry-run", nil, "print size, bits per weight, memory, time and fallbacks; write nothing"), Command.force,
-    Command.json,
-    Command.threads,
+    .init(
+      "--dry-run", nil, "say size, bits per weight, memory, time and what cannot be done as asked; write nothing"),
+    Command.force, Command.json, Command.threads,
   ] + Command.objectiveOptions,
   discussion: """
-    Exact fusions come first (query, key and value as one product, constants folded, unused tensors dropped). Each group's
-    scale is searched for the least squared error; no data is needed. Norms, biases and small tables stay as they are.
-    With --calibration, weights of linear operations are quantized by GPTQ, which takes longer and loses less.
-    --size, and --bits with a number between, give each weight what pays most, as llvconv plan does.
-    --for makes what another program's files can hold, so that llvconv export writes exactly what llvconv verify measured:
-    only its types and groups, no bias where the model has none, no fusion that its files cannot say. --size and --bits
-    then mean its files.
-    --views and --pool-pictures trade fidelity for speed. They go with any of these; alone they leave weights and graph
+    Exact fusions come first: query, key and value as one product, constants folded, unused tensors dropped. Each
+    group's scale is searched for the least squared error, which needs no data. Norms, biases and small tables stay as
+    they are. With --calibration, weights of linear operations are quantized by GPTQ, which takes longer and loses less.
+
+    --size, and --bits with a number between, give sensitive weights more bits, as llvconv plan does.
+
+    --for makes what another program's files can hold, so that llvconv export writes exactly what llvconv verify
+    measured: only its types and groups, no bias where the model has none, no fusion that its files cannot express.
+    --size and --bits then mean its files.
+
+    --views and --pool-pictures trade fidelity for speed. They go with any of these. Alone they leave weights and graph
     as they are.
-    """
+    """,
+  examples: [
+    "llvconv quantize llave.llv --bits 4 --calibration measured.llv -o llave-4bit.llv",
+    "llvconv quantize llave.llv --size 400MB --calibration measured.llv -o llave-400mb.llv",
+    "llvconv quantize llave.llv --for gguf --weights Q4_K --calibration measured.llv -o llave-gguf.llv",
+  ]
 ) { (arguments) throws(Failure) in
   let job = try QuantizeJob(arguments)
   let summary = try QuantizeSummary(job)
   if arguments.has("--dry-run") {
+    // Refuses what could not be written.
+    _ = try arguments.output("-o")
     try summary.printDry(job.notes, threads: job.threads, asJSON: arguments.has("--json"))
     return 0
   }
@@ -101,9 +112,8 @@ extension QuantizeSummary {
     if asJSON { return Output.print(dryJSON(notes, seconds: seconds)) }
     let width = after.tensors.map(\.name.text.count).max() ?? 0
     for tensor in after.tensors {
-      Output.print(
-        "\(tensor.name.text.padded(width))  \(String(describing: tensor.shape).padded(14))  \(tensor.encoding.text.padded(18))  \(Output.size(tensor.byteCount))"
-      )
+      let (shape, encoding) = (String(describing: tensor.shape).padded(14), tensor.encoding.text.padded(18))
+      Output.print("\(tensor.name.text.padded(width))  \(shape)  \(encoding)  \(Output.size(tensor.byteCount))")
     }
     for note in Output.collapsed(notes) { Output.print("note: \(note)") }
     Output.print("")
@@ -124,7 +134,8 @@ extension QuantizeSummary {
       written.losses.isEmpty
       ? "weights as they were"
       : "\(bitsPerWeight.fixed(2)) bits per weight\(breakdown); weights' relative error at most "
-        + "\((written.worstError * 100).fixed(2)) %, \(written.clamped) clamped, \(written.vanishedGroups) groups vanished"
+        + "\((written.worstError * 100).fixed(2)) %, \(written.clamped) clamped, \(written.vanishedGroups) groups "
+        + "vanished"
     Output.note("\(written.path): \(Output.size(written.bytes)), \(weights); \(written.seconds.fixed(1)) s")
     if let target, let targetText { Output.note("as \(target.target.rawValue): \(targetText)") }
   }
