@@ -274,24 +274,28 @@ LLV_256(avx_vnni, LLV_AVX_VNNI, LLV_DPBUSD_256)
 #endif
 
 // Tiles of MOST rows, then of four, then of one.
-#define LLV_PAIR(SET, TARGET, MOST)                                                                                                \
-  TARGET static void score_tiles_##SET(size_t rows, const int8_t *q, size_t stride, size_t places, const int32_t *starts, const uint8_t *panels,  \
-                                       const float *scales, size_t keys, float *scores) {                                          \
-    size_t r = 0;                                                                                                                  \
-    for (; r + MOST <= rows; r += MOST) score_##SET(MOST, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS); \
-    for (; r + 4 <= rows; r += 4) score_##SET(4, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS); \
-    for (; r < rows; r++) score_##SET(1, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS);             \
-  }                                                                                                                                \
-  TARGET static void mix_tiles_##SET(size_t rows, const uint8_t *weights, const int8_t *values, size_t fours, size_t stride,       \
-                                     const float *shrink, const float *grow, float *total, size_t width) {                         \
-    for (size_t c = 0; c < width; c += LLV_PANEL, values += stride) {                                                              \
-      size_t r = 0;                                                                                                                \
-      for (; r + MOST <= rows; r += MOST)                                                                                          \
-        mix_##SET(MOST, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);                    \
-      for (; r + 4 <= rows; r += 4)                                                                                                \
-        mix_##SET(4, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);                       \
-      for (; r < rows; r++) mix_##SET(1, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);   \
-    }                                                                                                                              \
+#define LLV_PAIR(SET, TARGET, MOST)                                                                                    \
+  TARGET static void score_tiles_##SET(size_t rows, const int8_t *q, size_t stride, size_t places,                     \
+      const int32_t *starts, const uint8_t *panels, const float *scales, size_t keys, float *scores) {                 \
+    size_t r = 0;                                                                                                      \
+    for (; r + MOST <= rows; r += MOST)                                                                                \
+      score_##SET(MOST, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS);          \
+    for (; r + 4 <= rows; r += 4)                                                                                      \
+      score_##SET(4, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS);             \
+    for (; r < rows; r++)                                                                                              \
+      score_##SET(1, q + r * stride, stride, places, starts + r, panels, scales, keys, scores + r * KEYS);             \
+  }                                                                                                                    \
+  TARGET static void mix_tiles_##SET(size_t rows, const uint8_t *weights, const int8_t *values, size_t fours,          \
+      size_t stride, const float *shrink, const float *grow, float *total, size_t width) {                             \
+    for (size_t c = 0; c < width; c += LLV_PANEL, values += stride) {                                                  \
+      size_t r = 0;                                                                                                    \
+      for (; r + MOST <= rows; r += MOST)                                                                              \
+        mix_##SET(MOST, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);        \
+      for (; r + 4 <= rows; r += 4)                                                                                    \
+        mix_##SET(4, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);           \
+      for (; r < rows; r++)                                                                                            \
+        mix_##SET(1, weights + r * KEYS, values, fours, shrink + r, grow + r, total + r * width + c, width);           \
+    }                                                                                                                  \
   }
 LLV_PAIR(plain, , 4)
 #if defined(LLV_X86)

@@ -69,7 +69,9 @@ enum { ROWS = 48 };
 size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV_PANEL + ROWS) * 4; }
 
 // By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
-static void products_f32(const uint16_t *x, size_t m, size_t places, const void *panel, float *working, size_t column, const llv_output *out) {
+static void products_f32(
+    const uint16_t *x, size_t m, size_t places, const void *panel, float *working, size_t column,
+    const llv_output *out) {
   float *floats = working, *rows = working + places * LLV_PANEL;
   LLV_ALIGNED float result[ROWS * LLV_PANEL];
   llv_widen_panel_bf16(panel, places, 1, floats);
@@ -83,8 +85,8 @@ static void products_f32(const uint16_t *x, size_t m, size_t places, const void 
 
 #if defined(LLV_X86)
 // Rows of x against `panels` panels, 1 or 2: each load of x serves both.
-LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const size_t panels, const uint16_t *x, size_t places,
-                                                  const uint16_t *panel, float *y) {
+LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(
+    const size_t rows, const size_t panels, const uint16_t *x, size_t places, const uint16_t *panel, float *y) {
   __m512 sum[2][12];
 #pragma clang loop unroll(full)
   for (size_t r = 0; r < rows; r++) sum[0][r] = sum[1][r] = _mm512_setzero_ps();
@@ -106,13 +108,14 @@ LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(const size_t rows, const size_
   }
 }
 
-#define LLV_TILE(ROWS, PANELS)                                                                                 \
-  for (; i + ROWS <= m; i += ROWS) {                                                                           \
-    pairs_avx512_tile(ROWS, PANELS, x + i * places, places, panel, result);                                    \
-    for (size_t p = 0; p < PANELS; p++) llv_finish(result + p * ROWS * LLV_PANEL, i, ROWS, p * LLV_PANEL, out); \
+#define LLV_TILE(ROWS, PANELS)                                                                                         \
+  for (; i + ROWS <= m; i += ROWS) {                                                                                   \
+    pairs_avx512_tile(ROWS, PANELS, x + i * places, places, panel, result);                                            \
+    for (size_t p = 0; p < PANELS; p++) llv_finish(result + p * ROWS * LLV_PANEL, i, ROWS, p * LLV_PANEL, out);        \
   }
 
-LLV_AVX512_BF16 static void products_avx512(const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
+LLV_AVX512_BF16 static void products_avx512(
+    const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
   LLV_ALIGNED float result[2 * 12 * LLV_PANEL];
   size_t i = 0;
   if (out->n > LLV_PANEL) {

@@ -73,8 +73,8 @@ void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, c
 #if defined(LLV_X86)
 // The same of two panels, where there are registers for both: each load of x then serves two products, and loads are
 // no longer what bounds them.
-LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, float *y,
-                                       float *next) {
+LLV_AVX512 LLV_INLINE void tile_of_two(
+    const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, float *y, float *next) {
   const float *second = panel + columns * LLV_PANEL;
   v16 sum[12][2];
 #pragma clang loop unroll(full)
@@ -92,17 +92,21 @@ LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t
   for (size_t r = 0; r < rows; r++) *(v16 *)(y + r * LLV_PANEL) = sum[r][0], *(v16 *)(next + r * LLV_PANEL) = sum[r][1];
 }
 
-LLV_AVX512 static void rows_of_two(const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
+LLV_AVX512 static void rows_of_two(
+    const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
   size_t i = 0;
-  for (; i + 12 <= m; i += 12) tile_of_two(12, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
-  for (; i + 4 <= m; i += 4) tile_of_two(4, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
+  for (; i + 12 <= m; i += 12)
+    tile_of_two(12, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
+  for (; i + 4 <= m; i += 4)
+    tile_of_two(4, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
   for (; i < m; i++) tile_of_two(1, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
 }
 #endif
 
 enum { ROWS = 48 };  // whose results stay in the nearest cache until they are finished
 
-static void panels_of_two(const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
+static void panels_of_two(
+    const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
 #if defined(LLV_X86)
   if (llv_cpu_has(LLV_CPU_AVX512)) return rows_of_two(x, stride, m, columns, panel, y, next);
 #endif

@@ -268,19 +268,20 @@ static void row_plain(const product *p, size_t row, float *total) {
 }
 
 // Tiles of 1 to MOST rows, with and without zeros, each a copy with its loops unrolled and its questions answered.
-#define LLV_TILES(NAME, TARGET, MOST)                                                                       \
-  TARGET LLV_INLINE void NAME##_any(const int affine, const product *given, size_t m, const llv_output *out) { \
-    const product copy = *given, *p = &copy;                                                                \
-    LLV_ALIGNED float total[MOST * LLV_PANEL];                                                                          \
-    size_t i = 0;                                                                                           \
-    for (; i + MOST <= m; i += MOST) NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, out); \
+#define LLV_TILES(NAME, TARGET, MOST)                                                                                  \
+  TARGET LLV_INLINE void NAME##_any(const int affine, const product *given, size_t m, const llv_output *out) {         \
+    const product copy = *given, *p = &copy;                                                                           \
+    LLV_ALIGNED float total[MOST * LLV_PANEL];                                                                         \
+    size_t i = 0;                                                                                                      \
+    for (; i + MOST <= m; i += MOST)                                                                                   \
+      NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, out);                              \
     for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, out);           \
     for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, out);           \
     for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, out);                   \
-  }                                                                                                         \
-  TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                              \
-    if (p->zeros) NAME##_any(1, p, m, out);                                                                 \
-    else NAME##_any(0, p, m, out);                                                                          \
+  }                                                                                                                    \
+  TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                                         \
+    if (p->zeros) NAME##_any(1, p, m, out);                                                                            \
+    else NAME##_any(0, p, m, out);                                                                                     \
   }
 
 #if defined(LLV_X86)
@@ -669,7 +670,8 @@ LLV_TILES(bytes_avx512, LLV_AVX512_VNNI, 12)
 
 // The same of two panels whose rows have one scale: each load of x serves both, and loads are no longer what bounds
 // the products.
-LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(const size_t rows, const product *p, const product *next, size_t row, float *total) {
+LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(
+    const size_t rows, const product *p, const product *next, size_t row, float *total) {
   const int8_t *x = (const int8_t *)p->x + row * p->places;
   __m512i sum[2][12];
 #pragma clang loop unroll(full)
@@ -691,17 +693,18 @@ LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(const size_t rows, const product
   for (size_t r = 0; r < rows; r++) {
     __m512 xs = _mm512_set1_ps(p->xs[row + r]);
     // Fused with an addition of nothing, as `row_plain` does it: -0 becomes 0.
-    _mm512_storeu_ps(total + r * LLV_PANEL, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0][r]), _mm512_mul_ps(xs, s0), _mm512_setzero_ps()));
+    _mm512_storeu_ps(total + r * LLV_PANEL,
+                     _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[0][r]), _mm512_mul_ps(xs, s0), _mm512_setzero_ps()));
     _mm512_storeu_ps(total + (rows + r) * LLV_PANEL,
                      _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[1][r]), _mm512_mul_ps(xs, s1), _mm512_setzero_ps()));
   }
 }
 
-#define LLV_TWO(ROWS)                                                            \
-  for (; i + ROWS <= m; i += ROWS) {                                             \
-    two_avx512_tile(ROWS, p, next, i, total);                                    \
-    llv_finish(total, i, ROWS, p->column, out);                                  \
-    llv_finish(total + ROWS * LLV_PANEL, i, ROWS, next->column, out);            \
+#define LLV_TWO(ROWS)                                                                                                  \
+  for (; i + ROWS <= m; i += ROWS) {                                                                                   \
+    two_avx512_tile(ROWS, p, next, i, total);                                                                          \
+    llv_finish(total, i, ROWS, p->column, out);                                                                        \
+    llv_finish(total + ROWS * LLV_PANEL, i, ROWS, next->column, out);                                                  \
   }
 
 LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, size_t m, const llv_output *out) {
@@ -825,11 +828,15 @@ static void products_plain(const product *p, size_t m, const llv_output *out) {
   for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, p->column, out);
 }
 
+static const uint8_t *codes_at(const llv_int8_panel *panel, size_t column) {
+  return (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits);
+}
+
 // The product with the panel at `column`, as the kernels but AVX2's take it: codes of a byte each, spread into
 // `working` where they are not that.
 static product whole_bytes(const llv_codes *x, const llv_int8_panel *panel, size_t column, uint8_t *working) {
   size_t places = llv_places(panel->columns, panel->group), groups = (panel->columns + panel->group - 1) / panel->group;
-  const uint8_t *codes = (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits);
+  const uint8_t *codes = codes_at(panel, column);
   product p = {.x = x->codes, .panel = codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
                .groups = groups, .columns = panel->columns, .group = panel->group, .column = column};
   if (panel->steps) {
@@ -843,12 +850,13 @@ static product whole_bytes(const llv_codes *x, const llv_int8_panel *panel, size
 }
 
 #if defined(LLV_X86)
-static void panel_avx2(const llv_codes *x, size_t m, const llv_int8_panel *panel, size_t column, void *working, const llv_output *out) {
+static void panel_avx2(
+    const llv_codes *x, size_t m, const llv_int8_panel *panel, size_t column, void *working, const llv_output *out) {
   size_t groups = (panel->columns + panel->group - 1) / panel->group;
   product p = {.x = x->codes, .xs = x->scales, .sums = x->sums, .starts = x->starts,
                .places = llv_places(panel->columns, panel->group), .groups = groups, .columns = panel->columns,
                .group = panel->group, .column = column,
-               .panel = (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits)};
+               .panel = codes_at(panel, column)};
   if (panel->steps) {
     p.ws = panel->scales + column;
     levels l = prepare_levels(&p, panel->steps + column * groups, working);

@@ -26,11 +26,11 @@
 #include <math.h>
 #undef _mm256_fmadd_ps
 #undef _mm512_fmadd_ps
-#define LLV_LANES(NAME, RESULT, COUNT, EXPRESSION)                                                              \
-  static inline simde__##RESULT NAME {                                                                          \
-    simde__##RESULT##_private to;                                                                               \
-    for (int i = 0; i < COUNT; i++) to.f32[i] = EXPRESSION;                                                     \
-    return simde__##RESULT##_from_private(to);                                                                  \
+#define LLV_LANES(NAME, RESULT, COUNT, EXPRESSION)                                                                     \
+  static inline simde__##RESULT NAME {                                                                                 \
+    simde__##RESULT##_private to;                                                                                      \
+    for (int i = 0; i < COUNT; i++) to.f32[i] = EXPRESSION;                                                            \
+    return simde__##RESULT##_from_private(to);                                                                         \
   }
 #define LLV_F32(x, size) simde__m##size##_to_private(x).f32[i]
 LLV_LANES(
@@ -88,18 +88,18 @@ void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, c
 
 // LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled for each set.
 #if defined(LLV_X86)
-#define LLV_DISPATCH(name, parameters, arguments)             \
-  LLV_AVX512 static void name##_avx512 parameters { name##_body arguments; } \
-  LLV_AVX2 static void name##_avx2 parameters { name##_body arguments; } \
-  static void name##_plain parameters { name##_body arguments; }         \
-  void name parameters {                                      \
-    unsigned features = llv_cpu_features();                   \
-    if (features & LLV_CPU_AVX512) name##_avx512 arguments;   \
-    else if (features & LLV_CPU_AVX2) name##_avx2 arguments;  \
-    else name##_plain arguments;                              \
+#define LLV_DISPATCH(name, parameters, arguments)                                                                      \
+  LLV_AVX512 static void name##_avx512 parameters { name##_body arguments; }                                           \
+  LLV_AVX2 static void name##_avx2 parameters { name##_body arguments; }                                               \
+  static void name##_plain parameters { name##_body arguments; }                                                       \
+  void name parameters {                                                                                               \
+    unsigned features = llv_cpu_features();                                                                            \
+    if (features & LLV_CPU_AVX512) name##_avx512 arguments;                                                            \
+    else if (features & LLV_CPU_AVX2) name##_avx2 arguments;                                                           \
+    else name##_plain arguments;                                                                                       \
   }
 #else
-#define LLV_DISPATCH(name, parameters, arguments) \
+#define LLV_DISPATCH(name, parameters, arguments)                                                                      \
   void name parameters { name##_body arguments; }
 #endif
 

@@ -5,18 +5,18 @@
 enum { SUMS = 12 };
 
 #if defined(LLV_X86) && !defined(LLV_EMULATED)
-#define LLV_PEAK(NAME, TARGET, VECTOR, LOAD, STEP)                     \
-  TARGET static void NAME(size_t rounds) {                             \
-    VECTOR x = LOAD, sum[SUMS];                                        \
-    for (int i = 0; i < SUMS; i++) sum[i] = x;                         \
-    for (size_t k = 0; k < rounds; k++) {                              \
-      _Pragma("clang loop unroll(full)") for (int i = 0; i < SUMS; i++) { \
-        VECTOR y = x;                                                  \
-        __asm__ volatile("" : "+v"(y), "+v"(sum[i]));                  \
-        sum[i] = STEP;                                                 \
-      }                                                                \
-    }                                                                  \
-    for (int i = 0; i < SUMS; i++) __asm__ volatile("" : : "v"(sum[i])); \
+#define LLV_PEAK(NAME, TARGET, VECTOR, LOAD, STEP)                                                                     \
+  TARGET static void NAME(size_t rounds) {                                                                             \
+    VECTOR x = LOAD, sum[SUMS];                                                                                        \
+    for (int i = 0; i < SUMS; i++) sum[i] = x;                                                                         \
+    for (size_t k = 0; k < rounds; k++) {                                                                              \
+      _Pragma("clang loop unroll(full)") for (int i = 0; i < SUMS; i++) {                                              \
+        VECTOR y = x;                                                                                                  \
+        __asm__ volatile("" : "+v"(y), "+v"(sum[i]));                                                                  \
+        sum[i] = STEP;                                                                                                 \
+      }                                                                                                                \
+    }                                                                                                                  \
+    for (int i = 0; i < SUMS; i++) __asm__ volatile("" : : "v"(sum[i]));                                               \
   }
 LLV_PEAK(float_avx2, LLV_AVX2, __m256, _mm256_set1_ps(1e-9f), _mm256_fmadd_ps(x, y, sum[i]))
 LLV_PEAK(bytes_avx2, LLV_AVX2, __m256i, _mm256_set1_epi8(3),

@@ -205,8 +205,8 @@ enum { LLV_PANEL = 16 };
 // A step after a product: an activation of the list above, or LLV_ADD or LLV_MULTIPLY with `other`, rows `stride` apart
 // (0: one row for all).
 typedef struct { int kind; const float *other; size_t stride; } llv_step;
-// Where a product goes: n columns of y, at most LLV_PANEL for each panel, rows `stride` apart. The bias (may be null) is added
-// first, then come the steps in order, each rounded to Float32. `other` may be y.
+// Where a product goes: n columns of y, at most LLV_PANEL for each panel, rows `stride` apart. The bias (may be null)
+// is added first, then come the steps in order, each rounded to Float32. `other` may be y.
 typedef struct {
   const float *bias;
   const llv_step *steps;
@@ -246,10 +246,10 @@ void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, vo
 void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
 // One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
 void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
-// out[i, j] = x[i] . panel's column j. x [m, places]. Up to two panels, as above. Fused multiply-adds, pair after pair with the second of each
-// first, which is what AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every instruction set gives the same
-// bits but for weights and sums with magnitudes below 2^-126, which that instruction takes for zero. working:
-// [llv_bf16_working] bytes, aligned to 4.
+// out[i, j] = x[i] . panel's column j. x [m, places]. Up to two panels, as above. Fused multiply-adds, pair after pair
+// with the second of each first, which is what AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every
+// instruction set gives the same bits but for weights and sums with magnitudes below 2^-126, which that instruction
+// takes for zero. working: [llv_bf16_working] bytes, aligned to 4.
 size_t llv_bf16_working(size_t columns);
 void llv_gemm_bf16(
     const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
@@ -297,8 +297,8 @@ typedef struct { const void *codes; const float *scales; const int32_t *starts; 
 // [llv_int8_working] bytes, aligned to 4.
 size_t llv_int8_working(size_t columns, size_t group);
 void llv_gemm_int8(const llv_codes *x, size_t m, const llv_int8_panel *panel, void *working, const llv_output *out);
-// The first panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros. working
-// as above.
+// The first panel's weights as floats [columns, LLV_PANEL]: (code - offset) * scale, plus zero where there are zeros.
+// working as above.
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target);
 
 // peak.c ------------------------------------------------------------------------------------------------------------
