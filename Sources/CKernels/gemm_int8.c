@@ -829,7 +829,8 @@ static void products_plain(const product *p, size_t m, const llv_output *out) {
 }
 
 static const uint8_t *codes_at(const llv_int8_panel *panel, size_t column) {
-  return (const uint8_t *)panel->codes + column / LLV_PANEL * llv_panel_bytes(panel->columns, panel->group, panel->bits);
+  size_t size = llv_panel_bytes(panel->columns, panel->group, panel->bits);
+  return (const uint8_t *)panel->codes + column / LLV_PANEL * size;
 }
 
 // The product with the panel at `column`, as the kernels but AVX2's take it: codes of a byte each, spread into

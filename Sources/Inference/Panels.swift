@@ -92,7 +92,9 @@ final class Panels: EncodedStorage, Sendable {
 
   /// Panels as floats, `[columns, width]` each.
   func floats(_ panels: Range<Int>, _ scratch: Scratch, _ thread: Int) -> UnsafePointer<Float> {
-    if case .float32 = form { return UnsafePointer(start(panels.lowerBound).assumingMemoryBound(to: Float.self)) }
+    if case .float32 = form {
+      return UnsafePointer(start(panels.lowerBound).assumingMemoryBound(to: Float.self))
+    }
     let all = scratch.floats(3, thread)
     for (place, panel) in panels.enumerated() {
       let (start, target) = (start(panel), all + place * columns * Panels.width)
@@ -114,7 +116,8 @@ final class Panels: EncodedStorage, Sendable {
   /// Panels of integers with their scales and zeros as floats, of groups in two levels for products of integers the
   /// steps as they are.
   func integerPanels(
-    _ panels: Range<Int>, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch, _ thread: Int
+    _ panels: Range<Int>, _ integers: GroupedInteger, _ groups: Int, asFloats: Bool = false, _ scratch: Scratch,
+    _ thread: Int
   ) -> llv_int8_panel {
     let (panel, width) = (panels.lowerBound, panels.count * Panels.width)
     let count = groups * width

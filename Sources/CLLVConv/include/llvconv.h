@@ -124,13 +124,13 @@ int32_t llvconv_verify(
 
 /* ---- Anchors: what lies beside an index ---- */
 
-/* Chooses items of `data` and writes them with the vectors that `model` gives them. `model` may be NULL where the option
-   "vectors" names files of vectors. The result is what `anchors --json` prints. */
+/* Chooses items of `data` and writes them with the vectors that `model` gives them. `model` may be NULL where the
+   option "vectors" names files of vectors. The result is what `anchors --json` prints. */
 int32_t llvconv_anchors(
     const char *model, const char *data, const char *output, const char *options, llvconv_listener listener,
     void *context, char **result, llvconv_error **error);
-/* Writes the items of anchors as JSON lines for another program to embed, their pictures into `output`.pictures. The one
-   option is "force". */
+/* Writes the items of anchors as JSON lines for another program to embed, their pictures into `output`.pictures. The
+   one option is "force". */
 int32_t llvconv_anchor_items(
     const char *anchors, const char *output, const char *options, llvconv_error **error);
 /* Holds candidates to anchors: models, .npy files with a row for each anchor, and a server where the options name one
