@@ -37,8 +37,7 @@ extension Command {
     .init(
       "--objective", "mse|margin|infonce",
       "what plans keep small: squared errors, losses of margin to hard negatives, or the change of the contrastive "
-        + "loss "
-        + "(default mse)"),
+        + "loss (default mse)"),
     .init("--alpha", "X", "how much hard negatives count in --objective margin (default 9)"),
   ]
 }
