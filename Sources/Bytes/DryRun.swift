@@ -1,8 +1,10 @@
 /// A run that checks and computes as always and writes nothing: `--dry-run`.
 public enum DryRun {
+  typealias Report = @Sendable (_ path: String, _ bytes: Int) -> Void
+
   /// Told of each file that would have been written, and its bytes; nil outside of a dry run. Bound for the time of one
   /// call and in its thread.
-  @TaskLocal static var report: (@Sendable (_ path: String, _ bytes: Int) -> Void)?
+  @TaskLocal static var report: Report?
 
   public static var isOn: Bool { report != nil }
 

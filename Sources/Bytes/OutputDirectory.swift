@@ -42,8 +42,8 @@ public final class OutputDirectory {
     if let dryRun {
       // Under a name that nobody has, in the folder that is there.
       let path = path + "/" + name
-      return try DryRun.run(reporting: { dryRun(path, $1) }) { () throws(Failure) in
-        try OutputFile(directory(of: self.path) + ".llvconv-dry-run", isReplacing: false)
+      return try OutputFile(directory(of: self.path) + ".llvconv-dry-run", isReplacing: false, system: .real) {
+        dryRun(path, $1)
       }
     }
     var folder = temporary

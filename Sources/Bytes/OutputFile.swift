@@ -18,13 +18,18 @@ public final class OutputFile {
   private let temporaryPath: String
   private let system: FileSystem
   private let isReplacing: Bool
-  private let dryRun = DryRun.report
+  private let dryRun: DryRun.Report?
   private var descriptor: Int32
 
   /// Creates the temporary file. Nothing is visible at `path` yet.
   /// - Throws: `cannotCreate` when the directory is absent or not writable, or `path` exists and `isReplacing` is
   ///   false.
-  public init(_ path: String, isReplacing: Bool, system: FileSystem = .real) throws(Failure) {
+  public convenience init(_ path: String, isReplacing: Bool, system: FileSystem = .real) throws(Failure) {
+    try self.init(path, isReplacing: isReplacing, system: system, dryRun: DryRun.report)
+  }
+
+  init(_ path: String, isReplacing: Bool, system: FileSystem, dryRun: DryRun.Report?) throws(Failure) {
+    self.dryRun = dryRun
     func refuse(_ problem: String) -> Failure { Failure(.cannotCreate, problem, file: path) }
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     let name = slash.map { String(path[path.utf8.index(after: $0)...]) } ?? path

@@ -11,7 +11,7 @@ extension CPUDevice {
   /// making panels ready costs much. Whole tiles of the kernels.
   private static func span(_ rows: Int, pairs: Int, threads: Int, isReady: Bool) -> Int {
     let (tile, most, least) = (48, 1_008, isReady ? 96 : 480)
-    var parts = Checked.ceilDivide(rows, most)
+    var parts = max(1, Checked.ceilDivide(rows, most))
     while pairs * parts < 16 * threads, rows >= 2 * parts * least { parts += 1 }
     return Checked.ceilDivide(Checked.ceilDivide(rows, parts), tile) * tile
   }
