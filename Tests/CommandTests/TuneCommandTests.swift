@@ -9,7 +9,9 @@ struct TuneCommandTests {
 
   /// A model, what four bits make of it, and items.
   private static func quantized(_ form: String = "--affine") throws -> (directory: TemporaryDirectory, words: [String]) {
-    let directory = try CommandTests.imported()
+    var tiny = TinyBert()
+    tiny.intermediate = 64  // whole blocks of ggml's
+    let directory = try CommandTests.imported(tiny)
     let (m, q) = (directory.path + "/m.llv", directory.path + "/q.llv")
     let quantize = try ProgramRun(["quantize", m, "--bits", "4", "--group", "16", form, "-o", q])
     #expect(quantize.status == 0, "\(quantize.errors)")

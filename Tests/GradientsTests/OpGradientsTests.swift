@@ -27,9 +27,11 @@ struct OpGradientsTests {
   }
 
   /// The largest difference, in parts of the largest number.
-  static func error(_ found: [Float], _ expected: [Double]) -> Double {
+  ///
+  /// - Parameter least: what that number counts at least.
+  static func error(_ found: [Float], _ expected: [Double], least: Double = 1e-30) -> Double {
     guard found.count == expected.count else { return .infinity }
-    let size = max(expected.map(abs).max() ?? 0, 1e-30)
+    let size = max(expected.map(abs).max() ?? 0, least)
     return zip(found, expected).reduce(0) { most, pair in
       let difference = abs(Double(pair.0) - pair.1) / size
       return difference > most || difference.isNaN ? difference : most
