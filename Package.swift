@@ -35,10 +35,15 @@ let package = Package(
     .target(
       name: "Calibration",
       dependencies: ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
+    .target(
+      name: "Gradients",
+      dependencies: ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
     // A folder whose name differs from llvconv in more than its case.
     .target(
       name: "LLVConv",
-      dependencies: ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"],
+      dependencies: [
+        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "Gradients",
+      ],
       path: "Sources/Library"),
     // llvconv.h, and its functions over the library.
     .target(name: "CLLVConv"),
@@ -47,11 +52,13 @@ let package = Package(
       name: "llvconv",
       dependencies: [
         "LLVConv", "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration",
+        "Gradients",
       ]),
     .target(
       name: "TestSupport",
       dependencies: [
-        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "LLVConv",
+        "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "Gradients",
+        "LLVConv",
       ] + emulated,
       path: "Tests/TestSupport"),
     .testTarget(name: "BytesTests", dependencies: ["TestSupport"]),
@@ -62,6 +69,7 @@ let package = Package(
     .testTarget(name: "InferenceTests", dependencies: ["TestSupport"]),
     .testTarget(name: "FidelityTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CalibrationTests", dependencies: ["TestSupport"]),
+    .testTarget(name: "GradientsTests", dependencies: ["TestSupport"]),
     .testTarget(name: "LibraryTests", dependencies: ["TestSupport"]),
     .testTarget(name: "CommandTests", dependencies: ["TestSupport", "llvconv"]),
   ],

@@ -2,15 +2,15 @@ import Bytes
 import Tensors
 
 /// Samples that run together, packed: their tokens one after the other, without padding.
-struct Batch: Sendable {
+package struct Batch: Sendable {
   /// Places in the caller's list.
-  private(set) var members: [Int] = []
-  private(set) var tokens: [Int32] = []
+  package private(set) var members: [Int] = []
+  package private(set) var tokens: [Int32] = []
   private var positions: [Int32] = []
   private var starts: [Int32]
   private var pictures: [Sample.Picture] = []
   private var features = 0
-  var views: Int { pictures.reduce(0) { $0 + $1.views } }
+  package var views: Int { pictures.reduce(0) { $0 + $1.views } }
   /// Whether each token stands for a part of a picture.
   var isPicture: [Bool] { tokens.map { $0 < 0 } }
 
@@ -33,7 +33,7 @@ struct Batch: Sendable {
   }
 
   /// Samples in order, those that start with the prefix apart from those that do not.
-  static func pack(_ samples: [Sample], _ embedder: Embedder) -> [Batch] {
+  package static func pack(_ samples: [Sample], _ embedder: Embedder) -> [Batch] {
     let (prefix, patches) = (embedder.prefix, embedder.patchesPerView)
     var result: [Batch] = []
     var open: [Bool: Batch] = [:]
@@ -72,7 +72,7 @@ struct Batch: Sendable {
   /// What a part is given; nil where the batch does not go through it.
   ///
   /// - Parameter before: what the part before it made.
-  func inputs(
+  package func inputs(
     of part: Embedder.Part, after before: DeviceBuffer?, _ embedder: Embedder
   ) throws(Failure) -> [Graph.Input: DeviceBuffer]? {
     let device = embedder.device

@@ -82,7 +82,7 @@ extension CPUDevice {
   }
 
   /// What is added to scores, by distances from `-most` to `most`: `[heads, 2 most + 1]`.
-  private func distanceBiases(
+  package func distanceBiases(
     _ attention: Op.Attention, _ biases: DeviceBuffer?, _ starts: [Int]
   ) throws(Failure) -> (values: Buffer, most: Int) {
     let heads = attention.heads

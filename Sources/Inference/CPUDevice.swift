@@ -7,8 +7,8 @@ import Tensors
 /// A row of a result depends on that row's own sequence alone: not on the batch, the order, or the number of threads.
 public struct CPUDevice: RowDevice {
   public let name = "cpu"
-  let threads: Int
-  let turns = RotaryTurns()
+  package let threads: Int
+  package let turns = RotaryTurns()
   /// What the kernels use beyond plain C, for people.
   public static var instructions: String {
     let names = (0..<UInt32.bitWidth).compactMap { bit in
@@ -129,7 +129,7 @@ public struct CPUDevice: RowDevice {
   // MARK: Values
 
   /// The rows of a value, while the value lives.
-  func values(_ buffer: DeviceBuffer) throws(Failure) -> Rows {
+  package func values(_ buffer: DeviceBuffer) throws(Failure) -> Rows {
     if let value = buffer.storage as? Value {
       return Rows(base: value.buffer.floats + value.first, stride: value.stride)
     }
@@ -152,7 +152,7 @@ public struct CPUDevice: RowDevice {
   }
 
   /// An array of whole numbers.
-  func indices(_ buffer: DeviceBuffer) throws(Failure) -> [Int] {
+  package func indices(_ buffer: DeviceBuffer) throws(Failure) -> [Int] {
     try table(buffer).bytes.with(Int32.self) { $0.map(Int.init) }
   }
 
@@ -200,7 +200,7 @@ public struct CPUDevice: RowDevice {
   }
 
   /// Calls `body` for ranges that cover `rows`, in parallel. What a row becomes must not depend on its range.
-  func forRows(_ rows: Int, step: Int = 64, _ body: @Sendable (Range<Int>) throws(Failure) -> Void) throws(Failure) {
+  package func forRows(_ rows: Int, step: Int = 64, _ body: @Sendable (Range<Int>) throws(Failure) -> Void) throws(Failure) {
     try parallel(Checked.ceilDivide(rows, step), threads: threads) { (task) throws(Failure) in
       try body(task * step..<min(rows, (task + 1) * step))
     }

@@ -15,7 +15,7 @@ public struct Embedder: Sendable {
   /// Activations that are carried from layer to layer while the weights of one are on the device.
   private static let bytesPerWave = 256 << 20
 
-  enum Part: String, CaseIterable, Sendable { case vision, projector, text }
+  package enum Part: String, CaseIterable, Sendable { case vision, projector, text }
 
   /// - Parameters:
   ///   - prefix: what a prompt puts before every sample; used where the model allows it (causal, last token pooled).

@@ -43,6 +43,9 @@ public struct ReferenceDevice: Device {
     try matrix(buffer).rows.flatMap { $0.map { Float($0) } }
   }
 
+  /// A value's elements, row-major, as they are.
+  package func doubles(_ buffer: DeviceBuffer) throws(Failure) -> [Double] { try matrix(buffer).rows.flatMap { $0 } }
+
   public func run(
     _ op: Op, _ inputs: [DeviceBuffer], then steps: [FollowingStep]
   ) throws(Failure) -> DeviceBuffer {

@@ -4,17 +4,19 @@ import Bytes
 /// one element.
 ///
 /// - Note: valid while the value it was taken from lives, which the caller of an operation sees to.
-struct Rows: @unchecked Sendable {
-  let base: UnsafeMutablePointer<Float>
+package struct Rows: @unchecked Sendable {
+  package let base: UnsafeMutablePointer<Float>
   /// Elements from one row to the next; 0 where one row stands for all.
-  let stride: Int
+  package let stride: Int
 
-  subscript(row: Int) -> UnsafeMutablePointer<Float> { base + row * stride }
+  package init(base: UnsafeMutablePointer<Float>, stride: Int) { (self.base, self.stride) = (base, stride) }
+
+  package subscript(row: Int) -> UnsafeMutablePointer<Float> { base + row * stride }
 }
 
 extension Buffer {
   /// The memory as floats, while this buffer lives.
-  var floats: UnsafeMutablePointer<Float> { start.assumingMemoryBound(to: Float.self) }
+  package var floats: UnsafeMutablePointer<Float> { start.assumingMemoryBound(to: Float.self) }
 }
 
 /// Memory for each thread of one operation, so that tasks need not ask for any.

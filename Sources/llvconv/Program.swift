@@ -6,9 +6,9 @@ import LLVConv
 enum Program {
   static let version = Release.version
   static let commands = [
-    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, exportCommand, verifyCommand,
-    compareCommand, anchorsCommand, adaptCommand, evalCommand, embedCommand, inspectCommand, diffCommand, hashCommand,
-    benchCommand, devicesCommand, completionsCommand, manualCommand,
+    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, tuneCommand, exportCommand,
+    verifyCommand, compareCommand, anchorsCommand, adaptCommand, evalCommand, embedCommand, inspectCommand, diffCommand,
+    hashCommand, benchCommand, devicesCommand, completionsCommand, manualCommand,
   ]
 
   static let abstract = "converts and quantizes embedding models, and checks that retrieval survives"
@@ -30,7 +30,7 @@ enum Program {
     (
       "1",
       "the answer is no: a check of verify, compare, adapt or devices failed, diff found a difference, plan found "
-        + "no plan, eval met an encoder that says nearly the same of everything"
+        + "no plan, eval met an encoder that says nearly the same of everything, tune made nothing better"
     ),
     ("2", "the data cannot decide (verify, compare, adapt)"), ("64", "the command line is wrong"),
     ("65", "a file is malformed"), ("66", "a file is missing"), ("69", "something is not supported"),

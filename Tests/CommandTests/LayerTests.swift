@@ -13,10 +13,14 @@ struct LayerTests {
     "GPU": ["Bytes", "Tensors", "Inference", "CKernels", "CGPU"],
     "Fidelity": ["Bytes", "Tensors", "CKernels"],
     "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
-    "Library": ["Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration"],
+    "Gradients": ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
+    "Library": [
+      "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "Gradients",
+    ],
     "CLLVConv": [], "CInterface": ["Bytes", "Inputs", "CLLVConv", "LLVConv"],
     "llvconv": [
       "LLVConv", "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration",
+      "Gradients",
     ],
   ]
   static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]

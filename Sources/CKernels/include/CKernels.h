@@ -197,6 +197,20 @@ void llv_normalize_row(const float *x, size_t count, float *y);
 // y[r] = x . rows[r], rows [count, width]. Products and lane sums in float, the lanes' sum in double.
 void llv_dot_rows(const float *x, const float *rows, size_t count, size_t width, float *y);
 
+// gradients.c -------------------------------------------------------------------------------------------------------
+
+// Gradients by what an operation is made of, from those by its result. dy times the activation's slope at x, in place.
+void llv_activate_gradient(int kind, const float *x, float *dy, size_t count);
+// A row of scores to weights, in place; -INFINITY has none. At least one score is finite.
+void llv_softmax_row(float *x, size_t count);
+// From the gradient by weights p that by scores, in place.
+void llv_softmax_gradient_row(const float *p, size_t count, float *dp);
+// Of llv_norm_row; adds to dgain and dbias, where not null.
+void llv_norm_gradient_row(const float *x, size_t count, int centered, double epsilon, const float *gain, const float *dy,
+                           float *dx, float *dgain, float *dbias);
+// Of each group of a row the sum of x, and that of its products with w.
+void llv_group_sums(const float *x, const float *w, size_t columns, size_t group, float *sums, float *products);
+
 // output.c ----------------------------------------------------------------------------------------------------------
 
 // Outputs of a product that are computed together: the columns of a panel.

@@ -191,7 +191,7 @@ private func sensitivity(
 }
 
 /// A hash of what the model is given.
-private func fingerprint(_ samples: [Sample]) -> UInt64 {
+func fingerprint(_ samples: [Sample]) -> UInt64 {
   var hash = XXH64()
   for sample in samples {
     withUnsafeBytes(of: (sample.ids.count, sample.pictures.count)) { hash.update($0) }

@@ -1,0 +1,238 @@
+import Bytes
+import Calibration
+import Fidelity
+import Gradients
+import Inference
+import LLVConv
+import Passes
+import Tensors
+
+/// A quantized candidate as it is trained: its numbers that move, the best of what they have been, and the judges.
+struct Tuning {
+  struct Options {
+    var steps: Int
+    var itemsPerStep: Int
+    var rate: Double
+    var seconds: Double?
+    var seed: Int
+    /// Judgements without an improvement after which training ends.
+    var patience = 4
+    /// Steps until all is judged again.
+    var stepsPerJudgement: Int { max(5, steps / 12) }
+  }
+
+  let data: TuneData
+  /// Data that judges and is not trained on.
+  let others: [TuneData]
+  private let options: Options
+  private let device: CPUDevice
+  private let model: Model
+  private let embedder: Embedder
+  private let network: Network
+  private let loss: RecoveryLoss
+  private let weights: Weights
+  private var tunables: [Tunable]
+  private(set) var step = 0
+  private(set) var stopped: String?
+  /// Untuned, then at each judgement: of the data, then of the others.
+  private(set) var judgements: [(step: Int, all: [TuneData.Judgement])] = []
+  /// The best judgement's place, and the moves that it judged; nil while none is better than untuned.
+  private(set) var best: (judgement: Int, moves: [[Float]])?
+
+  init(
+    _ model: Model, _ data: TuneData, others: [TuneData], _ loss: RecoveryLoss, _ options: Options, on device: CPUDevice
+  ) throws(Failure) {
+    (self.model, self.data, self.others, self.loss, self.options) = (model, data, others, loss, options)
+    self.device = device
+    let trained = Tuning.trained(model)
+    embedder = try Embedder(model, on: device, memory: .max)
+    network = try Network(model, embedder, on: device, trained: trained)
+    weights = Weights(model, on: device)
+    var tunables: [Tunable] = []
+    for tensor in model.tensors where trained.contains(tensor.name) {
+      tunables.append(try Tunable(tensor, threads: device.threads))
+    }
+    self.tunables = tunables
+  }
+
+  /// Integers that are multiplied with, biases, and gains and biases of norms.
+  static func trained(_ model: Model) -> Set<TensorName> {
+    var (result, tables) = (Set<TensorName>(), Set<TensorName>())
+    for node in model.graphs.flatMap(\.graph.nodes) {
+      for (place, source) in node.inputs.enumerated() {
+        guard case .tensor(let name) = source, let tensor = model[name] else { continue }
+        switch node.op {
+        case .linear: if place == 2 || !tensor.encoding.isPlain { result.insert(name) }
+        case .norm: result.insert(name)
+        default: tables.insert(name)
+        }
+      }
+    }
+    return result.subtracting(tables)
+  }
+
+  var count: Int { tunables.reduce(0) { $0 + $1.count } }
+  var isDone: Bool { stopped != nil || step >= options.steps }
+
+  // MARK: Training
+
+  /// Items of a step: passes over all of them, each in an order of its own.
+  private func places(of step: Int) -> [Int] {
+    let count = data.trained.count
+    var result: [Int] = []
+    var order: (pass: Int, places: [Int]) = (-1, [])
+    for number in step * options.itemsPerStep..<(step + 1) * options.itemsPerStep {
+      let pass = number / count
+      if order.pass != pass {
+        var random = Random(seed: UInt64(options.seed) &* 1_000_003 &+ UInt64(pass))
+        var places = data.trained
+        for last in stride(from: count - 1, to: 0, by: -1) { places.swapAt(last, random.below(last + 1)) }
+        order = (pass, places)
+      }
+      result.append(order.places[number % count])
+    }
+    return result
+  }
+
+  /// One step of the optimizer over the gradients of several batches.
+  ///
+  /// - Parameter share: of the time there is that is gone, where there is a limit.
+  /// - Returns: the loss.
+  mutating func advance(_ targets: [Int: RecoveryLoss.Target], timeShare share: Double?) throws(Failure) -> Double {
+    let places = places(of: step)
+    var total = 0.0
+    var own = tunables
+    tunables = []  // so that there is one of them
+    defer { tunables = own }
+    for index in own.indices { own[index].clearGradient() }
+    let order = Dictionary(uniqueKeysWithValues: own.enumerated().map { ($1.name, $0) })
+    for batch in network.batches(places.map { data.samples[$0] }) {
+      let trace = try network.run(batch, weights)
+      let members = batch.members.compactMap { targets[places[$0]] }
+      let (value, gradient) = try loss.loss(trace.embeddings, members, share: 1 / Double(places.count), on: device)
+      total += value
+      try network.back(trace, upstream: gradient, weights) { (name, found) throws(Failure) in
+        if let index = order[name] { try own[index].add(found, threads: device.threads) }
+      }
+    }
+    guard total.isFinite else { throw Failure(.malformed, "the loss is no number any more; try a smaller --rate") }
+    let gone = max(Double(step) / Double(options.steps), min(1, share ?? 0))
+    let at = Int(gone * Double(options.steps))
+    let rate = options.rate * AdamW.share(step: at, of: options.steps, warm: max(1, options.steps / 20))
+    let adam = AdamW()
+    for index in own.indices { adam.move(&own[index], rate: rate, step: step + 1) }
+    try install(own)
+    step += 1
+    return total
+  }
+
+  /// What the numbers are now, rounded as they are stored, into the model that runs.
+  private func install(_ tunables: [Tunable]) throws(Failure) {
+    for tunable in tunables { weights.replace(try tunable.current()) }
+  }
+
+  // MARK: Judging
+
+  /// The model with the numbers that it has now, or with some that it had.
+  func tuned(_ moves: [[Float]]? = nil) throws(Failure) -> Model {
+    var result = model
+    for (index, var tunable) in tunables.enumerated() {
+      if let moves { tunable.moves = moves[index] }
+      result.set(try tunable.current())
+    }
+    return result
+  }
+
+  /// Holds the model as it would be stored to the items that are not trained on.
+  mutating func judge() throws(Failure) -> [TuneData.Judgement] {
+    let names = Set(tunables.map(\.name))
+    let current = step == 0 ? embedder : try embedder.running(try tuned(), changed: names)
+    var all: [TuneData.Judgement] = []
+    for data in [data] + others {
+      let vectors = try current.embed(data.held.map { data.samples[$0] })
+      all.append(try data.judge(vectors, threads: device.threads))
+    }
+    judgements.append((step, all))
+    let untuned = judgements[0].all
+    let last = best.map { judgements[$0.judgement].all[0].cosine } ?? untuned[0].cosine
+    let isBetter = zip(all, untuned).allSatisfy { $0.keeps($1) } && all[0].cosine > last
+    if step > 0, isBetter { best = (judgements.count - 1, tunables.map(\.moves)) }
+    stopWhenNothingGetsBetter()
+    return all
+  }
+
+  private mutating func stopWhenNothingGetsBetter() {
+    let since = judgements.count - 1 - (best?.judgement ?? 0)
+    if since >= options.patience { stopped = "nothing better in \(since) judgements" }
+  }
+
+  // MARK: Stopping
+
+  /// All that is needed to go on another time.
+  func state() throws(Failure) -> [Tensor] {
+    func tensor(_ name: String, _ values: [Float]) throws(Failure) -> Tensor {
+      try Tensor(TensorName(name), floats: values, shape: [values.count])
+    }
+    var tensors = [
+      try tensor("moves", tunables.flatMap(\.moves)), try tensor("means", tunables.flatMap(\.means)),
+      try tensor("squares", tunables.flatMap(\.squares)),
+    ]
+    // Doubles, so that what is compared stays what it was.
+    let numbers = judgements.flatMap { judgement in
+      [Double(judgement.step)] + judgement.all.flatMap { [$0.cosine, $0.overlap, $0.first ?? .nan] }
+    }
+    let bytes = try Buffer(count: numbers.count * 8)
+    bytes.with(Double.self) { _ = $0.update(fromContentsOf: numbers) }
+    tensors.append(
+      Tensor("judgements", shape: [numbers.count], encoding: .plain(.F64), content: .bytes(ByteView(bytes))))
+    if let best { tensors.append(try tensor("best", [Float(best.judgement)] + best.moves.flatMap { $0 })) }
+    return tensors
+  }
+
+  /// Goes on where another run of the same work stopped.
+  ///
+  /// - Returns: false where `tensors` is not what such a run left; nothing is changed then.
+  mutating func resume(at step: Int, _ tensors: [Tensor]) -> Bool {
+    func values(_ name: TensorName) -> [Float]? {
+      guard let tensor = tensors.first(where: { $0.name == name }), tensor.encoding == .plain(.F32) else { return nil }
+      return try? tensor.load().array(of: Float.self)
+    }
+    func parts(_ values: [Float]) -> [[Float]]? {
+      guard values.count == count else { return nil }
+      var (result, start) = ([[Float]](), 0)
+      for tunable in tunables {
+        result.append(Array(values[start..<start + tunable.count]))
+        start += tunable.count
+      }
+      return result
+    }
+    guard let moves = values("moves").flatMap(parts), let means = values("means").flatMap(parts),
+      let squares = values("squares").flatMap(parts),
+      let known = tensors.first(where: { $0.name == "judgements" }), known.encoding == .plain(.F64),
+      let numbers = try? known.load().array(of: Double.self), case let width = 1 + 3 * (1 + others.count),
+      numbers.count % width == 0, !numbers.isEmpty, (0...options.steps).contains(step)
+    else { return false }
+    var best: (judgement: Int, moves: [[Float]])?
+    if let found = values("best") {
+      guard let place = found.first, place >= 0, place < Float(numbers.count / width),
+        let moves = parts(Array(found.dropFirst()))
+      else { return false }
+      best = (Int(place), moves)
+    }
+    let judged = stride(from: 0, to: numbers.count, by: width).map { start in
+      let all = stride(from: start + 1, to: start + width, by: 3).map { at in
+        TuneData.Judgement(
+          cosine: numbers[at], overlap: numbers[at + 1], first: numbers[at + 2].isNaN ? nil : numbers[at + 2])
+      }
+      return (step: Int(exactly: numbers[start]) ?? 0, all: all)
+    }
+    for index in tunables.indices {
+      tunables[index].moves = moves[index]
+      tunables[index].means = means[index]
+      tunables[index].squares = squares[index]
+    }
+    (self.step, self.best, judgements) = (step, best, judged)
+    stopWhenNothingGetsBetter()
+    return (try? install(tunables)) != nil
+  }
+}
