@@ -89,7 +89,8 @@ LLV_INLINE double wide_sum(const double *lane) {
   return sum;
 }
 
-LLV_INLINE void llv_norm_gradient_row_body(const float *x, size_t count, int centered, double epsilon, const float *gain,
+LLV_INLINE void llv_norm_gradient_row_body(const float *x, size_t count, int centered, double epsilon, const float
+    *gain,
                                            const float *dy, float *dx, float *dgain, float *dbias) {
   enum { WIDE = LANES / 2 };
   double a[WIDE] = {0}, b[WIDE] = {0}, c[WIDE] = {0};
@@ -147,5 +148,6 @@ LLV_INLINE void llv_group_sums_body(const float *x, const float *w, size_t colum
     products[g] = (float)lane_sum(product);
   }
 }
-LLV_DISPATCH(llv_group_sums, (const float *x, const float *w, size_t columns, size_t group, float *sums, float *products),
+LLV_DISPATCH(llv_group_sums, (const float *x, const float *w, size_t columns, size_t group, float *sums, float
+    *products),
              (x, w, columns, group, sums, products))

@@ -200,7 +200,9 @@ public struct CPUDevice: RowDevice {
   }
 
   /// Calls `body` for ranges that cover `rows`, in parallel. What a row becomes must not depend on its range.
-  package func forRows(_ rows: Int, step: Int = 64, _ body: @Sendable (Range<Int>) throws(Failure) -> Void) throws(Failure) {
+  package func forRows(
+    _ rows: Int, step: Int = 64, _ body: @Sendable (Range<Int>) throws(Failure) -> Void
+  ) throws(Failure) {
     try parallel(Checked.ceilDivide(rows, step), threads: threads) { (task) throws(Failure) in
       try body(task * step..<min(rows, (task + 1) * step))
     }

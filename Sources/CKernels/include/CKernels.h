@@ -206,8 +206,9 @@ void llv_softmax_row(float *x, size_t count);
 // From the gradient by weights p that by scores, in place.
 void llv_softmax_gradient_row(const float *p, size_t count, float *dp);
 // Of llv_norm_row; adds to dgain and dbias, where not null.
-void llv_norm_gradient_row(const float *x, size_t count, int centered, double epsilon, const float *gain, const float *dy,
-                           float *dx, float *dgain, float *dbias);
+void llv_norm_gradient_row(
+    const float *x, size_t count, int centered, double epsilon, const float *gain,
+    const float *dy, float *dx, float *dgain, float *dbias);
 // Of each group of a row the sum of x, and that of its products with w.
 void llv_group_sums(const float *x, const float *w, size_t columns, size_t group, float *sums, float *products);
 
