@@ -13,7 +13,7 @@ extension CPUDevice {
     let (tile, most, least) = (48, 1_008, isReady ? 96 : 480)
     var parts = max(1, Checked.ceilDivide(rows, most))
     while pairs * parts < 16 * threads, rows >= 2 * parts * least { parts += 1 }
-    return Checked.ceilDivide(Checked.ceilDivide(rows, parts), tile) * tile
+    return max(1, Checked.ceilDivide(Checked.ceilDivide(rows, parts), tile)) * tile
   }
 
   func linear(

@@ -9,7 +9,8 @@ let completionsCommand = Command(
   discussion: """
     Packages install these scripts. To install one by hand:
 
-      bash   llvconv completions bash > ~/.local/share/bash-completion/completions/llvconv
+      bash   llvconv completions bash > DIR/llvconv,
+             where DIR is ~/.local/share/bash-completion/completions
       zsh    llvconv completions zsh > DIR/_llvconv, where DIR is in $fpath
       fish   llvconv completions fish > ~/.config/fish/completions/llvconv.fish
     """,
