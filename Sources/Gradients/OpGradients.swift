@@ -180,7 +180,8 @@ package struct OpGradients: Sendable {
     let sums = try device.sums(upstream.rows, parts: 2, columns: width) { row, sums in
       for start in stride(from: 0, to: upstream.columns, by: width) {
         llv_norm_gradient_row(
-          x[row] + start, width, kind == .layer ? 1 : 0, epsilon, factor?[0], upstream[row] + start, result[row] + start,
+          x[row] + start, width, kind == .layer ? 1 : 0, epsilon, factor?[0], upstream[row] + start,
+          result[row] + start,
           sums, sums + width)
       }
     }

@@ -7,9 +7,10 @@ import Inference
 /// What a candidate's vectors cost beside the reference's: `1 - cosine`, and the hardness-weighted contrastive loss
 /// (`Hardness`) of finding the right one among the reference's frozen vectors, so that an index of those stays valid.
 ///
-/// With `s` the similarities of a vector and the keys, logits are `scale · s + α · s`, whose second term has no slope. Where it is known which key is right, that one's logit is `scale · s`, and the loss is its `-log softmax`:
-/// LLaVE's. Otherwise the reference's own shares, by the same logits, are what the candidate's should be: the loss is
-/// their Kullback-Leibler divergence.
+/// With `s` the similarities of a vector and the keys, logits are `scale · s + α · s`, whose second term has no slope.
+/// Where it is known which key is right, that one's logit is `scale · s`, and the loss is its `-log softmax`: LLaVE's.
+/// Otherwise the reference's own shares, by the same logits, are what the candidate's should be: the loss is their
+/// Kullback-Leibler divergence.
 package struct RecoveryLoss: Sendable {
   package var hardness = Hardness()
   /// What the cosine and the contrastive loss count.

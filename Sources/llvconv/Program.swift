@@ -6,7 +6,8 @@ import LLVConv
 enum Program {
   static let version = Release.version
   static let commands = [
-    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, tuneCommand, exportCommand, verifyCommand,
+    importCommand, pairsCommand, measureCommand, planCommand, quantizeCommand, tuneCommand, exportCommand,
+    verifyCommand,
     compareCommand, anchorsCommand, adaptCommand, evalCommand,
     embedCommand,
     inspectCommand,

@@ -5,8 +5,8 @@ import Inputs
 import LLVConv
 import Tensors
 
-/// What a candidate is tuned on and what it is held to: items as samples, the reference's vectors of them, and what each
-/// should find.
+/// What a candidate is tuned on and what it is held to: items as samples, the reference's vectors of them, and what
+/// each should find.
 struct TuneData {
   /// Queries, then documents; or items that search each other.
   let samples: [Sample]

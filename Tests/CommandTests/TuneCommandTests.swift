@@ -8,7 +8,8 @@ struct TuneCommandTests {
   private static let words = ["hello", "world", "the", "quick", "brown", "fox"]
 
   /// A model, what four bits make of it, and items.
-  private static func quantized(_ form: String = "--affine") throws -> (directory: TemporaryDirectory, words: [String]) {
+  private static func quantized(_ form: String = "--affine") throws -> (directory: TemporaryDirectory, words: [String])
+  {
     var tiny = TinyBert()
     tiny.intermediate = 64  // whole blocks of ggml's
     let directory = try CommandTests.imported(tiny)
@@ -30,9 +31,11 @@ struct TuneCommandTests {
     return try #require(all.first).required("judged").required(number).double()
   }
 
-  @Test("vectors come nearer to the reference's, and new queries find more in its index", arguments: [
-    "--affine", "--symmetric", "--two-level",
-  ])
+  @Test(
+    "vectors come nearer to the reference's, and new queries find more in its index",
+    arguments: [
+      "--affine", "--symmetric", "--two-level",
+    ])
   func vectorsComeNearer(_ form: String) throws {
     let (directory, words) = try TuneCommandTests.quantized(form)
     let output = directory.path + "/t.llv"
@@ -61,7 +64,8 @@ struct TuneCommandTests {
       return #"{"query":{"text":"\#(text) \#(number % 7 == 0 ? "a" : "é")"},"positive":{"text":"the \#(text) ."}}"#
     }
     let data = try directory.write("pairs.jsonl", pairs.joined(separator: "\n"))
-    let check = try directory.write("check.jsonl", (0..<20).map { _ in "{\"text\": \"中 , hello\"}" }.joined(separator: "\n"))
+    let check = try directory.write(
+      "check.jsonl", (0..<20).map { _ in "{\"text\": \"中 , hello\"}" }.joined(separator: "\n"))
     var files: [[UInt8]] = []
     for threads in ["1", "3"] {
       let output = directory.path + "/t\(threads).llv"

@@ -88,7 +88,8 @@ struct OpGradientsTests {
     for one in GradientCase.all {
       let alone = try OpGradientsTests.gradients(one, golden, threads: 1).found
       let together = try OpGradientsTests.gradients(one, golden, threads: 5).found
-      #expect(alone.map { $0?.values.map(\.bitPattern) } == together.map { $0?.values.map(\.bitPattern) }, "\(one.name)")
+      #expect(
+        alone.map { $0?.values.map(\.bitPattern) } == together.map { $0?.values.map(\.bitPattern) }, "\(one.name)")
     }
   }
 }

@@ -12,7 +12,9 @@ let tuneCommand = Command(
   abstract: "Trains scales, zeros, biases and norms of a quantized model towards its reference, on your data.",
   positionals: ["CANDIDATE.llv"],
   options: [
-    .init("--reference", "REF.llv", "the model that the candidate was quantized from, or any that import takes", isRequired: true),
+    .init(
+      "--reference", "REF.llv", "the model that the candidate was quantized from, or any that import takes",
+      isRequired: true),
     .init("--data", "X.jsonl", "items, or labelled pairs of items, like those the model will meet", isRequired: true),
     Command.output,
     .init("--check", "X.jsonl", "items that it must not get worse on, and is not trained on", isRepeated: true),
@@ -32,13 +34,13 @@ let tuneCommand = Command(
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
   ],
   discussion: """
-    Codes stay; what they are multiplied with moves, so the file keeps its size and runs everywhere as before. The loss is
-    1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among the
-    reference's own document vectors, which stay as they are: an index made by the reference stays valid. Items without labels
-    suffice; the reference's similarities are then what is right.
-    A part of the data is held out. The model is judged on it as it will be stored, and on what --check gives: cosines, and what
-    new queries find in the reference's index. The best one is kept that is worse than untuned in none of these; where there
-    is none, nothing is written and the exit code is 1.
+    Codes stay; what they are multiplied with moves, so the file keeps its size and runs everywhere as before. The loss
+    is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among
+    the reference's own document vectors, which stay as they are: an index made by the reference stays valid. Items
+    without labels suffice; the reference's similarities are then what is right.
+    A part of the data is held out. The model is judged on it as it will be stored, and on what --check gives: cosines,
+    and what new queries find in the reference's index. The best one is kept that is worse than untuned in none of
+    these; where there is none, nothing is written and the exit code is 1.
     Work that is stopped is kept in OUTPUT.partial/ and gone on with by the same command.
     """
 ) { (arguments) throws(Failure) in
@@ -128,7 +130,8 @@ private struct TuneJob {
     let steps = try arguments.integer("--steps", in: 1...1_000_000)
     options = Tuning.Options(
       steps: steps ?? max(60, min(2_000, 8 * data.trained.count / batch)), itemsPerStep: batch,
-      rate: try arguments.number("--rate", in: 1e-7...1) ?? 1e-3, seed: try arguments.integer("--seed", in: 0...1 << 40) ?? 1)
+      rate: try arguments.number("--rate", in: 1e-7...1) ?? 1e-3,
+      seed: try arguments.integer("--seed", in: 0...1 << 40) ?? 1)
   }
 
   /// - Throws: `usage` for a model that is not quantized, or whose numbers another program's files could not hold.
