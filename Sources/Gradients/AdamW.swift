@@ -1,7 +1,6 @@
 import Glibc
 
-/// AdamW (Loshchilov and Hutter 2019). What is trained are moves from where the model was, so decay pulls back to
-/// there.
+/// AdamW (Loshchilov and Hutter 2019). What is trained are moves from where the model was: decay pulls back to there.
 package struct AdamW: Sendable {
   package var decay = 0.0
   private static let (mean, square, least) = (0.9, 0.99, 1e-12)

@@ -71,7 +71,7 @@ struct TuneCommandTests {
       let output = directory.path + "/t\(threads).llv"
       let run = try ProgramRun(
         words.map { $0.hasSuffix("items.jsonl") ? data : $0 } + [
-          "--check", check, "--threads", threads, "-o", output, "--contrast", "0.02",
+          "--check", check, "--threads", threads, "-o", output, "--contrast", "0.02", "--targets", "labels",
         ])
       #expect([0, 1].contains(run.status), "\(run.errors)")
       let before = try JSON.parse(Array(run.output.utf8)).required("before").elements()

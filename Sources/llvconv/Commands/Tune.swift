@@ -27,8 +27,8 @@ let tuneCommand = Command(
     .init("--alpha", "X", "how much hard negatives count in it (default 9)"),
     .init("--temperature", "X", "of its softmax (default 0.02)"),
     .init(
-      "--targets", "labels|reference",
-      "what is right of pairs: their labels (default), or what the reference finds"),
+      "--targets", "reference|labels",
+      "what is right of pairs: what the reference finds (default), or their labels, which ask for a smaller --contrast"),
     .init("--seed", "N", "of the order of items (default 1)"),
     Command.strict, Command.force, Command.json, Command.threads,
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
@@ -37,7 +37,7 @@ let tuneCommand = Command(
     Codes stay; what they are multiplied with moves, so the file keeps its size and runs everywhere as before. The loss
     is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among
     the reference's own document vectors, which stay as they are: an index made by the reference stays valid. Items
-    without labels suffice; the reference's similarities are then what is right.
+    without labels suffice; what the reference finds is right, unless --targets labels says otherwise.
     A part of the data is held out. The model is judged on it as it will be stored, and on what --check gives: cosines,
     and what new queries find in the reference's index. The best one is kept that is worse than untuned in none of
     these; where there is none, nothing is written and the exit code is 1.
@@ -104,7 +104,7 @@ private struct TuneJob {
     let temperature = try arguments.number("--temperature", in: 0.001...10) ?? 0.02
     loss = (Hardness(scale: 1 / temperature, alpha: alpha), try arguments.number("--contrast", in: 0...1_000) ?? 0.05)
     minutes = try arguments.number("--minutes", in: 0.01...100_000)
-    let usesLabels = try arguments.choice("--targets", ["labels", "reference"]) != "reference"
+    let usesLabels = try arguments.choice("--targets", ["reference", "labels"]) == "labels"
     let (path, referencePath) = (arguments.positionals[0], try arguments.required("--reference"))
     let file = try ModelFile(container: path)
     try TuneJob.check(file)
@@ -163,7 +163,7 @@ private struct TuneJob {
       ("held_out", .int(data.held.count)), ("steps", .int(options.steps)), ("batch", .int(options.itemsPerStep)),
       ("rate", .number(options.rate)), ("alpha", .number(loss.hardness.alpha)),
       ("temperature", .number(1 / loss.hardness.scale)), ("contrast", .number(loss.contrast)),
-      ("targets", .string(arguments["--targets"] ?? "labels")), ("seed", .int(options.seed)),
+      ("targets", .string(arguments["--targets"] ?? "reference")), ("seed", .int(options.seed)),
       ("sketch", ItemSketch(data.trained.map { data.items[$0] }).json),
     ]
   }
