@@ -39,12 +39,11 @@ public final class OutputDirectory {
 
   /// A file of the directory, in a folder of it where `name` has slashes. To be committed before the directory.
   public func file(_ name: String) throws(Failure) -> OutputFile {
-    if let dryRun {
+    if dryRun != nil {
       // Under a name that nobody has, in the folder that is there.
-      let path = path + "/" + name
-      return try DryRun.run(reporting: { dryRun(path, $1) }) { () throws(Failure) in
-        try OutputFile(directory(of: self.path) + ".llvconv-dry-run", isReplacing: false)
-      }
+      let file = try OutputFile(directory(of: path) + ".llvconv-dry-run", isReplacing: false)
+      file.shownAs = path + "/" + name
+      return file
     }
     var folder = temporary
     for part in name.split(separator: "/").dropLast() {

@@ -19,6 +19,8 @@ public final class OutputFile {
   private let system: FileSystem
   private let isReplacing: Bool
   private let dryRun = DryRun.report
+  /// What a dry run calls it, where that is not its path: in a directory that is not there.
+  var shownAs: String?
   private var descriptor: Int32
 
   /// Creates the temporary file. Nothing is visible at `path` yet.
@@ -155,7 +157,7 @@ public final class OutputFile {
     if let dryRun {
       Glibc.close(descriptor)
       descriptor = -1
-      return dryRun(path, count)
+      return dryRun(shownAs ?? path, count)
     }
     guard system.fsync(descriptor) == 0 else { throw failed("syncing failed") }
     let file = descriptor

@@ -28,7 +28,6 @@ struct DryRunTests {
     let rows: [(words: [String], status: Int32)] = [
       (["import", folder + "/model", "-o", folder + "/m2.llv"], 0), (["pairs", table, "-o", folder + "/p.jsonl"], 0),
       (["plan", m, "--bits", "6", "-o", folder + "/plan.json"], 0),
-      (["export", m, "--to", "gguf", "-o", folder + "/m.gguf"], 0),
       (["export", m, "--to", "hf", "-o", folder + "/hf"], 0),
       (["embed", m, "--input", items, "--output", folder + "/v.npy"], 0),
       (
