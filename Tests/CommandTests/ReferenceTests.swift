@@ -115,7 +115,7 @@ struct ReferenceTests {
   func otherShellsTakeTheirs() throws {
     let zsh = try ProgramRun(["completions", "zsh"]).output
     #expect(zsh.hasPrefix("#compdef llvconv\n"))
-    let load = "autoload -Uz compinit; compinit -u -d /dev/null\n" + zsh + "\nprint -- $_comps[llvconv]\n"
+    let load = "autoload -Uz compinit; compinit -D -u\n" + zsh + "\nprint -- $_comps[llvconv]\n"
     if let found = try ReferenceTests.shell(["/usr/bin/zsh", "-f"], load) { #expect(found == "_llvconv\n") }
     let fish = try ProgramRun(["completions", "fish"]).output
     for (line, wanted) in [
