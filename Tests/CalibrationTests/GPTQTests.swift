@@ -55,7 +55,10 @@ struct GPTQTests {
 
   static let choices =
     ["4:g32:affine", "4:g64:symmetric", "8:g96:symmetric", "4:g96:affine", "4:g16:two-level", "4:g64:asymmetric"]
-    + ["2:g64:affine", "3:g32:affine", "5:g64:affine", "6:g128:affine"] + BlockForm.allCases.map(\.rawValue)
+    + [
+      "3:g24:two-level", "3:g32:symmetric", "2:g32:two-level", "2:g64:affine", "3:g32:affine", "5:g64:affine",
+      "6:g128:affine",
+    ] + BlockForm.allCases.map(\.rawValue)
 
   @Test("what a product loses is less than rounding loses", arguments: GPTQTests.choices)
   func whatAProductLosesIsLess(_ what: String) throws {
@@ -79,7 +82,9 @@ struct GPTQTests {
     let codes: [Float] =
       grid.isBook
       ? [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113]
-      : Array(stride(from: integers.isAffine ? 0 : grid.bits == 8 ? -127 : -half, to: integers.isAffine ? 2 * half : half, by: 1))
+      : Array(
+        stride(
+          from: integers.isAffine ? 0 : grid.bits == 8 ? -127 : -half, to: integers.isAffine ? 2 * half : half, by: 1))
     /// The same error without compensation: nearest codes under the same scales.
     var plain = [Float](repeating: 0, count: w.count)
     let layout = try #require(integers.layout([outputs, columns]))
@@ -116,8 +121,23 @@ struct GPTQTests {
     #expect(try gptq.biasShift(threads: 1) == shift)
     #expect(error(found, shift) < 0.6 * error(plain), "\(error(found, shift)), \(error(plain))")
     #expect(error(found, shift) < error(found))
+    for (refinement, propagates) in [(GPTQ.Refinement.descent, true), (.signs, false)] {
+      func quantizer(_ refinement: GPTQ.Refinement) throws -> GPTQ {
+        try GPTQ(
+          tensor, grid, moments: measured[0], mean: measured[1], propagates: propagates, refinement: refinement)
+      }
+      let (before, after) = (try quantizer(.none), try quantizer(refinement))
+      let better = try after.run(threads: 2).0
+      #expect(try after.run(threads: 1).0.array(of: UInt8.self) == better.array(of: UInt8.self))
+      let errors = try [before, after].map {
+        error(try GPTQTests.decoded($0.run(threads: 2).0, integers, [outputs, columns]), try $0.biasShift(threads: 1))
+      }
+      #expect(errors[1] < 0.98 * errors[0], "\(refinement): \(errors)")
+    }
     let lost = try #require(loss)
-    #expect(lost.relativeError > 0 && lost.vanishedGroups == 0 && (grid.isBook || (1..<w.count).contains(lost.clamped)), "\(lost)")
+    #expect(
+      lost.relativeError > 0 && lost.vanishedGroups == 0 && (grid.isBook || (1..<w.count).contains(lost.clamped)),
+      "\(lost)")
   }
 
   @Test("moments of other inputs are refused")
