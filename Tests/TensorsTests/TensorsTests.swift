@@ -64,7 +64,7 @@ struct EncodingTests {
     #expect(layout.scalesAt == 128 && layout.zerosAt == 192 && layout.byteCount == 192 + 18)
     #expect(integers.layout([3, 16]) == nil, "a group longer than the row")
     #expect(integers.layout([.max, 64]) == nil, "overflow")
-    #expect(GroupedInteger(bits: 3, groupSize: 32, isAffine: true) == nil)
+    #expect(GroupedInteger(bits: 5, groupSize: 32, isAffine: true) == nil)
   }
 
   @Test("codes decode to code times scale plus zero")
