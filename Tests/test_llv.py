@@ -70,7 +70,8 @@ class RealModel(unittest.TestCase):
                 self.assertEqual(model.file(name), file.read())
 
     def test_quantized_tensors_are_close(self):
-        for words, most in (("--bits 8", 0.008), ("--bits 4", 0.09), ("--bits 4 --symmetric --group 128", 0.14), ("--bits 8 --group channel", 0.03)):
+        for words, most in (("--bits 8", 0.008), ("--bits 4", 0.09), ("--bits 4 --symmetric --group 128", 0.14), ("--bits 8 --group channel", 0.03),
+                            ("--bits 3", 0.22), ("--bits 2", 0.45), ("--bits 3 --affine", 0.2), ("--bits 2 --symmetric", 0.6)):
             path = self.folder.name + "/q.llv"
             subprocess.run([PROGRAM, "quantize", self.base, *words.split(), "--no-fuse", "--force", "-o", path], check=True, capture_output=True)
             model = llv.open(path)

@@ -133,21 +133,24 @@ def _rows(raw, shape, encoding):
         return np.ascontiguousarray(cells.reshape(panels * 16, -1, size)[:rows, :columns]).reshape(-1)
     bits, group, levels = encoding["bits"], encoding["group"], encoding.get("levels", 1)
     groups = -(-columns // group)
-    # Groups are filled up to fours; blocks hold four codes of each row, two blocks of four bits share their bytes.
+    # Groups are filled up to fours; blocks hold four codes of each row. Blocks of fewer than eight bits share their bytes.
     places = np.concatenate([np.arange(first, min(first + group, columns)) - first + place for first, place in (
         (g * group, g * _up(min(group, columns), 4)) for g in range(groups))])
     blocks = sum(_up(min(group, columns - g * group), 4) for g in range(groups)) // 4
-    stored = blocks if bits == 8 else -(-blocks // 2)
+    stored = {8: blocks, 4: -(-blocks // 2), 3: -(-blocks // 8) * 3, 2: -(-blocks // 4)}[bits]
     codes = raw[: panels * stored * 64].reshape(panels, stored, 16, 4)
-    if bits == 4:
-        codes = np.stack([codes & 15, codes >> 4], axis=2).reshape(panels, 2 * stored, 16, 4)
+    if bits == 3:
+        # Two lots of the lower two bits, then the third bits.
+        codes = codes.reshape(panels, -1, 3, 16, 4)
+        low = np.stack([codes[:, :, half] >> shift & 3 for half in (0, 1) for shift in (0, 2, 4, 6)], axis=2)
+        codes = (low | np.stack([codes[:, :, 2] >> bit & 1 for bit in range(8)], axis=2) << 2).reshape(panels, -1, 16, 4)
+    elif bits < 8:
+        codes = np.stack([codes >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)], axis=2).reshape(panels, -1, 16, 4)
     codes = codes.transpose(0, 2, 1, 3).reshape(panels * 16, -1)[:rows, places]
     if not encoding["affine"]:
-        codes = codes ^ (128 if bits == 8 else 8)
-    if bits == 4:
-        codes = np.pad(codes, ((0, 0), (0, columns % 2)))
-        codes = codes[:, 0::2] | codes[:, 1::2] << 4
-    parts, at = [codes.astype(np.uint8).reshape(-1)], panels * stored * 64
+        codes = codes ^ (1 << bits - 1)
+    codes = np.packbits(np.unpackbits(codes.astype(np.uint8)[:, :, None], axis=2, bitorder="little", count=bits).reshape(rows, -1), axis=1, bitorder="little")
+    parts, at = [codes.reshape(-1)], panels * stored * 64
     width = {"F16": 2, "BF16": 2, "F32": 4}[encoding["scale"]]
     for count, size in [(1 if levels == 2 else groups, width)] + ([(groups, 1 if levels == 2 else width)] if encoding["affine"] else []):
         at = _up(at, 64)
@@ -159,16 +162,18 @@ def _rows(raw, shape, encoding):
 
 
 def _grouped(raw, shape, encoding):
-    """Value of code q: q * scale, or q * scale + zero; in two levels scale * (step * (q - zero)) with a scale a row. Groups run
+    """Value of code q: q * scale, or q * scale + zero; in two levels scale * (step * (q * unit - zero)) with a scale a row. Groups run
     along the last dimension."""
     columns, rows = shape[-1], int(np.prod(shape[:-1], dtype=np.int64))
     bits, size, affine, levels = encoding["bits"], encoding["group"], encoding["affine"], encoding.get("levels", 1)
     row_bytes, groups = -(-columns * bits // 8), -(-columns // size)
     codes = raw[: rows * row_bytes].reshape(rows, row_bytes)
-    if bits == 4:
-        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(rows, -1)[:, :columns]
+    if bits < 8:
+        # One after the other, earlier ones in lower bits.
+        codes = np.unpackbits(codes, axis=1, bitorder="little")[:, : columns * bits].reshape(rows, columns, bits)
+        codes = np.packbits(codes, axis=2, bitorder="little")[:, :, 0]
         if not affine:
-            codes = (codes ^ 8).astype(np.int16) - 8
+            codes = (codes ^ 1 << bits - 1).astype(np.int16) - (1 << bits - 1)
     elif not affine:
         codes = codes.view(np.int8)
     at = -(-rows * row_bytes // 64) * 64
@@ -185,7 +190,7 @@ def _grouped(raw, shape, encoding):
     if levels == 2:
         steps_at = -(-(at + rows * width) // 64) * 64
         steps = raw[steps_at:steps_at + rows * groups].reshape(rows, groups).astype(np.int16)
-        whole = (spread(steps & 15) + 1) * (codes.astype(np.int16) - spread(steps >> 4))
+        whole = (spread(steps & 15) + 1) * (codes.astype(np.int16) * (16 >> bits) - spread(steps >> 4))
         return (whole.astype(np.float32) * numbers(at, 1)).reshape(shape)
     result = codes.astype(np.float32) * spread(numbers(at))
     if affine:

@@ -97,10 +97,38 @@ LLV_DISPATCH(llv_quantize_row,
 
 // MARK: Weights
 
-LLV_INLINE uint8_t code_at(const uint8_t *row, size_t i, int bits, int affine) {
-  if (bits == 8) return affine ? row[i] : row[i] ^ 0x80;
-  return ((row[i / 2] >> i % 2 * 4) & 15) ^ (affine ? 0 : 8);
+// Bytes of a block of 8-bit codes, and of what blocks of fewer bits share.
+enum { BLOCK = 4 * LLV_PANEL };
+
+// Blocks of fewer bits lie in eights, `bits` times BLOCK bytes each. Where a byte of block `block` lies among them, and by how
+// much it is shifted; of 3 bits the lower two, of which the third is bit `block` % 8 of what lies 2 BLOCK after the eight's start.
+LLV_INLINE const uint8_t *eight_of(const uint8_t *panel, size_t block, int bits) { return panel + block / 8 * (size_t)bits * BLOCK; }
+LLV_INLINE size_t part_of(size_t block, int bits) { return (bits == 4 ? block % 8 / 2 : block % 8 / 4) * BLOCK; }
+LLV_INLINE int shift_of(size_t block, int bits) { return (int)(bits == 4 ? block % 2 * 4 : block % 4 * 2); }
+
+// The code of output r at a place.
+static unsigned get_code(const uint8_t *panel, size_t place, size_t r, int bits) {
+  size_t block = place / 4, i = 4 * r + place % 4;
+  if (bits == 8) return panel[block * BLOCK + i];
+  const uint8_t *eight = eight_of(panel, block, bits);
+  unsigned code = eight[part_of(block, bits) + i] >> shift_of(block, bits) & (bits == 4 ? 15 : 3);
+  return bits == 3 ? code | (eight[2 * BLOCK + i] >> block % 8 & 1u) << 2 : code;
 }
+
+// Puts it into a panel of zeros.
+static void set_code(uint8_t *panel, size_t place, size_t r, int bits, unsigned code) {
+  size_t block = place / 4, i = 4 * r + place % 4;
+  if (bits == 8) {
+    panel[block * BLOCK + i] = (uint8_t)code;
+    return;
+  }
+  uint8_t *eight = (uint8_t *)eight_of(panel, block, bits);
+  eight[part_of(block, bits) + i] |= (uint8_t)((code & (bits == 4 ? 15 : 3)) << shift_of(block, bits));
+  if (bits == 3) eight[2 * BLOCK + i] |= (uint8_t)(code >> 2 << block % 8);
+}
+
+// What turns stored codes to those of a panel, which are unsigned, and back.
+LLV_INLINE unsigned flip_of(int bits, int affine) { return affine ? 0 : 1u << (bits - 1); }
 
 LLV_INLINE uint32_t load32(const uint8_t *from) {
   uint32_t word;
@@ -108,7 +136,7 @@ LLV_INLINE uint32_t load32(const uint8_t *from) {
   return word;
 }
 
-// Where groups are not filled up, whole words are moved: four codes of 8 bits, eight of 4.
+// Codes of 8 and 4 bits where groups are not filled up: whole words are moved, four codes or eight.
 static void pack_words(const uint8_t *codes, size_t row_bytes, size_t outputs, size_t columns, int bits, int affine,
                        uint8_t *panel) {
   uint32_t flip = affine ? 0 : bits == 8 ? 0x80808080u : 0x08080808u;
@@ -134,38 +162,26 @@ static void pack_words(const uint8_t *codes, size_t row_bytes, size_t outputs, s
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
     int affine, uint8_t *panel) {
   memset(panel, 0, llv_panel_bytes(columns, group, bits));
-  if (columns % 8 == 0 && group % 8 == 0) return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
+  if (bits >= 4 && columns % 8 == 0 && group % 8 == 0) return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
   for (size_t r = 0; r < outputs; r++) {
     const uint8_t *row = (const uint8_t *)codes + r * row_bytes;
     for (size_t first = 0, place = 0; first < columns; first += group) {
       size_t n = least(columns - first, group);
-      for (size_t i = 0; i < n; i++) {
-        size_t at = place + i, block = at / 4;
-        uint8_t code = code_at(row, first + i, bits, affine);
-        if (bits == 8) panel[block * 4 * LLV_PANEL + 4 * r + at % 4] = code;
-        else panel[block / 2 * 4 * LLV_PANEL + 4 * r + at % 4] |= code << block % 2 * 4;
-      }
+      for (size_t i = 0; i < n; i++)
+        set_code(panel, place + i, r, bits, llv_code(row, first + i, bits) ^ flip_of(bits, affine));
       place += places_of(n);
     }
   }
 }
 
-void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
-    int affine, void *codes) {
-  uint8_t flip = affine ? 0 : bits == 8 ? 0x80 : 8;
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
+                      void *codes) {
   for (size_t r = 0; r < outputs; r++) {
     uint8_t *row = (uint8_t *)codes + r * row_bytes;
     for (size_t first = 0, place = 0; first < columns; first += group) {
       size_t n = least(columns - first, group);
-      for (size_t i = 0; i < n; i++) {
-        size_t at = place + i, block = at / 4;
-        if (bits == 8) {
-          row[first + i] = panel[block * 4 * LLV_PANEL + 4 * r + at % 4] ^ flip;
-        } else {
-          uint8_t both = panel[block / 2 * 4 * LLV_PANEL + 4 * r + at % 4];
-          row[(first + i) / 2] |= (uint8_t)(((both >> block % 2 * 4 & 15) ^ flip) << (first + i) % 2 * 4);
-        }
-      }
+      for (size_t i = 0; i < n; i++)
+        llv_set_code(row, first + i, bits, get_code(panel, place + i, r, bits) ^ flip_of(bits, affine));
       place += places_of(n);
     }
   }
@@ -173,47 +189,84 @@ void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, si
 
 size_t llv_panel_bytes(size_t columns, size_t group, int bits) {
   size_t blocks = llv_places(columns, group) / 4;
-  return (bits == 8 ? blocks : (blocks + 1) / 2) * 4 * LLV_PANEL;
-}
-
-// A panel of 4-bit codes to one byte each.
-LLV_INLINE void llv_spread_nibbles_body(const uint8_t *panel, size_t places, uint8_t *target) {
-  size_t blocks = places / 4, size = 4 * LLV_PANEL;
-  for (size_t block = 0; block < blocks; block += 2, panel += size, target += 2 * size) {
-    for (size_t i = 0; i < size; i++) target[i] = panel[i] & 15;
-    if (block + 1 < blocks)
-      for (size_t i = 0; i < size; i++) target[size + i] = panel[i] >> 4;
+  switch (bits) {
+    case 8: return blocks * BLOCK;
+    case 4: return (blocks + 1) / 2 * BLOCK;
+    case 2: return (blocks + 3) / 4 * BLOCK;
+    default: return (blocks + 7) / 8 * 3 * BLOCK;
   }
 }
 
-LLV_DISPATCH(llv_spread_nibbles, (const uint8_t *panel, size_t places, uint8_t *target), (panel, places, target))
+// A panel of codes of fewer than eight bits to one byte each. Unrolled over an eight, so that shifts are by constants.
+LLV_INLINE void spread_few(const uint8_t *panel, size_t places, const int bits, uint8_t *target) {
+  size_t blocks = places / 4;
+  for (size_t block = 0; block < blocks; block += 8, panel += bits * BLOCK) {
+#pragma clang loop unroll(full)
+    for (size_t k = 0; k < 8; k++) {
+      if (block + k == blocks) return;
+      const uint8_t *from = panel + part_of(k, bits), *third = panel + 2 * BLOCK;
+      uint8_t *to = target + (block + k) * BLOCK;
+      for (size_t i = 0; i < BLOCK; i++) {
+        uint8_t code = from[i] >> shift_of(k, bits) & (bits == 4 ? 15 : 3);
+        to[i] = bits == 3 ? (uint8_t)(code | (third[i] >> k & 1) << 2) : code;
+      }
+    }
+  }
+}
 
-// A panel of groups in two levels to codes of 8 bits, 128 larger.
-LLV_INLINE void llv_spread_levels_body(
-    const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target) {
-  enum { SIZE = 4 * LLV_PANEL };
+LLV_INLINE void llv_spread_codes_body(const uint8_t *panel, size_t places, int bits, uint8_t *target) {
+  if (bits == 4) spread_few(panel, places, 4, target);
+  else if (bits == 3) spread_few(panel, places, 3, target);
+  else spread_few(panel, places, 2, target);
+}
+LLV_DISPATCH(llv_spread_codes, (const uint8_t *panel, size_t places, int bits, uint8_t *target), (panel, places, bits, target))
+
+// Blocks and outputs side by side, read and written at any address.
+typedef uint8_t bytes16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
+typedef uint16_t words16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
+typedef uint8_t bytes64 __attribute__((ext_vector_type(BLOCK), aligned(1)));
+typedef uint16_t words32 __attribute__((ext_vector_type(BLOCK / 2), aligned(1)));
+#define LLV_TWICE(i) i, i
+#define LLV_EACH4(MACRO, i) MACRO(i), MACRO(i + 1), MACRO(i + 2), MACRO(i + 3)
+#define LLV_EACH16(MACRO) LLV_EACH4(MACRO, 0), LLV_EACH4(MACRO, 4), LLV_EACH4(MACRO, 8), LLV_EACH4(MACRO, 12)
+#define LLV_FOUR_TIMES(i) i, i, i, i
+
+// A panel of groups in two levels to codes of 8 bits, 128 larger. Steps times codes are below 256, so that two bytes are
+// multiplied as one word.
+LLV_INLINE void spread_levels(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, const int bits, uint8_t *target) {
+  const uint16_t mask = bits == 4 ? 0x0F0F : 0x0303;
   size_t block = 0;
   for (size_t first = 0; first < columns; first += group, steps += LLV_PANEL) {
-    int16_t step[SIZE], start[SIZE];
-    for (size_t i = 0; i < SIZE; i++) {
-      step[i] = (int16_t)((steps[i / 4] & 15) + 1);
-      start[i] = (int16_t)(128 - step[i] * (steps[i / 4] >> 4));
-    }
+    bytes16 both = *(const bytes16 *)steps;
+    words16 step = __builtin_convertvector(both & 15, words16) + 1;
+    words16 start = 128 - step * __builtin_convertvector(both >> 4, words16);
+    bytes16 low = __builtin_convertvector(start & 255, bytes16);
+    bytes64 starts = __builtin_shufflevector(low, low, LLV_EACH16(LLV_FOUR_TIMES));
+    step = step << (4 - bits);
+    words32 factors = __builtin_shufflevector(step, step, LLV_EACH16(LLV_TWICE));
     size_t end = block + places_of(least(columns - first, group)) / 4;
-    for (; block < end; block++, target += SIZE) {
-      const uint8_t *from = panel + block / 2 * SIZE;
-      int shift = block % 2 ? 4 : 0;
-      for (size_t i = 0; i < SIZE; i++) target[i] = (uint8_t)(step[i] * (int16_t)(from[i] >> shift & 15) + start[i]);
+    for (; block < end; block++, target += BLOCK) {
+      const uint8_t *eight = eight_of(panel, block, bits);
+      words32 codes = *(const words32 *)(eight + part_of(block, bits)) >> (uint16_t)shift_of(block, bits) & mask;
+      if (bits == 3) codes |= (*(const words32 *)(eight + 2 * BLOCK) >> (uint16_t)(block % 8) & 0x0101) << 2;
+      *(bytes64 *)target = (bytes64)(codes * factors) + starts;
     }
   }
 }
+
+LLV_INLINE void llv_spread_levels_body(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, int bits,
+                                       uint8_t *target) {
+  if (bits == 4) spread_levels(panel, steps, columns, group, 4, target);
+  else if (bits == 3) spread_levels(panel, steps, columns, group, 3, target);
+  else spread_levels(panel, steps, columns, group, 2, target);
+}
 LLV_DISPATCH(llv_spread_levels,
-    (const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, uint8_t *target),
-    (panel, steps, columns, group, target))
+             (const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, int bits, uint8_t *target),
+             (panel, steps, columns, group, bits, target))
 
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
   const uint8_t *codes = panel->codes;
-  if (panel->bits == 4) llv_spread_nibbles(codes, llv_places(panel->columns, panel->group), working), codes = working;
+  if (panel->bits < 8) llv_spread_codes(codes, llv_places(panel->columns, panel->group), panel->bits, working), codes = working;
   for (size_t g = 0, first = 0; first < panel->columns; g++, first += panel->group) {
     size_t n = least(panel->columns - first, panel->group);
     const float *scales = panel->scales + g * LLV_PANEL, *zeros = panel->zeros ? panel->zeros + g * LLV_PANEL : 0;
@@ -459,7 +512,7 @@ LLV_AVX2 LLV_INLINE void words_avx2_tile(
 }
 LLV_TILES(words_avx2, LLV_AVX2, 4)
 
-// 4-bit codes as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16
+// Codes of at most 4 bits as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16
 // bits.
 LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
                                         __m256i part[4][2]) {
@@ -521,7 +574,7 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(
 }
 LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 
-// Groups in two levels: codes less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits;
+// Groups in two levels: codes of four bits, or what fewer stand for, less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits;
 // the step is the other side of the product that adds pairs in 32 bits. Half of the outputs at a time: sums and parts
 // of six rows then stay in registers.
 typedef struct levels {
@@ -530,12 +583,25 @@ typedef struct levels {
   int32_t *starts;  // [LLV_PANEL]: -128 times the sum of the weights, for the activations' bias
 } levels;
 
-LLV_AVX2 static levels prepare_levels(const product *p, const uint8_t *steps, void *working) {
+// Half a block's codes of fewer than four bits as those of four that they stand for.
+LLV_AVX2 LLV_INLINE __m256i codes_avx2(const uint8_t *panel, size_t block, size_t half, const int bits) {
+  const uint8_t *eight = eight_of(panel, block, bits) + 32 * half;
+  __m256i codes = _mm256_loadu_si256((const __m256i *)(eight + part_of(block, bits)));
+  codes = _mm256_srl_epi16(codes, _mm_cvtsi32_si128(shift_of(block, bits)));
+  if (bits == 4) return _mm256_and_si256(codes, _mm256_set1_epi8(15));
+  codes = _mm256_slli_epi16(_mm256_and_si256(codes, _mm256_set1_epi8(3)), 4 - bits);
+  if (bits == 2) return codes;
+  __m256i third = _mm256_loadu_si256((const __m256i *)(eight + 2 * BLOCK));
+  third = _mm256_and_si256(_mm256_srl_epi16(third, _mm_cvtsi32_si128((int)(block % 8))), _mm256_set1_epi8(1));
+  return _mm256_or_si256(codes, _mm256_slli_epi16(third, 3));
+}
+
+LLV_AVX2 LLV_INLINE levels prepare_levels(const product *p, const uint8_t *steps, const int bits, void *working) {
   size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
   levels l = {.starts = working};
   l.steps = (int16_t *)(l.starts + LLV_PANEL);
   l.codes = (int8_t *)(l.steps + 2 * groups * LLV_PANEL);
-  const __m256i ones = _mm256_set1_epi8(1), low = _mm256_set1_epi8(15);
+  const __m256i ones = _mm256_set1_epi8(1);
   for (size_t half = 0; half < 2; half++) {
     __m256i sum = _mm256_setzero_si256();
     int8_t *to = l.codes + half * blocks * 32;
@@ -547,9 +613,7 @@ LLV_AVX2 static levels prepare_levels(const product *p, const uint8_t *steps, vo
       _mm256_storeu_si256((__m256i *)(l.steps + (half * groups + g) * LLV_PANEL), step);
       size_t end = block + places_of(least(p->columns - g * p->group, p->group)) / 4;
       for (; block < end; block++, to += 32) {
-        const uint8_t *from = (const uint8_t *)p->panel + block / 2 * 4 * LLV_PANEL + 32 * half;
-        __m256i codes = _mm256_loadu_si256((const __m256i *)from);
-        codes = _mm256_sub_epi8(_mm256_and_si256(block % 2 ? _mm256_srli_epi16(codes, 4) : codes, low), zero);
+        __m256i codes = _mm256_sub_epi8(codes_avx2(p->panel, block, half, bits), zero);
         sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(ones, codes), step));
         _mm256_storeu_si256((__m256i *)to, codes);
       }
@@ -559,8 +623,12 @@ LLV_AVX2 static levels prepare_levels(const product *p, const uint8_t *steps, vo
   return l;
 }
 
-LLV_AVX2 LLV_INLINE void levels_avx2_tile(
-    const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 static levels levels_of(const product *p, const uint8_t *steps, int bits, void *working) {
+  if (bits == 4) return prepare_levels(p, steps, 4, working);
+  return bits == 3 ? prepare_levels(p, steps, 3, working) : prepare_levels(p, steps, 2, working);
+}
+
+LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
   (void)affine;
   size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
   for (size_t half = 0; half < 2; half++) {
@@ -841,10 +909,10 @@ static product whole_bytes(const llv_codes *x, const llv_int8_panel *panel, size
   product p = {.x = x->codes, .panel = codes, .xs = x->scales, .sums = x->sums, .starts = x->starts, .places = places,
                .groups = groups, .columns = panel->columns, .group = panel->group, .column = column};
   if (panel->steps) {
-    llv_spread_levels(codes, panel->steps + column * groups, panel->columns, panel->group, working);
+    llv_spread_levels(codes, panel->steps + column * groups, panel->columns, panel->group, panel->bits, working);
     p.panel = working, p.group = panel->columns, p.groups = 1;
-  } else if (panel->bits == 4) {
-    llv_spread_nibbles(codes, places, working), p.panel = working;
+  } else if (panel->bits < 8) {
+    llv_spread_codes(codes, places, panel->bits, working), p.panel = working;
   }
   p.ws = panel->scales + column * p.groups, p.zeros = panel->zeros ? panel->zeros + column * p.groups : 0;
   return p;
@@ -860,13 +928,13 @@ static void panel_avx2(
                .panel = codes_at(panel, column)};
   if (panel->steps) {
     p.ws = panel->scales + column;
-    levels l = prepare_levels(&p, panel->steps + column * groups, working);
+    levels l = levels_of(&p, panel->steps + column * groups, panel->bits, working);
     p.levels = &l;
     return levels_avx2(&p, m, out);
   }
   p.ws = panel->scales + column * groups, p.zeros = panel->zeros ? panel->zeros + column * groups : 0;
-  if (panel->bits == 4) {
-    llv_spread_nibbles(p.panel, p.places, working), p.panel = working;
+  if (panel->bits < 8) {
+    llv_spread_codes(p.panel, p.places, panel->bits, working), p.panel = working;
     return nibbles_avx2(&p, m, out);
   }
   split s = split_avx2(&p, working);

@@ -74,6 +74,25 @@ LLV_LANES(_mm512_cvtepi32_ps(__m512i x), m512, 16, (float)simde__m512i_to_privat
 
 LLV_INLINE int llv_cpu_has(unsigned feature) { return (llv_cpu_features() & feature) != 0; }
 
+// Code i of a row of codes of `bits` each, one after the other, earlier ones in lower bits.
+LLV_INLINE unsigned llv_code(const uint8_t *row, size_t i, int bits) {
+  size_t at = i * (size_t)bits;
+  unsigned word = row[at / 8];
+  if (at % 8 + (size_t)bits > 8) word |= (unsigned)row[at / 8 + 1] << 8;
+  return word >> at % 8 & ((1u << bits) - 1);
+}
+
+// Puts a code into a row of zeros.
+LLV_INLINE void llv_set_code(uint8_t *row, size_t i, int bits, unsigned code) {
+  size_t at = i * (size_t)bits;
+  code <<= at % 8;
+  row[at / 8] |= (uint8_t)code;
+  if (at % 8 + (size_t)bits > 8) row[at / 8 + 1] |= (uint8_t)(code >> 8);
+}
+
+// With two levels what codes are multiplied with to be those of four bits.
+LLV_INLINE int llv_level_unit(int bits) { return 16 >> bits; }
+
 // A row of a panel's product. Functions that take these are inlined, so their calling convention does not matter.
 #pragma clang diagnostic ignored "-Wpsabi"
 typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));

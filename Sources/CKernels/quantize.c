@@ -3,6 +3,17 @@
 #include <math.h>
 #include <string.h>
 
+// Codes of a group of fewer than eight bits, from the row's code `first` on.
+LLV_INLINE void dequantize_few(const uint8_t *row, size_t first, size_t n, const int bits, int affine, float scale, float zero,
+                               float *to) {
+  // Two's complement for symmetric codes: flip the sign bit and subtract.
+  int flip = affine ? 0 : 1 << (bits - 1);
+  for (size_t i = 0; i < n; i++) {
+    float value = (float)((int)(llv_code(row, first + i, bits) ^ (unsigned)flip) - flip) * scale;
+    to[i] = affine ? value + zero : value;
+  }
+}
+
 LLV_INLINE void llv_dequantize_row_body(const void *codes, const float *scales, const float *zeros, size_t columns,
                                         size_t group, int bits, int affine, float *target) {
   const uint8_t *from = codes;
@@ -14,14 +25,12 @@ LLV_INLINE void llv_dequantize_row_body(const void *codes, const float *scales, 
       for (size_t i = 0; i < n; i++) to[i] = (float)from[first + i] * scale + zero;
     } else if (bits == 8) {
       for (size_t i = 0; i < n; i++) to[i] = (float)(int8_t)from[first + i] * scale;
+    } else if (bits == 4) {
+      dequantize_few(from, first, n, 4, affine, scale, zero, to);
+    } else if (bits == 3) {
+      dequantize_few(from, first, n, 3, affine, scale, zero, to);
     } else {
-      // Two's complement for symmetric codes: flip the sign bit and subtract.
-      int flip = affine ? 0 : 8;
-      for (size_t i = 0; i < n; i++) {
-        int code = from[(first + i) / 2] >> ((first + i) % 2 * 4) & 15;
-        float value = (float)((code ^ flip) - flip) * scale;
-        to[i] = affine ? value + zero : value;
-      }
+      dequantize_few(from, first, n, 2, affine, scale, zero, to);
     }
   }
 }
@@ -94,11 +103,25 @@ LLV_DISPATCH(llv_quantize_groups,
               uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss),
              (w, stride, count, n, bits, affine, scratch, codes, scales, zeros, scale_stride, loss))
 
-LLV_INLINE void llv_pack_nibbles_body(const uint8_t *codes, size_t columns, uint8_t *target) {
-  for (size_t i = 0; i < columns / 2; i++) target[i] = (uint8_t)((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
-  if (columns % 2) target[columns / 2] = codes[columns - 1] & 15;
+// Eight codes are `bits` whole bytes.
+LLV_INLINE void pack_few(const uint8_t *codes, size_t columns, const int bits, uint8_t *target) {
+  size_t i = 0;
+  for (; i + 8 <= columns; i += 8, target += bits) {
+    uint32_t word = 0;
+    for (int k = 0; k < 8; k++) word |= (uint32_t)(codes[i + (size_t)k] & ((1 << bits) - 1)) << k * bits;
+    for (int k = 0; k < bits; k++) target[k] = (uint8_t)(word >> 8 * k);
+  }
+  memset(target, 0, ((columns - i) * (size_t)bits + 7) / 8);
+  for (size_t k = 0; i < columns; i++, k++) llv_set_code(target, k, bits, codes[i] & ((1u << bits) - 1));
 }
-LLV_DISPATCH(llv_pack_nibbles, (const uint8_t *codes, size_t columns, uint8_t *target), (codes, columns, target))
+
+LLV_INLINE void llv_pack_codes_body(const uint8_t *codes, size_t columns, int bits, uint8_t *target) {
+  if (bits == 8) memcpy(target, codes, columns);
+  else if (bits == 4) pack_few(codes, columns, 4, target);
+  else if (bits == 3) pack_few(codes, columns, 3, target);
+  else pack_few(codes, columns, 2, target);
+}
+LLV_DISPATCH(llv_pack_codes, (const uint8_t *codes, size_t columns, int bits, uint8_t *target), (codes, columns, bits, target))
 
 void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, uint8_t *target) {
   const uint8_t *from = codes;
@@ -106,8 +129,8 @@ void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, u
     memcpy(target, from, columns);
     return;
   }
-  int flip = affine ? 0 : 8;
-  for (size_t i = 0; i < columns; i++) target[i] = (uint8_t)(((from[i / 2] >> i % 2 * 4 & 15) ^ flip) - flip);
+  unsigned flip = affine ? 0 : 1u << (bits - 1);
+  for (size_t i = 0; i < columns; i++) target[i] = (uint8_t)((llv_code(from, i, bits) ^ flip) - flip);
 }
 
 size_t llv_first_nonfinite(const float *x, size_t count) {

@@ -33,6 +33,10 @@ public struct Calibration: Sendable {
       case weighted
       /// That, and errors made up for in later columns.
       case gptq
+      /// Steps searched as `weighted` does, rounding trained by the signs of slopes.
+      case signround
+      /// GPTQ; then codes, steps and zeros one after the other, each the best while all others stay.
+      case descent
     }
 
     public var rounding: Rounding
@@ -72,14 +76,16 @@ public struct Calibration: Sendable {
         try Pass.quantize(recipe).apply(&model, &notes)
       } else {
         try measured.round(
-          recipe, propagates: method.rounding == .gptq, addsBiases: addsBiases, &model, &notes)
+          recipe, method.rounding, addsBiases: addsBiases, &model, &notes)
       }
     }
   }
 
   private func round(
-    _ recipe: QuantizeRecipe, propagates: Bool, addsBiases: Bool, _ model: inout Model, _ notes: inout [String]
+    _ recipe: QuantizeRecipe, _ rounding: Method.Rounding, addsBiases: Bool, _ model: inout Model,
+    _ notes: inout [String]
   ) throws(Failure) {
+    let propagates = rounding == .gptq || rounding == .descent
     let biased = addsBiases ? nil : Set(model.linearNodes.filter { $0.inputs.count > 2 }.map { $0.inputs[1] })
     let done = Lock<[TensorName: GPTQ]>([:])
     let alone = Lock<Int>(0)
@@ -88,13 +94,15 @@ public struct Calibration: Sendable {
       let isAlone = second.shape.count == 1
       if isAlone { alone.withLock { $0 += 1 } }
       let mean = biased?.contains(.tensor(tensor.name)) ?? true ? moments[SecondMoments.mean(tensor.name)] : nil
-      let gptq = try GPTQ(tensor, grid, moments: second, mean: mean, propagates: propagates && !isAlone)
+      let gptq = try GPTQ(
+        tensor, grid, moments: second, mean: mean, propagates: propagates && !isAlone,
+        refinement: isAlone ? .none : .init(rounding))
       if mean != nil { done.withLock { $0[tensor.name] = gptq } }
       return Tensor.Computation { (threads) throws(Failure) in try gptq.run(threads: threads) }
     }
     try pass.apply(&model, &notes)
     let squares = alone.withLock { $0 }
-    if propagates, squares > 0 {
+    if rounding != .weighted, squares > 0 {
       notes.append(
         "mean squares alone are known of the inputs of \(squares) weights: errors are weighed, not made up for")
     }

@@ -22,6 +22,7 @@ public final class GPTQ: Sendable {
   private let moments: Tensor
   private let mean: Tensor?
   private let propagates: Bool
+  private let refinement: Refinement
   /// `(W - Ŵ) μ`, once it is known.
   private let shift = Lock<[Float]?>(nil)
 
@@ -31,10 +32,12 @@ public final class GPTQ: Sendable {
   ///   - mean: `[columns]`; nil where no bias can make up for what it loses.
   ///   - propagates: whether later columns make up for earlier ones; without, errors are weighted by the diagonal
   ///     alone.
+  ///   - refinement: how what results is made better.
   /// - Throws: `malformed` when they are not of this weight's inputs.
-  public init(_ tensor: Tensor, _ grid: Grid, moments: Tensor, mean: Tensor?, propagates: Bool = true)
-    throws(Failure)
-  {
+  public init(
+    _ tensor: Tensor, _ grid: Grid, moments: Tensor, mean: Tensor?, propagates: Bool = true,
+    refinement: Refinement = .none
+  ) throws(Failure) {
     let isWhole = moments.shape == [tensor.columns, SecondMoments.block(tensor.columns)]
     guard isWhole || moments.shape == [tensor.columns] && !propagates, moments.encoding == .plain(.F32),
       mean.map({ $0.shape == [tensor.columns] && $0.encoding == .plain(.F32) }) ?? true
@@ -47,7 +50,7 @@ public final class GPTQ: Sendable {
     self.grid = grid
     self.moments = moments
     self.mean = mean
-    self.propagates = propagates
+    (self.propagates, self.refinement) = (propagates, refinement)
   }
 
   /// What is to be added to the bias, `[rows]`.
@@ -69,6 +72,7 @@ public final class GPTQ: Sendable {
         .malformed, "holds \(weights.pointer[bad]) at [\(bad / columns), \(bad % columns)]; cannot be quantized")
     }
     let factors = try factors(threads: threads)
+    let better = try refinement == .none ? nil : dampedMoments(threads: threads)
     let importance = try Buffer(count: columns * 4)
     let block = self.block
     for column in 0..<columns {
@@ -85,6 +89,7 @@ public final class GPTQ: Sendable {
       let w = try Buffer(count: rows.count * columns * 4)
       w.pointer.update(from: original, count: rows.count * columns)
       let clamped = try quantize(w.pointer, rows.count, layout, factors.pointer, importance.pointer, part)
+      if let better { try refine(part, of: original, rows.count, layout, by: better) }
       var (loss, shift) = loss(original, rows.count, layout, part, means.pointer)
       loss.clamped = clamped
       losses.withLock { $0.append((rows.lowerBound, loss)) }
@@ -94,6 +99,28 @@ public final class GPTQ: Sendable {
     shift.withLock { $0 = all }
     let ordered = losses.withLock { $0.sorted { $0.row < $1.row }.map(\.loss) }
     return (writer.result, try TensorLoss(ordered))
+  }
+
+  /// How codes that are there are made better.
+  public enum Refinement: Sendable {
+    case none, descent, signs
+
+    init(_ rounding: Calibration.Method.Rounding) {
+      self = rounding == .descent ? .descent : rounding == .signround ? .signs : .none
+    }
+  }
+
+  private func refine(
+    _ part: GroupedWriter.Part, of original: UnsafePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout,
+    by moments: Buffer
+  ) throws(Failure) {
+    switch refinement {
+    case .none: break
+    case .descent:
+      try Descent(grid: grid, layout: layout, moments: moments, block: block).improve(part, of: original, rows: rows)
+    case .signs:
+      try SignRound(grid: grid, layout: layout, moments: moments, block: block).improve(part, of: original, rows: rows)
+    }
   }
 
   /// Columns of a block of moments; 1 where there are mean squares alone.
@@ -135,6 +162,40 @@ public final class GPTQ: Sendable {
       }
       return result
     }
+    try forEachBlock(threads: threads) { (first, size, a) throws(Failure) in
+      var (n, info) = (Int32(size), Int32(0))
+      dpotrf_("U", &n, a.baseAddress, &n, &info)
+      if info == 0 { dpotri_("U", &n, a.baseAddress, &n, &info) }
+      if info == 0 { dpotrf_("U", &n, a.baseAddress, &n, &info) }
+      guard info == 0, a.allSatisfy(\.isFinite) else {
+        throw Failure(.malformed, "second moments are not those of any inputs", thing: "tensor \(tensor.name.quoted)")
+      }
+      for row in 0..<size {
+        for column in row..<size { result.pointer[(first + row) * block + column] = Float(a[row + column * size]) }
+      }
+    }
+    return result
+  }
+
+  /// The moments that errors are weighed by, `[columns, block]`.
+  private func dampedMoments(threads: Int) throws(Failure) -> Buffer {
+    let (result, block) = (try Buffer(count: tensor.columns * block * 4), block)
+    result.clear()
+    try forEachBlock(threads: threads) { (first, size, a) throws(Failure) in
+      for row in 0..<size {
+        for column in 0..<size { result.pointer[(first + row) * block + column] = Float(a[row * size + column]) }
+      }
+    }
+    return result
+  }
+
+  /// Calls `body` with each block of the moments around the mean, `[size, size]`, and what is added to their diagonal.
+  private func forEachBlock(
+    threads: Int,
+    _ body: (_ first: Int, _ size: Int, _ a: UnsafeMutableBufferPointer<Double>) throws(Failure) -> Void
+  ) throws(Failure) {
+    let (source, means) = (try moments.floats(threads: threads), try means())
+    let (columns, block) = (tensor.columns, block)
     for first in stride(from: 0, to: columns, by: block) {
       let size = min(block, columns - first)
       let matrix = try Buffer(count: size * size * 8)
@@ -151,19 +212,9 @@ public final class GPTQ: Sendable {
         }
         let least = GPTQ.least(mean, of: squares)
         for row in 0..<size { a[row * size + row] += least }
-        var (n, info) = (Int32(size), Int32(0))
-        dpotrf_("U", &n, a.baseAddress, &n, &info)
-        if info == 0 { dpotri_("U", &n, a.baseAddress, &n, &info) }
-        if info == 0 { dpotrf_("U", &n, a.baseAddress, &n, &info) }
-        guard info == 0, a.allSatisfy(\.isFinite) else {
-          throw Failure(.malformed, "second moments are not those of any inputs", thing: "tensor \(tensor.name.quoted)")
-        }
-        for row in 0..<size {
-          for column in row..<size { result.pointer[(first + row) * block + column] = Float(a[row + column * size]) }
-        }
+        try body(first, size, a)
       }
     }
-    return result
   }
 
   /// - Returns: elements that were outside the codes when their turn came.
@@ -241,5 +292,5 @@ public final class GPTQ: Sendable {
 
 extension Buffer {
   /// The memory as floats, while this buffer lives.
-  fileprivate var pointer: UnsafeMutablePointer<Float> { start.assumingMemoryBound(to: Float.self) }
+  var pointer: UnsafeMutablePointer<Float> { start.assumingMemoryBound(to: Float.self) }
 }

@@ -42,6 +42,10 @@ public enum QuantizedLayout: String, Sendable {
     let group = integers.groupSize == tensor.columns ? nil : integers.groupSize
     switch self {
     case .compressedTensors:
+      guard integers.bits >= 4 else {
+        throw refuse(
+          "has \(integers.bits) bits; programs that read the format have 4 and 8: quantize --for \(rawValue) --bits 4")
+      }
       let scales = try parts.scaleType()
       let isSymmetric = integers.form == .symmetric
       guard isSymmetric ? true : try parts.hasWholeZeros() else {

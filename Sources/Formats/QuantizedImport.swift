@@ -276,7 +276,7 @@ public struct QuantizedImport {
       throw Failure(.malformed, "weight \(words.shape): rows are no whole codes of \(bits) bits")
     }
     let (rows, columns) = (words.shape[0], words.shape[1] * 32 / bits)
-    let form = try Form(stem, rows, columns, bits > 4 ? 8 : 4, scale: scale, isAffine: true)
+    let form = try Form(stem, rows, columns, GroupedInteger.room(bits), scale: scale, isAffine: true)
     let groups = form.layout.groups
     let source = Words(words, bits)
     return form.tensor(isScaleExact: true) { (threads) throws(Failure) in

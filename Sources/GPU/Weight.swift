@@ -5,8 +5,8 @@ import Tensors
 
 /// A tensor of a model on the GPU: in its own encoding for lookups, and in the forms that products take.
 ///
-/// Plain weights become BF16. Of integers, those of 8 bits are kept as the products take them; those of 4 are unpacked
-/// anew for each product, which costs a few percent of it and keeps the memory a quarter.
+/// Plain weights become BF16. Of integers, those of 8 bits are kept as the products take them; those of fewer are
+/// unpacked anew for each product, which costs a few percent of it and keeps the memory a quarter or less.
 final class Weight: EncodedStorage, Sendable {
   /// As it is on the GPU: groups in two levels are 8-bit codes there.
   let tensor: Tensor
@@ -141,7 +141,7 @@ extension Tensor {
     for row in 0..<layout.rows {
       llv_join_levels(
         bytes.start + row * layout.rowBytes, bytes.start + layout.zerosAt + row * layout.zeroBytes, columns,
-        integers.groupSize, result.start + row * target.rowBytes)
+        integers.groupSize, Int32(integers.bits), result.start + row * target.rowBytes)
     }
     (result.start + target.scalesAt).copyMemory(
       from: bytes.start + layout.scalesAt, byteCount: layout.rows * layout.scaleBytes)

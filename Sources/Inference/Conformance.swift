@@ -141,6 +141,8 @@ public struct Conformance {
       (8, 32, .symmetric), (8, 96, .symmetric), (8, 32, .affine), (4, 32, .affine), (4, 32, .symmetric),
       (4, 20, .affine),
       (4, 33, .symmetric), (8, 7, .symmetric), (4, 16, .twoLevel), (4, 40, .twoLevel), (4, 96, .twoLevel),
+      (3, 32, .affine), (3, 21, .symmetric), (3, 24, .twoLevel), (3, 96, .twoLevel),
+      (2, 32, .affine), (2, 21, .symmetric), (2, 16, .twoLevel), (2, 40, .twoLevel),
     ] as [(Int, Int, GroupedInteger.Form)] {
       guard let integers = encoding(bits, group, form) else { continue }
       for input in Op.LinearInput.allCases {
@@ -157,7 +159,8 @@ public struct Conformance {
     // Several tiles of every kernel, more slices than any pipeline is deep, and rows and outputs that fill no tile.
     for (bits, group, form) in [
       (8, 700, .symmetric), (8, 700, .affine), (8, 64, .symmetric), (4, 128, .affine), (4, 32, .symmetric),
-      (4, 16, .twoLevel), (4, 104, .twoLevel),
+      (4, 16, .twoLevel), (4, 104, .twoLevel), (3, 32, .affine), (3, 24, .twoLevel), (2, 64, .symmetric),
+      (2, 32, .twoLevel),
     ] as [(Int, Int, GroupedInteger.Form)] {
       guard let integers = encoding(bits, group, form) else { continue }
       rows.append(

@@ -124,7 +124,7 @@ extension GroupedInteger {
   private func checkSteps(
     _ steps: UnsafeRawPointer, _ count: Int, _ name: TensorName, _ place: (Int) -> (group: Int, row: Int)
   ) throws(Failure) {
-    let bad = llv_first_bad_step(steps.assumingMemoryBound(to: UInt8.self), count)
+    let bad = llv_first_bad_step(steps.assumingMemoryBound(to: UInt8.self), count, Int32(bits))
     guard bad == count else {
       let (group, row) = place(bad)
       throw Failure(

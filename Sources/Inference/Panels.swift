@@ -143,7 +143,7 @@ final class Panels: EncodedStorage, Sendable {
     let rows = floats(scales, width, 1)
     if asFloats {
       let (all, from) = (scratch.floats(4, thread), scratch.floats(2, thread))
-      llv_expand_steps(steps, rows, groups, width, all, from)
+      llv_expand_steps(steps, rows, groups, width, Int32(integers.bits), all, from)
       (result.scales, result.zeros) = (UnsafePointer(all), UnsafePointer(from))
     } else {
       (result.scales, result.steps) = (UnsafePointer(rows), steps)

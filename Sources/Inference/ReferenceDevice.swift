@@ -308,8 +308,11 @@ public struct ReferenceDevice: Device {
       let size = integers.scaleType.bits / 8
       for row in 0..<layout.rows {
         for column in 0..<layout.columns {
-          let byte = bytes[row * layout.rowBytes + (integers.bits == 8 ? column : column / 2)]
-          let stored = integers.bits == 8 ? Int(byte) : Int(column % 2 == 0 ? byte & 15 : byte >> 4)
+          // Bit by bit, from the definition.
+          let stored = (0..<integers.bits).reduce(0) { code, bit in
+            let at = column * integers.bits + bit
+            return code | Int(bytes[row * layout.rowBytes + at / 8] >> UInt8(at % 8) & 1) << bit
+          }
           let half = 1 << (integers.bits - 1)
           let code = integers.isAffine || stored < half ? stored : stored - 2 * half
           let group = row * layout.groups + column / integers.groupSize
@@ -320,7 +323,7 @@ public struct ReferenceDevice: Device {
             result.append(Double(code) * number(layout.scalesAt, group) + number(layout.zerosAt, group))
           case .twoLevel:
             let both = Int(bytes[layout.zerosAt + group])
-            result.append(number(layout.scalesAt, row) * Double((both % 16 + 1) * (code - both / 16)))
+            result.append(number(layout.scalesAt, row) * Double((both % 16 + 1) * (code * integers.unit - both / 16)))
           }
         }
       }

@@ -19,8 +19,8 @@ package enum Budget {
       }
       self = .size(Int(number * Double(unit.1)))
     } else if let bits {
-      guard let number = Double(bits), (4...16).contains(number) else {
-        throw Failure(.usage, "--bits must be from 4 to 16; found \(Failure.quoted(bits))")
+      guard let number = Double(bits), (2...16).contains(number) else {
+        throw Failure(.usage, "--bits must be from 2 to 16; found \(Failure.quoted(bits))")
       }
       self = .bits(number)
     } else {

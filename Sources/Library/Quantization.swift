@@ -177,13 +177,13 @@ package struct Quantization {
     return planner
   }
 
-  /// The plan that makes all weights alike; tables of 4-bit models stay at 8 bits a row, as without a plan. nil where
-  /// every weight is quantized already, unless all are to stay as they are.
+  /// The plan that makes all weights alike; tables of models of at most 4 bits stay at 8 bits a row, as without a plan.
+  /// nil where every weight is quantized already, unless all are to stay as they are.
   package func plan(_ linear: WeightChoice, _ input: Op.LinearInput) throws(Failure) -> Plan? {
     let names = try Pass.quantizableWeights(of: fused, for: target)
     guard !names.isEmpty || linear == .keep else { return nil }
     var table = linear
-    if case .integers(bits: 4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
+    if case .integers(bits: 2...4, _, _) = linear { table = .integers(bits: 8, group: nil, form: .symmetric) }
     let tables = fused.tableNames
     return Plan(
       model: String(source.checksum, radix: 16), input: input, target: target,

@@ -145,7 +145,7 @@ private func quantizeRecipe(_ arguments: Arguments, _ quantization: Quantization
   let input = try arguments.choice("--activations", ["float", "16", "8"]) ?? "float"
   guard input == "float" || (input == "16") == (bits == 16) else {
     throw Failure(
-      .usage, "--activations \(input) does not go with weights of \(linear.text): 16 with 16 bits, 8 with 8 and 4")
+      .usage, "--activations \(input) does not go with weights of \(linear.text): 16 with 16 bits, 8 with fewer")
   }
   var overrides = quantization.kept(in: quantization.fused).subtracting(quantization.fused.tableNames)
     .sorted().map { (pattern: $0.text, choice: WeightChoice.keep) }
@@ -176,14 +176,16 @@ private func weightChoice(_ arguments: Arguments, _ target: Target) throws(Failu
     }
     return (choice, scheme?.roundsInputs ?? false)
   }
-  let bits = try arguments.choice("--bits", ["16", "8", "4"]) ?? "8"
+  let bits = try arguments.choice("--bits", ["16", "8", "4", "3", "2"]) ?? "8"
   var text = bits
   if let group = arguments["--group"] { text += group == "channel" ? ":channel" : ":g\(group)" }
   guard forms.count < 2 else { throw Failure(.usage, "\(forms.joined(separator: " and ")) exclude each other") }
   if bits == "16", arguments["--group"] != nil || !forms.isEmpty {
-    throw Failure(.usage, "--group, --symmetric, --affine and --two-level are for --bits 8 and 4")
+    throw Failure(.usage, "--group, --symmetric, --affine and --two-level are for --bits 8, 4, 3 and 2")
   }
-  guard bits == "4" || forms.first != "--two-level" else { throw Failure(.usage, "--two-level is for --bits 4") }
+  guard bits != "8" || forms.first != "--two-level" else {
+    throw Failure(.usage, "--two-level is for --bits 4, 3 and 2")
+  }
   if let form = forms.first { text += ":\(form.dropFirst(2))" }
   if bits != "16" {
     // What each program's own quantizer takes where nothing is said.
@@ -210,7 +212,7 @@ private func weightChoice(_ arguments: Arguments, _ target: Target) throws(Failu
 /// What token tables become where nobody says.
 private func tableChoice(_ target: Target, _ linear: WeightChoice) -> WeightChoice? {
   switch target {
-  case .llv: if case .integers(bits: 4, _, _) = linear { WeightChoice("8:channel") } else { linear }
+  case .llv: if case .integers(bits: 2...4, _, _) = linear { WeightChoice("8:channel") } else { linear }
   // Errors in the token table reach every layer.
   case .gguf: if case .block = linear { WeightChoice("Q8_0") } else { linear }
   case .compressedTensors: .keep

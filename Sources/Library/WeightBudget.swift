@@ -31,10 +31,11 @@ package enum WeightBudget {
           : "quantize needs one of --bits, --size, --weights and --plan; found \(budgets.joined(separator: " and "))")
     }
     // Bits of a GGUF file are those of its types, which differ from weight to weight.
-    let isUniform = ["4", "8", "16"].contains(arguments["--bits"]) && arguments["--for"] != Target.gguf.rawValue
+    let isUniform =
+      ["2", "3", "4", "8", "16"].contains(arguments["--bits"]) && arguments["--for"] != Target.gguf.rawValue
     guard !isUniform, !arguments.has("--weights") else {
       for option in ["--objective", "--alpha"] where arguments.has(option) {
-        throw Failure(.usage, "\(option) is for --size and for --bits with another number than 4, 8 or 16")
+        throw Failure(.usage, "\(option) is for --size and for --bits with another number than 2, 3, 4, 8 or 16")
       }
       self = .uniform
       return
@@ -43,7 +44,7 @@ package enum WeightBudget {
     for option in uniform where arguments.has(option) {
       throw Failure(
         .usage,
-        "\(option) is for --weights and --bits 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
+        "\(option) is for --weights and --bits 2, 3, 4, 8 and 16; a plan chooses by itself, and may be changed by hand")
     }
     self = .planned
   }

@@ -33,9 +33,9 @@ public struct Grid: Sendable, Equatable {
       // A step in half precision times a whole code is exact in Float32.
       case .asymmetric: (.affine, .F32, .wholeZeros)
       }
-    let room = bits > 4 ? 8 : 4
     guard (2...8).contains(bits),
-      let integers = GroupedInteger(bits: room, groupSize: group, form: held.form, scaleType: held.scales)
+      let integers = GroupedInteger(
+        bits: GroupedInteger.room(bits), groupSize: group, form: held.form, scaleType: held.scales)
     else { return nil }
     (self.integers, self.bits, steps) = (integers, bits, held.steps)
   }
@@ -129,7 +129,8 @@ public final class StepFinder {
     for row in 0..<rows {
       let scales = part.scales + row * groups
       guard case .blocks(let form) = grid.steps else {
-        part.rowScales[row] = llv_row_scale(scales, groups, w + row * columns, columns)
+        part.rowScales[row] = llv_row_scale(
+          scales, part.zeros + row * groups, groups, Int32(grid.bits), w + row * columns, columns)
         continue
       }
       above.with(Float.self) { above in
@@ -155,7 +156,8 @@ public final class StepFinder {
         case .free, .book: break
         case .levels:
           llv_snap_steps(
-            w + column, columns, rows, n, importance + column, part.rowScales, 1, scratch, scales, zeros, groups)
+            w + column, columns, rows, n, importance + column, part.rowScales, 1, Int32(grid.bits), scratch, scales,
+            zeros, groups)
         case .blocks(let form):
           llv_snap_block(
             Int32(form.number), w + column, columns, rows, n, importance + column, above, above + self.rows, 1, scratch,

@@ -85,7 +85,7 @@ struct GroupQuantizer: Sendable {
         for row in 0..<span.count {
           let (w, scales, zeros) = (values + row * columns, part.scales + row * groups, part.zeros + row * groups)
           scratch.with(Float.self) { searchTwoLevels(w, columns, scales, zeros, part.rowScales + row, $0) }
-          llv_encode_row(w, columns, size, 4, 1, 0, scales, zeros, part.codes + row * columns, &loss)
+          llv_encode_row(w, columns, size, Int32(grid.bits), 1, 0, scales, zeros, part.codes + row * columns, &loss)
         }
       }
       let found = loss
@@ -108,12 +108,14 @@ struct GroupQuantizer: Sendable {
     let parts = [(0, whole, size), (whole, columns % size > 0 ? 1 : 0, columns % size)]
     for (first, count, n) in parts where count > 0 {
       llv_search_steps(
-        w + first * size, size, count, n, 4, 1, even, scratch, scales + first, zeros + first, 1)
+        w + first * size, size, count, n, Int32(grid.bits), 1, even, scratch, scales + first, zeros + first, 1)
     }
-    rowScale.pointee = llv_row_scale(scales, Checked.ceilDivide(columns, size), w, columns)
+    rowScale.pointee = llv_row_scale(
+      scales, zeros, Checked.ceilDivide(columns, size), Int32(grid.bits), w, columns)
     for (first, count, n) in parts where count > 0 {
       llv_snap_steps(
-        w + first * size, size, count, n, even, rowScale, 0, scratch, scales + first, zeros + first, 1)
+        w + first * size, size, count, n, even, rowScale, 0, Int32(grid.bits), scratch, scales + first, zeros + first, 1
+      )
     }
   }
 
@@ -143,12 +145,8 @@ struct GroupQuantizer: Sendable {
           let zeros = (base + layout.zerosAt).assumingMemoryBound(to: UInt16.self) + span.lowerBound * layout.groups
           search(w, rows: span.count, layout, scratch, codes, scales, zeros, &loss)
           let out = (base + span.lowerBound * layout.rowBytes).assumingMemoryBound(to: UInt8.self)
-          if integers.bits == 8 {
-            out.update(from: codes, count: span.count * columns)
-          } else {
-            for row in 0..<span.count {
-              llv_pack_nibbles(codes + row * columns, columns, out + row * layout.rowBytes)
-            }
+          for row in 0..<span.count {
+            llv_pack_codes(codes + row * columns, columns, Int32(integers.bits), out + row * layout.rowBytes)
           }
         }
       }

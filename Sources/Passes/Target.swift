@@ -36,9 +36,8 @@ public enum Target: String, Sendable, CaseIterable {
     let texts: [String] =
       switch self {
       case .llv:
-        [
-          "4:g64:two-level", "4:g32:two-level", "4:g16:two-level", "4:g32", "8:channel", "8:g64", "8:g32", "16",
-        ]
+        [2, 3, 4].flatMap { bits in [64, 32, 16].map { "\(bits):g\($0):two-level" } }
+          + ["4:g32", "8:channel", "8:g64", "8:g32", "16"]
       case .gguf:
         ["Q2_K", "Q3_K", "Q4_K", "IQ4_NL", "Q4_0", "Q4_1", "Q5_K", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "F16"]
       // Zeros would cost less error, but transformers 5 cannot load them where groups are of several kinds.
@@ -57,7 +56,7 @@ public enum Target: String, Sendable, CaseIterable {
     case (.llv, .block), (.llv, .integers(_, _, .asymmetric)):
       return "is for another program's files: say which with --for"
     case (.llv, .integers(let bits, _, _)):
-      return bits == 4 || bits == 8 ? nil : "has \(bits) bits; containers have 4 and 8"
+      return GroupedInteger.widths.contains(bits) ? nil : "has \(bits) bits; containers have 2, 3, 4 and 8"
     case (.gguf, .block(let form)):
       return columns % form.elements == 0
         ? nil : "needs rows of whole blocks of \(form.elements); these have \(columns)"

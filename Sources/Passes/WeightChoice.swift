@@ -30,8 +30,8 @@ public enum WeightChoice: Sendable, Hashable {
     + "types, like Q4_K"
 
   /// `keep`, `16` for BF16, `F16`, a name of ggml's, or bits with optional `:gN`, `:channel`, `:affine`, `:asymmetric`,
-  /// `:symmetric`, `:two-level`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`, `Q4_K`. Four bits are in two levels
-  /// where nothing is said and groups allow it; groups have 32 weights, 16 in two levels.
+  /// `:symmetric`, `:two-level`: `8`, `4:g64`, `8:channel`, `4:g32:symmetric`, `Q4_K`. Four bits and fewer are in two
+  /// levels where nothing is said and groups allow it; groups have 32 weights, of four bits in two levels 16.
   public init?(_ text: String) {
     switch text {
     case "keep": self = .keep
@@ -65,10 +65,10 @@ public enum WeightChoice: Sendable, Hashable {
       }
     }
     // Few bits need a zero of their own; eight do not. Two levels are for groups of whole eights.
-    let hasLevels = if let size = group ?? 16 { bits == 4 && size % 8 == 0 } else { false }
+    let hasLevels = if let size = group ?? 16 { bits <= 4 && size % 8 == 0 } else { false }
     let chosen = form ?? (bits == 8 ? .symmetric : hasLevels ? .twoLevel : .affine)
     guard chosen != .twoLevel || hasLevels else { return nil }
-    self = .integers(bits: bits, group: group ?? (chosen == .twoLevel ? 16 : 32), form: chosen)
+    self = .integers(bits: bits, group: group ?? (chosen == .twoLevel && bits == 4 ? 16 : 32), form: chosen)
   }
 
   public var text: String {

@@ -101,10 +101,15 @@ public enum BlockForm: String, Sendable, CaseIterable {
 
   /// How the IR holds the type. Codes of more than four bits, and those of a code book, take eight; products of a step
   /// and a scale take Float32.
-  public var encoding: Encoding {
+  public var encoding: Encoding { encoding(GroupedInteger.room(bits)) }
+
+  private func encoding(_ width: Int) -> Encoding {
     let integers = GroupedInteger(
-      bits: bits > 4 ? 8 : 4, groupSize: groupSize, isAffine: isAffine, scaleType: hasSuperBlocks ? .F32 : .F16)
+      bits: width, groupSize: groupSize, isAffine: isAffine, scaleType: hasSuperBlocks ? .F32 : .F16)
     guard let integers else { preconditionFailure("every case names an encoding") }
     return .grouped(integers)
   }
+
+  /// Whether a tensor's encoding is the type's, or that of containers written when codes took four bits at least.
+  public func isHeld(by other: Encoding) -> Bool { other == encoding || bits < 4 && other == encoding(4) }
 }

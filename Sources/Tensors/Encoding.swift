@@ -34,23 +34,31 @@ public enum Encoding: Sendable, Hashable {
   }
 }
 
-/// Integers of 8 or 4 bits in groups along the rows (the last dimension) of a tensor.
+/// Integers of 8, 4, 3 or 2 bits in groups along the rows (the last dimension) of a tensor.
 ///
 /// - Value of code `q`: `q · scale` (symmetric) or `q · scale + zero` (affine), computed in Float32; or, with two
-///   levels, `scale · (step · (q - zero))`, where the scale is the row's and step and zero are the group's and whole:
-///   exact in Float32.
-/// - Codes: symmetric -128…127 (of which we choose -127…127) or -8…7, two's complement; otherwise 0…255 or 0…15.
+///   levels, `scale · (step · (q · unit - zero))`, where the scale is the row's and step and zero are the group's and
+///   whole: exact in Float32.
+/// - Codes: symmetric -128…127 (of which we choose -127…127), -8…7, -4…3 or -2…1, two's complement; otherwise 0…255,
+///   0…15, 0…7 or 0…3.
 /// - Groups: `groupSize` elements from the start of each row; the last group of a row may be short.
-/// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, of two 4-bit codes the earlier in the low half of the byte; then
-///   scales `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte
-///   for each group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a
-///   multiple of 64 bytes.
+/// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, one after the other, earlier ones in lower bits; then scales
+///   `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte for each
+///   group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a multiple of
+///   64 bytes.
 public struct GroupedInteger: Sendable, Hashable {
   public enum Form: String, Sendable {
     case symmetric, affine
-    /// 4 bits, groups of a multiple of eight: products of a whole row are then sums of integers, `step · (q - zero)`.
+    /// At most 4 bits, groups of a multiple of eight: products of a whole row are then sums of integers, `step · (q ·
+    /// unit - zero)`.
     case twoLevel = "two-level"
   }
+
+  /// Bits that codes are stored with.
+  public static let widths = [2, 3, 4, 8]
+
+  /// The fewest of these that hold codes of `bits`, 2 to 8.
+  public static func room(_ bits: Int) -> Int { bits > 4 ? 8 : bits }
 
   public let bits: Int
   public let groupSize: Int
@@ -61,10 +69,15 @@ public struct GroupedInteger: Sendable, Hashable {
   /// Whether codes are unsigned and a zero is added to their multiples of the scale.
   public var isAffine: Bool { form != .symmetric }
 
+  /// With two levels what codes are multiplied with, so that the zeros of few codes may lie between them: 1, 2 or 4.
+  public var unit: Int { form == .twoLevel ? 16 >> bits : 1 }
+
   /// nil when the numbers name no encoding we have.
   public init?(bits: Int, groupSize: Int, form: Form, scaleType: DType = .F16) {
-    guard bits == 4 || bits == 8, groupSize > 0, [.F16, .BF16, .F32].contains(scaleType) else { return nil }
-    if form == .twoLevel { guard bits == 4, groupSize % 8 == 0, scaleType != .F32 else { return nil } }
+    guard GroupedInteger.widths.contains(bits), groupSize > 0, [.F16, .BF16, .F32].contains(scaleType) else {
+      return nil
+    }
+    if form == .twoLevel { guard bits <= 4, groupSize % 8 == 0, scaleType != .F32 else { return nil } }
     self.bits = bits
     self.groupSize = groupSize
     self.form = form

@@ -62,12 +62,9 @@ public final class GroupedWriter: Sendable {
     result.withMutableBytes { bytes in
       guard let base = bytes.baseAddress else { return }
       let target = (base + rows.lowerBound * layout.rowBytes).assumingMemoryBound(to: UInt8.self)
-      if integers.bits == 8 {
-        target.update(from: part.codes, count: rows.count * layout.columns)
-      } else {
-        for row in 0..<rows.count {
-          llv_pack_nibbles(part.codes + row * layout.columns, layout.columns, target + row * layout.rowBytes)
-        }
+      for row in 0..<rows.count {
+        llv_pack_codes(
+          part.codes + row * layout.columns, layout.columns, Int32(integers.bits), target + row * layout.rowBytes)
       }
       let scales = base + layout.scalesAt + rows.lowerBound * layout.scaleBytes
       let zeros = base + layout.zerosAt + rows.lowerBound * layout.zeroBytes
@@ -77,7 +74,7 @@ public final class GroupedWriter: Sendable {
         for row in 0..<rows.count {
           llv_join_steps(
             part.scales + row * layout.groups, part.zeros + row * layout.groups, part.rowScales[row], layout.groups,
-            (zeros + row * layout.zeroBytes).assumingMemoryBound(to: UInt8.self))
+            Int32(integers.bits), (zeros + row * layout.zeroBytes).assumingMemoryBound(to: UInt8.self))
         }
         return
       }

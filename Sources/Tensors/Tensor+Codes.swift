@@ -30,7 +30,7 @@ extension Tensor {
     }
 
     func read(_ row: Int, _ bytes: Buffer, _ integers: GroupedInteger, _ layout: GroupedInteger.Layout) {
-      let half: UInt8 = integers.bits == 8 ? 128 : 8
+      let half = UInt8(1 << (integers.bits - 1))
       bytes.withBytes { bytes in
         guard let base = bytes.baseAddress else { return }
         codes.with(UInt8.self) { codes in

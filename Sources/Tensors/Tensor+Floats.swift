@@ -84,8 +84,8 @@ extension GroupedInteger {
         decodeScales(from, into: UnsafeMutableBufferPointer(start: $0, count: 1))
       }
       llv_expand_steps(
-        bytes + layout.zerosAt + row * layout.zeroBytes, &scale, layout.groups, 1, scales.baseAddress, zeros.baseAddress
-      )
+        bytes + layout.zerosAt + row * layout.zeroBytes, &scale, layout.groups, 1, Int32(bits), scales.baseAddress,
+        zeros.baseAddress)
     }
   }
 

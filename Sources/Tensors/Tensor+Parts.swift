@@ -43,7 +43,7 @@ extension Tensor {
     case .plain(let type): add(0, columns * type.bits / 8, 0, width * type.bits / 8)
     case .grouped(let integers):
       // One group a row stays one.
-      guard integers.bits == 8 || width % 2 == 0,
+      guard width * integers.bits % 8 == 0,
         let short = GroupedInteger(
           bits: integers.bits, groupSize: integers.size(dividing: width), form: integers.form,
           scaleType: integers.scaleType), let old = integers.layout(shape), let new = short.layout(wanted)

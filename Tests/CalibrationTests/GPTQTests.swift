@@ -55,7 +55,10 @@ struct GPTQTests {
 
   static let choices =
     ["4:g32:affine", "4:g64:symmetric", "8:g96:symmetric", "4:g96:affine", "4:g16:two-level", "4:g64:asymmetric"]
-    + ["2:g64:affine", "3:g32:affine", "5:g64:affine", "6:g128:affine"] + BlockForm.allCases.map(\.rawValue)
+    + [
+      "3:g24:two-level", "3:g32:symmetric", "2:g32:two-level", "2:g64:affine", "3:g32:affine", "5:g64:affine",
+      "6:g128:affine",
+    ] + BlockForm.allCases.map(\.rawValue)
 
   @Test("what a product loses is less than rounding loses", arguments: GPTQTests.choices)
   func whatAProductLosesIsLess(_ what: String) throws {
@@ -118,6 +121,19 @@ struct GPTQTests {
     #expect(try gptq.biasShift(threads: 1) == shift)
     #expect(error(found, shift) < 0.6 * error(plain), "\(error(found, shift)), \(error(plain))")
     #expect(error(found, shift) < error(found))
+    for (refinement, propagates) in [(GPTQ.Refinement.descent, true), (.signs, false)] {
+      func quantizer(_ refinement: GPTQ.Refinement) throws -> GPTQ {
+        try GPTQ(
+          tensor, grid, moments: measured[0], mean: measured[1], propagates: propagates, refinement: refinement)
+      }
+      let (before, after) = (try quantizer(.none), try quantizer(refinement))
+      let better = try after.run(threads: 2).0
+      #expect(try after.run(threads: 1).0.array(of: UInt8.self) == better.array(of: UInt8.self))
+      let errors = try [before, after].map {
+        error(try GPTQTests.decoded($0.run(threads: 2).0, integers, [outputs, columns]), try $0.biasShift(threads: 1))
+      }
+      #expect(errors[1] < 0.995 * errors[0], "\(refinement): \(errors)")
+    }
     let lost = try #require(loss)
     #expect(lost.relativeError > 0 && lost.vanishedGroups == 0, "\(lost)")
     #expect(grid.isBook || (1..<w.count).contains(lost.clamped), "\(lost)")

@@ -131,7 +131,12 @@ struct CommandTests {
     (["import", "DIR/model", "-o", "DIR/m.llv"], 73, "--force"),
     (["import", "DIR/m.llv", "-o", "DIR/y"], 64, "container already"),
     (["import", "DIR/model", "-o", "/absent/y"], 73, "directory"),
-    (["quantize", "DIR/m.llv", "--bits", "3", "-o", "DIR/y"], 64, "--bits must be from 4 to 16"),
+    (["quantize", "DIR/m.llv", "--bits", "1", "-o", "DIR/y"], 64, "--bits must be from 2 to 16"),
+    (
+      ["quantize", "DIR/m.llv", "--bits", "3", "--for", "compressed-tensors", "-o", "DIR/y"], 64,
+      "has 3 bits; the format has 4 and 8"
+    ),
+    (["quantize", "DIR/m.llv", "--weights", "5:g32", "-o", "DIR/y"], 64, "containers have 2, 3, 4 and 8"),
     (["quantize", "DIR/m.llv", "--bits", "4"], 64, "needs -o"),
     (["quantize", "DIR/model/vocab.txt", "--bits", "4", "-o", "DIR/y"], 65, "not an .llv container"),
     (["quantize", "DIR/m.llv", "--bits", "4", "--tensor", "nothing=8", "-o", "DIR/y"], 64, "matches no weight"),

@@ -57,7 +57,9 @@ struct PlanCommandTests {
     ])
     let report = try PlanCommandTests.numbers(verify)
     let checks = try report.required("checks").elements()
-    #expect(try checks[0].required("name").string() == "mean cosine" && checks[0].required("passes").bool())
+    // The mean itself is what a plan keeps; of so few items its interval may reach below.
+    #expect(try checks[0].required("name").string() == "mean cosine")
+    #expect(try checks[0].required("value").double() >= 0.998)
     #expect(try checks.last?.required("value").double() == 0)
 
     var text = String(decoding: try Repository.read(p), as: UTF8.self)
@@ -76,7 +78,7 @@ struct PlanCommandTests {
     let small = try ProgramRun(["quantize", m, "--size", "100KB", "-o", q])
     #expect(small.status == 64 && small.errors.contains("smallest file"), "\(small.errors)")
     for words in [
-      ["plan", m, "-o", p], ["plan", m, "--bits", "5", "--size", "1MB", "-o", p], ["plan", m, "--bits", "3", "-o", p],
+      ["plan", m, "-o", p], ["plan", m, "--bits", "5", "--size", "1MB", "-o", p], ["plan", m, "--bits", "1", "-o", p],
       ["plan", m, "--quality", "0.9", "-o", p], ["plan", m, "--bits", "5", "--alpha", "3", "-o", p],
       ["plan", m, "--size", "1XB", "-o", p], ["quantize", m, "-o", q],
       ["quantize", m, "--bits", "5", "--group", "64", "-o", q],
@@ -89,7 +91,7 @@ struct PlanCommandTests {
     let text = String(decoding: try Repository.read(p), as: UTF8.self)
     let foreign = try directory.write("foreign.json", text.replacing(#/"model": "[^"]*"/#, with: "\"model\": \"0\""))
     #expect(try ProgramRun(["quantize", m, "--plan", foreign, "-o", q]).errors.contains("another model"))
-    let bad = try directory.write("bad.json", text.replacing("\"choice\": \"4", with: "\"choice\": \"3"))
+    let bad = try directory.write("bad.json", text.replacing(#/"choice": "\d/#, with: "\"choice\": \"9"))
     let refused = try ProgramRun(["quantize", m, "--plan", bad, "-o", q])
     #expect(
       refused.status == 65 && refused.errors.contains("bad.json") && refused.errors.contains("choice"),

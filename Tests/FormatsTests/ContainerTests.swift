@@ -175,7 +175,7 @@ struct ContainerTests {
       .malformed, "out of range"
     ),
     (
-      "C22 bits", #"{"type":"F32"}"#, #"{"type":"grouped","bits":3,"group":32,"affine":false,"scale":"F16"}"#,
+      "C22 bits", #"{"type":"F32"}"#, #"{"type":"grouped","bits":5,"group":32,"affine":false,"scale":"F16"}"#,
       .unsupported, "unknown encoding"
     ),
     (

@@ -57,10 +57,15 @@ struct InstructionSetTests {
 
   @Test("steps of two levels that leave eight bits are refused, and those at their ends are taken")
   func stepsThatLeaveEightBitsAreRefused() throws {
-    let integers = try #require(GroupedInteger(bits: 4, groupSize: 8, form: .twoLevel, scaleType: .BF16))
-    let layout = try #require(integers.layout([1, 8]))
-    // step - 1 in the low half, zero in the high one: 16 · -8, 8 · -15, 8 · 15 fit; 16 · -9, 9 · 15 and 16 · 8 do not.
-    for (step, isGood) in [(0x8F, true), (0xF7, true), (0x07, true), (0x9F, false), (0x08, false), (0x7F, false)] {
+    // step - 1 in the low half, zero in the high one: 16 · -8, 8 · -15, 8 · 15 fit; 16 · -9, 9 · 15 and 16 · 8 do not. The
+    // largest code of three bits counts 14, that of two 12: 16 · 7 fits, of two bits also 10 · 12.
+    for (bits, step, isGood) in [
+      (4, 0x8F, true), (4, 0xF7, true), (4, 0x07, true), (4, 0x9F, false), (4, 0x08, false), (4, 0x7F, false),
+      (3, 0x7F, true), (3, 0x6F, false), (2, 0x5F, true), (2, 0x4F, false), (2, 0x09, true), (2, 0x0A, false),
+      (2, 0x9F, false),
+    ] {
+      let integers = try #require(GroupedInteger(bits: bits, groupSize: 8, form: .twoLevel, scaleType: .BF16))
+      let layout = try #require(integers.layout([1, 8]))
       let buffer = try Buffer(count: layout.byteCount)
       buffer.clear()
       buffer.withMutableBytes { $0[layout.zerosAt] = UInt8(step) }
@@ -79,7 +84,9 @@ struct InstructionSetTests {
   func aWeightThatLiesInPanelsMultipliesAsByRows() throws {
     let directory = try TemporaryDirectory()
     let x = (0..<5 * 96).map { Float($0 % 37) - 18 }
-    for (bits, form) in [(8, .symmetric), (4, .affine), (4, .twoLevel)] as [(Int, GroupedInteger.Form)] {
+    for (bits, form) in [
+      (8, .symmetric), (4, .affine), (4, .twoLevel), (3, .affine), (3, .twoLevel), (2, .affine), (2, .twoLevel),
+    ] as [(Int, GroupedInteger.Form)] {
       let integers = try #require(
         GroupedInteger(bits: bits, groupSize: 16, form: form, scaleType: form == .twoLevel ? .BF16 : .F16))
       let plain = try Tensor("w", floats: (0..<3_000 * 96).map { Float($0 * 7 % 101) - 50 }, shape: [3_000, 96])

@@ -61,7 +61,8 @@ struct QuantizeTests {
 
   static let choices = [
     "8", "8:channel", "8:g64", "8:affine", "4:affine", "4:symmetric", "4:g64:affine", "4:g128:affine", "4:g20",
-    "4:channel", "8:g33:symmetric", "4", "4:g32", "4:g48",
+    "4:channel", "8:g33:symmetric", "4", "4:g32", "4:g48", "3", "3:g24", "3:affine", "3:g33:symmetric", "2", "2:g16",
+    "2:affine", "2:g20:symmetric",
   ]
 
   @Test("no element is further from its code than half a step, unless it is counted as clamped", arguments: choices)
@@ -96,7 +97,7 @@ struct QuantizeTests {
         let group = values[(row * 160 + start)..<(row * 160 + min(start + integers.groupSize, 160))]
         // The range of the group, spread over all codes.
         let (least, most) = (group.min() ?? 0, group.max() ?? 0)
-        let levels: Float = integers.isAffine ? (integers.bits == 8 ? 255 : 15) : integers.bits == 8 ? 127 : 7
+        let levels = Float(1 << (integers.isAffine ? integers.bits : integers.bits - 1)) - 1
         let scale = (integers.isAffine ? most - least : max(most, -least)) / levels
         let zero = integers.isAffine ? least : 0
         for x in group { plain += pow(Double(x - (((x - zero) / scale).rounded(.toNearestOrEven) * scale + zero)), 2) }
@@ -104,7 +105,7 @@ struct QuantizeTests {
     }
     let squares = values.reduce(0.0) { $0 + Double($1) * Double($1) }
     // Whole steps and zeros cost what the search gains, and more in small groups; they take half the bytes.
-    let bound = integers.form == .twoLevel ? 1.2 : integers.bits == 4 ? 0.97 : 1.0
+    let bound = integers.bits < 4 ? 0.97 : integers.form == .twoLevel ? 1.2 : integers.bits == 4 ? 0.97 : 1.0
     #expect(result.loss.relativeError < (plain / squares).squareRoot() * bound)
   }
 
@@ -130,7 +131,9 @@ struct QuantizeTests {
         let result = try QuantizeTests.quantized([Float](repeating: constant, count: 64), [2, 32], choice)
         // Scales in half precision: within 2^-11, or 127 times half the smallest half; two levels have 127 multiples.
         guard case .grouped(let integers) = result.tensor.encoding else { continue }
-        let bound = integers.form == .twoLevel ? abs(constant) / 100 : max(abs(constant) * 0.0005, 127 * 0x1p-25)
+        // Of few codes only multiples of 4 are a step's whole multiples.
+        let part: Float = integers.bits == 2 ? 15 : integers.bits == 3 ? 40 : 100
+        let bound = integers.form == .twoLevel ? abs(constant) / part : max(abs(constant) * 0.0005, 127 * 0x1p-25)
         #expect(try QuantizeTests.decoded(result).allSatisfy { abs($0 - constant) <= bound }, "\(choice) \(constant)")
       }
     }
@@ -170,10 +173,11 @@ struct QuantizeTests {
       failure.kind == .malformed && failure.description.contains("[3, 7]") && failure.description.contains("\"w\""))
   }
 
-  /// q → x → q, for every code of both widths.
-  @Test("what was quantized stays as it is", arguments: ["8:symmetric", "4:symmetric", "8:affine", "4:affine"])
+  /// q → x → q, for every code of every width.
+  @Test(
+    "what was quantized stays as it is", arguments: [8, 4, 3, 2].flatMap { ["\($0):symmetric", "\($0):affine"] })
   func whatWasQuantizedStaysAsItIs(_ choice: String) throws {
-    let levels = choice.hasPrefix("8") ? 256 : 16
+    let levels = 1 << (Int(choice.prefix(1)) ?? 0)
     let isSymmetric = choice.hasSuffix("symmetric")
     for scale: Float in [0.5, 0.0078125, 3] {
       let codes = (0..<levels).map {

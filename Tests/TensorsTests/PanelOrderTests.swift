@@ -8,12 +8,14 @@ struct PanelOrderTests {
     [DType.F32, .F16, .BF16].map { .plain($0) }
     + [
       (8, 32, .symmetric, .F16), (8, 7, .affine, .F32), (4, 20, .symmetric, .F16), (4, 33, .affine, .BF16),
-      (4, 5, .affine, .F16), (4, 16, .twoLevel, .BF16), (4, 40, .twoLevel, .F16),
+      (4, 5, .affine, .F16), (4, 16, .twoLevel, .BF16), (4, 40, .twoLevel, .F16), (3, 32, .affine, .F16),
+      (3, 21, .symmetric, .F16), (3, 24, .twoLevel, .BF16), (2, 32, .affine, .F32), (2, 21, .symmetric, .F16),
+      (2, 40, .twoLevel, .BF16),
     ].compactMap { (bits: Int, group: Int, form: GroupedInteger.Form, scale: DType) in
       GroupedInteger(bits: bits, groupSize: group, form: form, scaleType: scale).map { .grouped($0) }
     }
 
-  /// Random bytes; what no tensor has in the gaps between its parts and in half a byte at the end of a row, zero.
+  /// Random bytes; what no tensor has in the gaps between its parts and after the last code of a row, zero.
   static func bytes(_ encoding: Encoding, _ shape: [Int]) throws -> Buffer {
     var random = Random(seed: 11)
     let buffer = try Buffer(count: try #require(encoding.byteCount(shape)))
@@ -25,9 +27,9 @@ struct PanelOrderTests {
       let scales = layout.scalesAt + layout.rows * layout.scaleBytes
       for index in codes..<layout.scalesAt { bytes[index] = 0 }
       if integers.isAffine { for index in scales..<layout.zerosAt { bytes[index] = 0 } }
-      if integers.bits == 4, layout.columns % 2 == 1 {
-        for row in 0..<layout.rows { bytes[(row + 1) * layout.rowBytes - 1] &= 15 }
-      }
+      let rest = layout.columns * integers.bits % 8
+      guard rest > 0 else { return }
+      for row in 0..<layout.rows { bytes[(row + 1) * layout.rowBytes - 1] &= UInt8(1 << rest) - 1 }
     }
     return buffer
   }

@@ -64,7 +64,7 @@ struct EncodingTests {
     #expect(layout.scalesAt == 128 && layout.zerosAt == 192 && layout.byteCount == 192 + 18)
     #expect(integers.layout([3, 16]) == nil, "a group longer than the row")
     #expect(integers.layout([.max, 64]) == nil, "overflow")
-    #expect(GroupedInteger(bits: 3, groupSize: 32, isAffine: true) == nil)
+    #expect(GroupedInteger(bits: 5, groupSize: 32, isAffine: true) == nil)
   }
 
   @Test("codes decode to code times scale plus zero")
@@ -79,6 +79,13 @@ struct EncodingTests {
     let wide = try #require(GroupedInteger(bits: 8, groupSize: 3, isAffine: false, scaleType: .F32))
     let eight = try packed(wide, [3], codes: [0x81, 0x7F, 0x00], scales: [0.25], zeros: [])
     #expect(try floats(wide, [3], eight) == [-31.75, 31.75, 0])
+    // 0, 7, 5, 2 and 6 of three bits one after the other, over the end of a byte; 3, 0, 1, 2 and 3 of two.
+    let three = try #require(GroupedInteger(bits: 3, groupSize: 2, isAffine: true, scaleType: .F32))
+    let five = try packed(three, [5], codes: [0x78, 0x65], scales: [1, 0.5, 2], zeros: [-1, 0, 10])
+    #expect(try floats(three, [1, 5], five) == [-1, 6, 2.5, 1, 22])
+    let two = try #require(GroupedInteger(bits: 2, groupSize: 2, isAffine: false, scaleType: .F32))
+    let few = try packed(two, [5], codes: [0x93, 0x03], scales: [1, 0.5, 2], zeros: [])
+    #expect(try floats(two, [1, 5], few) == [-1, 0, 0.5, -1, -2])
   }
 
   @Test("groups in two levels decode to scale times step times what the code is above the zero")
@@ -92,6 +99,18 @@ struct EncodingTests {
     bytes.replaceSubrange(128..<130, with: [0x82, 0x10])  // step 3, zero 8; step 1, zero 1
     #expect(
       try floats(integers, [1, 12], bytes) == [-12, 10.5, 0, -1.5, -10.5, -12, -12, -12, 0, 0.5, 1, 1.5])
+    // Codes of three bits count double, those of two fourfold: 0, 7, 5, 2 and 6 are 0, 14, 10, 4 and 12.
+    let three = try #require(GroupedInteger(bits: 3, groupSize: 8, form: .twoLevel, scaleType: .BF16))
+    var few = [UInt8](repeating: 0, count: try #require(three.layout([1, 8])).byteCount)
+    few.replaceSubrange(0..<2, with: [0x78, 0x65])
+    few.replaceSubrange(64..<66, with: [0x00, 0x3F])
+    few[128] = 0x72  // step 3, zero 7
+    #expect(try floats(three, [1, 8], few) == [-10.5, 10.5, 4.5, -4.5, 7.5, -10.5, -10.5, -10.5])
+    let two = try #require(GroupedInteger(bits: 2, groupSize: 8, form: .twoLevel, scaleType: .BF16))
+    few.replaceSubrange(0..<2, with: [0x93, 0x03])  // 12, 0, 4, 8, 12
+    few[128] = 0x62  // step 3, zero 6
+    #expect(try floats(two, [1, 8], few) == [9, -9, -3, 3, 9, -9, -9, -9])
+    #expect(GroupedInteger(bits: 5, groupSize: 8, form: .affine) == nil)
     #expect(GroupedInteger(bits: 8, groupSize: 8, form: .twoLevel, scaleType: .BF16) == nil)
     #expect(GroupedInteger(bits: 4, groupSize: 12, form: .twoLevel, scaleType: .BF16) == nil)
     #expect(GroupedInteger(bits: 4, groupSize: 8, form: .twoLevel, scaleType: .F32) == nil)

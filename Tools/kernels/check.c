@@ -66,10 +66,10 @@ static void product_int8(int bits, int affine, size_t m, size_t columns, size_t 
 }
 
 // Groups in two levels; extremes alone where kind is odd.
-static void product_levels(size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
-  size_t groups = (columns + group - 1) / group, places = llv_places(columns, columns), row_bytes = (columns + 1) / 2;
+static void product_levels(int bits, size_t m, size_t columns, size_t group, size_t n, int kind, float *y) {
+  size_t groups = (columns + group - 1) / group, places = llv_places(columns, columns), row_bytes = (columns * (size_t)bits + 7) / 8;
   static float x[MOST_ROWS * MOST_COLUMNS], scales[OUTPUTS];
-  size_t panel_bytes = llv_panel_bytes(columns, group, 4);
+  size_t panel_bytes = llv_panel_bytes(columns, group, bits);
   uint8_t *codes = malloc(row_bytes * n), *panel = malloc(2 * panel_bytes), *xc = malloc(m * places), *levels = malloc(groups * OUTPUTS);
   float xs[MOST_ROWS], sums[MOST_ROWS];
   int32_t starts[MOST_ROWS];
@@ -77,14 +77,14 @@ static void product_levels(size_t m, size_t columns, size_t group, size_t n, int
   for (size_t i = 0; i < row_bytes * n; i++) codes[i] = kind % 2 ? (next() % 2 ? 0xFF : 0x00) : (uint8_t)next();
   for (size_t i = 0; i < groups * OUTPUTS; i++)
     do levels[i] = kind % 2 ? (next() % 2 ? 0x8F : 0x7F) : (uint8_t)next();
-    while (llv_first_bad_step(levels + i, 1) == 0);
+    while (llv_first_bad_step(levels + i, 1, bits) == 0);
   for (size_t j = 0; j < OUTPUTS; j++) scales[j] = uniform();
   for (size_t i = 0; i < m; i++)
     llv_quantize_row(x + i * columns, columns, columns, llv_code_bias(8), 128, xc + i * places, xs + i, starts + i, sums + i);
   for (size_t first = 0; first < n; first += LLV_PANEL)
-    llv_pack_panel(codes + first * row_bytes, row_bytes, least(n - first, LLV_PANEL), columns, group, 4, 1, panel + first / LLV_PANEL * panel_bytes);
+    llv_pack_panel(codes + first * row_bytes, row_bytes, least(n - first, LLV_PANEL), columns, group, bits, 1, panel + first / LLV_PANEL * panel_bytes);
   void *working = malloc(llv_int8_working(columns, group));
-  llv_int8_panel w = {panel, scales, 0, columns, group, 4, 128, levels};
+  llv_int8_panel w = {panel, scales, 0, columns, group, bits, 128, levels};
   llv_codes given = {xc, xs, starts, sums};
   llv_output out = {.n = n, .y = y, .stride = n};
   llv_gemm_int8(&given, m, &w, working, &out);
@@ -181,7 +181,7 @@ int main(int count, char **words) {
     size_t m = 1 + next() % MOST_ROWS, columns = 1 + next() % MOST_COLUMNS, n = next() % 2 ? OUTPUTS : 1 + next() % OUTPUTS;
     size_t group = next() % 3 == 0 ? columns : 1 + next() % columns;
     if (round % 4 == 0) columns = 32 * (1 + next() % 6), group = 32;
-    int bits = next() % 2 ? 8 : 4, affine = next() % 2, kind = (int)(next() % 4);
+    int bits = next() % 2 ? 8 : 2 + (int)(next() % 3), affine = next() % 2, kind = (int)(next() % 4);
     uint64_t seed = state;
     char what[100];
     snprintf(what, sizeof what, "int%d%s %zu x %zu x %zu, groups of %zu", bits, affine ? " affine" : "", m, columns, n, group);
@@ -191,11 +191,13 @@ int main(int count, char **words) {
       compare(what, sets[i], sets[i] ? found : plain, plain, m * n);
     }
     size_t levelled = columns >= 8 ? 8 * (1 + next() % (columns / 8)) : 0;
+    bits = 2 + (int)(next() % 3);
+    snprintf(what, sizeof what, "int%d, groups in two levels", bits);
     seed = state;
     for (size_t i = 0; i < set_count && levelled; i++) {
       llv_cpu_allow(sets[i]), state = seed;
-      product_levels(m, columns, levelled, n, kind, sets[i] ? found : plain);
-      compare("groups in two levels", sets[i], sets[i] ? found : plain, plain, m * n);
+      product_levels(bits, m, columns, levelled, n, kind, sets[i] ? found : plain);
+      compare(what, sets[i], sets[i] ? found : plain, plain, m * n);
     }
     seed = state;
     for (size_t i = 0; i < set_count; i++) {

@@ -1,7 +1,7 @@
 // How fast the integer product alone is, on one thread: GMAC/s, the best but two of 41 runs, then the peaks for 4 and
 // for 8 bits, and a number that is the same where the results are. Built and run by Tools/bench/kernels. speed BITS
-// GROUP COLUMNS ROWS PANELS       (GROUP 0: one scale for a row; 4 bits are affine, 8 bits symmetric) speed 4t GROUP
-// COLUMNS ROWS PANELS         (groups in two levels)
+// GROUP COLUMNS ROWS PANELS       (GROUP 0: one scale for a row; 8 bits are symmetric, fewer affine) speed 4t GROUP
+// COLUMNS ROWS PANELS         (groups in two levels; 3t and 2t likewise)
 #include "CKernels.h"
 
 #include <math.h>
@@ -38,8 +38,8 @@ int main(int count, char **words) {
   int bits = atoi(words[1]);
   size_t group = (size_t)atol(words[2]), columns = (size_t)atol(words[3]), rows = (size_t)atol(words[4]), panels = (size_t)atol(words[5]);
   if (group == 0 || group > columns) group = columns;
-  size_t places = llv_places(columns, group), groups = (columns + group - 1) / group, row_bytes = columns * (size_t)bits / 8;
-  int affine = bits == 4, levels = strchr(words[1], 't') != 0, offset = affine && !levels ? 0 : 128;
+  size_t places = llv_places(columns, group), groups = (columns + group - 1) / group, row_bytes = (columns * (size_t)bits + 7) / 8;
+  int affine = bits < 8, levels = strchr(words[1], 't') != 0, offset = affine && !levels ? 0 : 128;
   uint8_t *steps = malloc(2 * groups * LLV_PANEL);
   memset(steps, 0x87, 2 * groups * LLV_PANEL);
   uint8_t *codes = malloc(rows * places), *stored = malloc(row_bytes * LLV_PANEL), *panel = malloc(llv_panel_bytes(columns, group, bits) * panels);

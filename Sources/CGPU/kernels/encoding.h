@@ -22,7 +22,10 @@ struct Encoded {
   // As the encoding counts: signed, or from 0 up where there are zeros.
   DEV int code(int row, int column) const {
     const u8 *codes = base + (u64)row * ((columns * (u64)bits + 7) / 8);
-    int stored = bits == 8 ? codes[column] : codes[column >> 1] >> (column & 1) * 4 & 15;
+    u64 at = (u64)column * bits;
+    int shift = at & 7, stored = codes[at >> 3] >> shift;
+    if (shift + bits > 8) stored |= codes[(at >> 3) + 1] << (8 - shift);
+    stored &= (1 << bits) - 1;
     int half = 1 << (bits - 1);
     return zeros || stored < half ? stored : stored - 2 * half;
   }

@@ -22,7 +22,7 @@ struct BlockEncoder: Sendable {
   /// are looked at.
   static func keeping(_ tensor: Tensor, threads: Int = availableThreads) throws(Failure) -> BlockType? {
     if case .plain(let type) = tensor.encoding { return type.isWeight ? BlockType.named(type.rawValue) : nil }
-    let forms = BlockForm.allCases.filter { $0.encoding == tensor.encoding && tensor.columns % $0.elements == 0 }
+    let forms = BlockForm.allCases.filter { $0.isHeld(by: tensor.encoding) && tensor.columns % $0.elements == 0 }
       .sorted { $0.bytes < $1.bytes }
     for form in forms {
       guard form != forms.last || form.hasNarrowCodes else { return BlockType.named(form.rawValue) }
@@ -36,10 +36,10 @@ struct BlockEncoder: Sendable {
     do throws(Failure) {
       if tensor.encoding == type.encoding, tensor.encoding.isPlain { return (try tensor.load(threads: threads), nil) }
       if type.elements == 1 { return (try plain(threads: threads), nil) }
-      if let form, tensor.encoding == form.encoding, let blocks = try joined(form, threads: threads) {
+      if let form, form.isHeld(by: tensor.encoding), let blocks = try joined(form, threads: threads) {
         return (blocks, nil)
       }
-      guard !isKept || tensor.encoding != type.encoding else {
+      guard !isKept || form.map({ !$0.isHeld(by: tensor.encoding) }) ?? (tensor.encoding != type.encoding) else {
         throw Failure(.unsupported, "has steps or codes that no block of \(type.name) holds; choose a type with --type")
       }
       return try packed(threads: threads)
@@ -69,7 +69,7 @@ struct BlockEncoder: Sendable {
 
   /// The blocks that hold codes, steps and zeros as they are; nil where some are none of the type's.
   private func joined(_ form: BlockForm, threads: Int) throws(Failure) -> Buffer? {
-    guard case .grouped(let integers) = form.encoding, let layout = integers.layout(tensor.shape) else {
+    guard case .grouped(let integers) = tensor.encoding, let layout = integers.layout(tensor.shape) else {
       throw Failure(.internal, "no layout")
     }
     let source = try tensor.load(threads: threads)
@@ -179,7 +179,9 @@ extension BlockForm {
 
   /// Whether the type has all codes of a tensor in its encoding.
   fileprivate func holdsCodes(of tensor: Tensor, threads: Int) throws(Failure) -> Bool {
-    guard case .grouped(let integers) = encoding, let layout = integers.layout(tensor.shape) else { return false }
+    guard case .grouped(let integers) = tensor.encoding, let layout = integers.layout(tensor.shape) else {
+      return false
+    }
     let source = try tensor.load(threads: threads)
     let codes = try Buffer(count: layout.columns)
     return source.withBytes { bytes in

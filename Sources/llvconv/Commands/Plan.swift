@@ -12,7 +12,7 @@ let planCommand = Command(
   abstract: "Decides the encoding of each weight, so that a size, a quality or a speed is met.",
   positionals: ["MODEL.llv"],
   options: [
-    .init("--bits", "X", "bits per weight on average, scales included, 4 to 16"),
+    .init("--bits", "X", "bits per weight on average, scales included, 2 to 16"),
     .init("--size", "BYTES", "size of the file: a number, or with KB, MB, GB"),
     .init("--quality", "COSINE", "mean cosine to the model's own vectors that items of --data must keep"),
     .init(

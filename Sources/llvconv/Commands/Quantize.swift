@@ -8,11 +8,11 @@ import Tensors
 
 let quantizeCommand = Command(
   name: "quantize",
-  abstract: "Makes a model's weights 8- or 4-bit integers, or BF16, and pictures fewer tokens.",
+  abstract: "Makes a model's weights integers of 8 to 2 bits, or BF16, and pictures fewer tokens.",
   positionals: ["MODEL.llv"],
   options: [
     .init(
-      "--bits", "16|8|4|X",
+      "--bits", "16|8|4|3|2|X",
       "bits of the weights of linear operations; 16 is BF16; another number is an average per weight, scales included, "
         + "with more bits for sensitive weights"),
     .init(
@@ -28,12 +28,12 @@ let quantizeCommand = Command(
     .init("-o", "FILE", "where to write; appears whole or not at all (not needed with --dry-run)"),
     .init(
       "--group", "N|channel",
-      "weights that share a scale: 16 (default for 4 bits), 32 (default for 8), 64, 128, …, or a whole row"),
+      "weights that share a scale: 16 (default for 4 bits), 32 (default for others), 64, 128, …, or a whole row"),
     .init("--symmetric", nil, "codes around zero (default for 8 bits)"),
     .init("--affine", nil, "a scale and a zero in half precision for each group"),
     .init(
       "--two-level", nil,
-      "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits)"),
+      "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits and fewer)"),
     .init(
       "--activations", "float|16|8",
       "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and "
@@ -44,8 +44,8 @@ let quantizeCommand = Command(
         + "with --for)"),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 16, 8, 4, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, "
-        + "but 8:channel at 4 bits; --for gguf: Q8_0, --for compressed-tensors: keep)"),
+      "for token tables: keep, 16, 8, 4, 3, 2, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, "
+        + "but 8:channel at 4 bits and fewer; --for gguf: Q8_0, --for compressed-tensors: keep)"),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
       isRepeated: true),
@@ -54,7 +54,7 @@ let quantizeCommand = Command(
       "what llvconv measure found on your data: rounding errors are weighed and made up for (GPTQ); or an importance "
         + "matrix of llama.cpp (GGUF), with which errors are weighed only"),
     .init(
-      "--method", "search|weighted|gptq",
+      "--method", "search|weighted|gptq|signround|descent",
       "with --calibration: how it is used (default gptq); with fold+ before it, columns are first scaled against what "
         + "feeds them"),
     .init(
