@@ -1,5 +1,5 @@
-// Codes and steps that are there already, made better one after the other: a row's error is d H d, d what its values are
-// short of the weights, H the second moments of the inputs. `gradient` is H d throughout.
+// Codes and steps that are there already, made better one after the other: a row's error is d H d, d what its values
+// are short of the weights, H the second moments of the inputs. `gradient` is H d throughout.
 #include "search.h"
 
 #include <string.h>
@@ -10,13 +10,14 @@ LLV_INLINE void move(float *gradient, const float *moments, size_t columns, floa
 }
 
 LLV_INLINE float nearest_code(float exact, int bits, int affine, int book) {
-  float low = lowest_code(bits, affine), high = highest_code(bits, affine), q = book ? nearest_iq4_of(exact) : rintf(exact);
+  float low = lowest_code(bits, affine), high = highest_code(bits, affine),
+        q = book ? nearest_iq4_of(exact) : rintf(exact);
   return q < low ? low : q > high ? high : q;
 }
 
-LLV_INLINE void llv_descend_codes_body(const float *moments, size_t stride, size_t columns, size_t first, size_t group, int bits,
-                                       int affine, int book, const float *scales, const float *zeros, uint8_t *codes,
-                                       float *values, float *gradient, size_t *changes) {
+LLV_INLINE void llv_descend_codes_body(const float *moments, size_t stride, size_t columns, size_t first, size_t group,
+    int bits, int affine, int book, const float *scales, const float *zeros, uint8_t *codes, float *values,
+    float *gradient, size_t *changes) {
   for (size_t i = 0; i < columns; i++) {
     size_t g = (first + i) / group;
     float scale = scales[g], zero = affine ? zeros[g] : 0, own = moments[i * stride + i];
@@ -32,9 +33,9 @@ LLV_INLINE void llv_descend_codes_body(const float *moments, size_t stride, size
   }
 }
 LLV_DISPATCH(llv_descend_codes,
-             (const float *moments, size_t stride, size_t columns, size_t first, size_t group, int bits, int affine, int book,
-              const float *scales, const float *zeros, uint8_t *codes, float *values, float *gradient, size_t *changes),
-             (moments, stride, columns, first, group, bits, affine, book, scales, zeros, codes, values, gradient, changes))
+    (const float *moments, size_t stride, size_t columns, size_t first, size_t group, int bits, int affine, int book,
+        const float *scales, const float *zeros, uint8_t *codes, float *values, float *gradient, size_t *changes),
+    (moments, stride, columns, first, group, bits, affine, book, scales, zeros, codes, values, gradient, changes))
 
 // What a group's error changes by where its step becomes `s` and its zero `z` larger.
 typedef struct { float qq, q1, one, qg, g; } bowl;
@@ -42,7 +43,8 @@ LLV_INLINE float change(const bowl *b, float s, float z) {
   return s * s * b->qq + 2 * s * z * b->q1 + z * z * b->one - 2 * (s * b->qg + z * b->g);
 }
 
-LLV_INLINE bowl bowl_of(const float *moments, size_t stride, size_t n, int affine, const uint8_t *codes, const float *gradient) {
+LLV_INLINE bowl bowl_of(
+    const float *moments, size_t stride, size_t n, int affine, const uint8_t *codes, const float *gradient) {
   bowl b = {0};
   for (size_t i = 0; i < n; i++) {
     float q = affine ? (float)codes[i] : (float)(int8_t)codes[i], qh = 0, h = 0;
@@ -87,9 +89,9 @@ LLV_INLINE void best_steps(const bowl *b, int bits, int affine, float row_scale,
   }
 }
 
-LLV_INLINE void llv_descend_steps_body(const float *moments, size_t stride, size_t columns, size_t first, size_t n, int bits,
-                                       int affine, float row_scale, float *scale, float *zero, const uint8_t *codes,
-                                       float *values, float *gradient) {
+LLV_INLINE void llv_descend_steps_body(const float *moments, size_t stride, size_t columns, size_t first, size_t n,
+    int bits, int affine, float row_scale, float *scale, float *zero, const uint8_t *codes, float *values,
+    float *gradient) {
   const float *own = moments + first * stride + first;
   bowl b = bowl_of(own, stride, n, affine, codes + first, gradient + first);
   float s = *scale, z = affine ? *zero : 0;
@@ -105,15 +107,16 @@ LLV_INLINE void llv_descend_steps_body(const float *moments, size_t stride, size
   }
 }
 LLV_DISPATCH(llv_descend_steps,
-             (const float *moments, size_t stride, size_t columns, size_t first, size_t n, int bits, int affine, float row_scale,
-              float *scale, float *zero, const uint8_t *codes, float *values, float *gradient),
-             (moments, stride, columns, first, n, bits, affine, row_scale, scale, zero, codes, values, gradient))
+    (const float *moments, size_t stride, size_t columns, size_t first, size_t n, int bits, int affine, float row_scale,
+        float *scale, float *zero, const uint8_t *codes, float *values, float *gradient),
+    (moments, stride, columns, first, n, bits, affine, row_scale, scale, zero, codes, values, gradient))
 
-LLV_INLINE void llv_offset_codes_body(const float *w, size_t columns, size_t first, size_t group, int bits, int affine, int book,
-                                      const float *scales, const float *zeros, const float *gradient, float rate,
-                                      float *offsets, uint8_t *codes, float *rest) {
+LLV_INLINE void llv_offset_codes_body(const float *w, size_t columns, size_t first, size_t group, int bits, int affine,
+    int book, const float *scales, const float *zeros, const float *gradient, float rate, float *offsets,
+    uint8_t *codes, float *rest) {
   for (size_t i = 0; i < columns; i++) {
-    float scale = scales[(first + i) / group], zero = affine ? zeros[(first + i) / group] : 0, slope = gradient[i] * scale;
+    float scale = scales[(first + i) / group], zero = affine ? zeros[(first + i) / group] : 0,
+          slope = gradient[i] * scale;
     float offset = offsets[i] + (slope > 0 ? rate : slope < 0 ? -rate : 0);
     offsets[i] = offset < -0.5f ? -0.5f : offset > 0.5f ? 0.5f : offset;
     float q = nearest_code(scale != 0 ? (w[i] - zero) / scale + offsets[i] : 0, bits, affine, book);
@@ -122,6 +125,6 @@ LLV_INLINE void llv_offset_codes_body(const float *w, size_t columns, size_t fir
   }
 }
 LLV_DISPATCH(llv_offset_codes,
-             (const float *w, size_t columns, size_t first, size_t group, int bits, int affine, int book, const float *scales,
-              const float *zeros, const float *gradient, float rate, float *offsets, uint8_t *codes, float *rest),
-             (w, columns, first, group, bits, affine, book, scales, zeros, gradient, rate, offsets, codes, rest))
+    (const float *w, size_t columns, size_t first, size_t group, int bits, int affine, int book, const float *scales,
+        const float *zeros, const float *gradient, float rate, float *offsets, uint8_t *codes, float *rest),
+    (w, columns, first, group, bits, affine, book, scales, zeros, gradient, rate, offsets, codes, rest))

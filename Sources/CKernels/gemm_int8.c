@@ -100,9 +100,12 @@ LLV_DISPATCH(llv_quantize_row,
 // Bytes of a block of 8-bit codes, and of what blocks of fewer bits share.
 enum { BLOCK = 4 * LLV_PANEL };
 
-// Blocks of fewer bits lie in eights, `bits` times BLOCK bytes each. Where a byte of block `block` lies among them, and by how
-// much it is shifted; of 3 bits the lower two, of which the third is bit `block` % 8 of what lies 2 BLOCK after the eight's start.
-LLV_INLINE const uint8_t *eight_of(const uint8_t *panel, size_t block, int bits) { return panel + block / 8 * (size_t)bits * BLOCK; }
+// Blocks of fewer bits lie in eights, `bits` times BLOCK bytes each. Where a byte of block `block` lies among them, and
+// by how much it is shifted; of 3 bits the lower two, of which the third is bit `block` % 8 of what lies 2 BLOCK after
+// the eight's start.
+LLV_INLINE const uint8_t *eight_of(const uint8_t *panel, size_t block, int bits) {
+  return panel + block / 8 * (size_t)bits * BLOCK;
+}
 LLV_INLINE size_t part_of(size_t block, int bits) { return (bits == 4 ? block % 8 / 2 : block % 8 / 4) * BLOCK; }
 LLV_INLINE int shift_of(size_t block, int bits) { return (int)(bits == 4 ? block % 2 * 4 : block % 4 * 2); }
 
@@ -162,7 +165,8 @@ static void pack_words(const uint8_t *codes, size_t row_bytes, size_t outputs, s
 void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
     int affine, uint8_t *panel) {
   memset(panel, 0, llv_panel_bytes(columns, group, bits));
-  if (bits >= 4 && columns % 8 == 0 && group % 8 == 0) return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
+  if (bits >= 4 && columns % 8 == 0 && group % 8 == 0)
+    return pack_words(codes, row_bytes, outputs, columns, bits, affine, panel);
   for (size_t r = 0; r < outputs; r++) {
     const uint8_t *row = (const uint8_t *)codes + r * row_bytes;
     for (size_t first = 0, place = 0; first < columns; first += group) {
@@ -174,8 +178,8 @@ void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t 
   }
 }
 
-void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                      void *codes) {
+void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, void *codes) {
   for (size_t r = 0; r < outputs; r++) {
     uint8_t *row = (uint8_t *)codes + r * row_bytes;
     for (size_t first = 0, place = 0; first < columns; first += group) {
@@ -219,7 +223,8 @@ LLV_INLINE void llv_spread_codes_body(const uint8_t *panel, size_t places, int b
   else if (bits == 3) spread_few(panel, places, 3, target);
   else spread_few(panel, places, 2, target);
 }
-LLV_DISPATCH(llv_spread_codes, (const uint8_t *panel, size_t places, int bits, uint8_t *target), (panel, places, bits, target))
+LLV_DISPATCH(
+    llv_spread_codes, (const uint8_t *panel, size_t places, int bits, uint8_t *target), (panel, places, bits, target))
 
 // Blocks and outputs side by side, read and written at any address.
 typedef uint8_t bytes16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
@@ -231,9 +236,10 @@ typedef uint16_t words32 __attribute__((ext_vector_type(BLOCK / 2), aligned(1)))
 #define LLV_EACH16(MACRO) LLV_EACH4(MACRO, 0), LLV_EACH4(MACRO, 4), LLV_EACH4(MACRO, 8), LLV_EACH4(MACRO, 12)
 #define LLV_FOUR_TIMES(i) i, i, i, i
 
-// A panel of groups in two levels to codes of 8 bits, 128 larger. Steps times codes are below 256, so that two bytes are
-// multiplied as one word.
-LLV_INLINE void spread_levels(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, const int bits, uint8_t *target) {
+// A panel of groups in two levels to codes of 8 bits, 128 larger. Steps times codes are below 256, so that two bytes
+// are multiplied as one word.
+LLV_INLINE void spread_levels(
+    const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, const int bits, uint8_t *target) {
   const uint16_t mask = bits == 4 ? 0x0F0F : 0x0303;
   size_t block = 0;
   for (size_t first = 0; first < columns; first += group, steps += LLV_PANEL) {
@@ -254,8 +260,8 @@ LLV_INLINE void spread_levels(const uint8_t *panel, const uint8_t *steps, size_t
   }
 }
 
-LLV_INLINE void llv_spread_levels_body(const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, int bits,
-                                       uint8_t *target) {
+LLV_INLINE void llv_spread_levels_body(
+    const uint8_t *panel, const uint8_t *steps, size_t columns, size_t group, int bits, uint8_t *target) {
   if (bits == 4) spread_levels(panel, steps, columns, group, 4, target);
   else if (bits == 3) spread_levels(panel, steps, columns, group, 3, target);
   else spread_levels(panel, steps, columns, group, 2, target);
@@ -266,7 +272,8 @@ LLV_DISPATCH(llv_spread_levels,
 
 void llv_dequantize_panel(const llv_int8_panel *panel, void *working, float *target) {
   const uint8_t *codes = panel->codes;
-  if (panel->bits < 8) llv_spread_codes(codes, llv_places(panel->columns, panel->group), panel->bits, working), codes = working;
+  if (panel->bits < 8)
+    llv_spread_codes(codes, llv_places(panel->columns, panel->group), panel->bits, working), codes = working;
   for (size_t g = 0, first = 0; first < panel->columns; g++, first += panel->group) {
     size_t n = least(panel->columns - first, panel->group);
     const float *scales = panel->scales + g * LLV_PANEL, *zeros = panel->zeros ? panel->zeros + g * LLV_PANEL : 0;
@@ -512,8 +519,8 @@ LLV_AVX2 LLV_INLINE void words_avx2_tile(
 }
 LLV_TILES(words_avx2, LLV_AVX2, 4)
 
-// Codes of at most 4 bits as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32 codes fit 16
-// bits.
+// Codes of at most 4 bits as bytes: a pair of products is at most 2 · 15 · 127 in magnitude, so that the pairs of 32
+// codes fit 16 bits.
 LLV_AVX2 LLV_INLINE void add_codes_avx2(const size_t rows, const int8_t *x, size_t places, const uint8_t *panel,
                                         __m256i part[4][2]) {
   __m256i w0 = _mm256_loadu_si256((const __m256i *)panel), w1 = _mm256_loadu_si256((const __m256i *)(panel + 32));
@@ -574,9 +581,9 @@ LLV_AVX2 LLV_INLINE void nibbles_avx2_tile(
 }
 LLV_TILES(nibbles_avx2, LLV_AVX2, 4)
 
-// Groups in two levels: codes of four bits, or what fewer stand for, less their zero are at most 15 in magnitude, so that four pairs of products fit 16 bits;
-// the step is the other side of the product that adds pairs in 32 bits. Half of the outputs at a time: sums and parts
-// of six rows then stay in registers.
+// Groups in two levels: codes of four bits, or what fewer stand for, less their zero are at most 15 in magnitude, so
+// that four pairs of products fit 16 bits; the step is the other side of the product that adds pairs in 32 bits. Half
+// of the outputs at a time: sums and parts of six rows then stay in registers.
 typedef struct levels {
   int8_t *codes;  // [2][places / 4][LLV_PANEL / 2, 4]
   int16_t *steps;  // [2][groups][LLV_PANEL / 2, 2]
@@ -628,7 +635,8 @@ LLV_AVX2 static levels levels_of(const product *p, const uint8_t *steps, int bit
   return bits == 3 ? prepare_levels(p, steps, 3, working) : prepare_levels(p, steps, 2, working);
 }
 
-LLV_AVX2 LLV_INLINE void levels_avx2_tile(const size_t rows, const int affine, const product *p, size_t row, float *total) {
+LLV_AVX2 LLV_INLINE void levels_avx2_tile(
+    const size_t rows, const int affine, const product *p, size_t row, float *total) {
   (void)affine;
   size_t blocks = p->places / 4, groups = (p->columns + p->group - 1) / p->group;
   for (size_t half = 0; half < 2; half++) {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 // Codes of a group of fewer than eight bits, from the row's code `first` on.
-LLV_INLINE void dequantize_few(const uint8_t *row, size_t first, size_t n, const int bits, int affine, float scale, float zero,
-                               float *to) {
+LLV_INLINE void dequantize_few(
+    const uint8_t *row, size_t first, size_t n, const int bits, int affine, float scale, float zero, float *to) {
   // Two's complement for symmetric codes: flip the sign bit and subtract.
   int flip = affine ? 0 : 1 << (bits - 1);
   for (size_t i = 0; i < n; i++) {
@@ -121,7 +121,8 @@ LLV_INLINE void llv_pack_codes_body(const uint8_t *codes, size_t columns, int bi
   else if (bits == 3) pack_few(codes, columns, 3, target);
   else pack_few(codes, columns, 2, target);
 }
-LLV_DISPATCH(llv_pack_codes, (const uint8_t *codes, size_t columns, int bits, uint8_t *target), (codes, columns, bits, target))
+LLV_DISPATCH(
+    llv_pack_codes, (const uint8_t *codes, size_t columns, int bits, uint8_t *target), (codes, columns, bits, target))
 
 void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, uint8_t *target) {
   const uint8_t *from = codes;

@@ -87,19 +87,20 @@ LLV_INLINE void keep_better(fit *best, fit other) {
 
 LLV_INLINE v8 reciprocal(v8 x) { return choose(x != 0, splat(1) / choose(x != 0, x, splat(1)), splat(0)); }
 
-// The search: a grid of starting steps (and of few codes zeros) from the group's range, then two rounds of refitting from
-// the best.
+// The search: a grid of starting steps (and of few codes zeros) from the group's range, then two rounds of refitting
+// from the best.
 LLV_INLINE fit search(const problem *p, v8 least, v8 most, const int weighted) {
   float levels = p->high - p->low;
   fit best = {splat(0), splat(0), p->squares};
   if (p->affine && levels < 15) {
-    // Few codes: outliers cost less than what they would make of the step, and where the codes start is worth as much as
-    // how far they reach (NeUQI, arXiv 2505.17595).
+    // Few codes: outliers cost less than what they would make of the step, and where the codes start is worth as much
+    // as how far they reach (NeUQI, arXiv 2505.17595).
     v8 range = most - least, middle = (most + least) * splat(0.5f);
     for (int k = 0; k < LLV_SEARCH_STEPS; k++) {
       v8 step = range * splat(1 / (levels * (0.85f + 0.13f * (float)k)));
       for (int l = -1; l <= 1; l++)
-        keep_better(&best, refit(p, reciprocal(step), middle - step * splat(0.5f * levels + 0.3f * (float)l), weighted));
+        keep_better(
+            &best, refit(p, reciprocal(step), middle - step * splat(0.5f * levels + 0.3f * (float)l), weighted));
     }
   } else if (p->affine) {
     v8 inverse = reciprocal(most - least);

@@ -3,10 +3,10 @@
 #include <string.h>
 
 // Groups whose step is a small whole multiple of their row's scale, and whose zero is a small whole number: a byte for
-// each group, the multiple less one in its low half and the zero in its high half. A code of fewer than four bits stands
-// for one of four: of three bits for 0, 2, ... 14, of two for 0, 4, 8, 12, so that zeros between codes can be had, which
-// the fewer codes there are the more they are worth. step · (code - zero) then fits eight signed bits, so that the
-// product of a whole row is one sum of integers (QServe, Lin et al. 2024, arXiv 2405.04532, has the idea).
+// each group, the multiple less one in its low half and the zero in its high half. A code of fewer than four bits
+// stands for one of four: of three bits for 0, 2, ... 14, of two for 0, 4, 8, 12, so that zeros between codes can be
+// had, which the fewer codes there are the more they are worth. step · (code - zero) then fits eight signed bits, so
+// that the product of a whole row is one sum of integers (QServe, Lin et al. 2024, arXiv 2405.04532, has the idea).
 enum { LARGEST_STEP = 16, LARGEST_ZERO = 15 };
 
 // The largest code, as one of four bits.
@@ -47,8 +47,8 @@ size_t llv_first_bad_step(const uint8_t *steps, size_t count, int bits) {
   return llv_first_bad_step_body(steps, count, bits);
 }
 
-void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, int bits, float *scales,
-                      float *zeros) {
+void llv_expand_steps(
+    const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, int bits, float *scales, float *zeros) {
   for (size_t g = 0; g < groups; g++)
     for (size_t r = 0; r < rows; r++) {
       uint8_t both = steps[g * rows + r];
@@ -148,7 +148,8 @@ LLV_INLINE void snap(const problem *p, v8 row, v8 least, v8 most, int bits, v8 *
 LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count, size_t n, const float *importance,
                                     const float *row_scales, size_t row_stride, int bits, float *scratch, float *scales,
                                     float *zeros, size_t scale_stride) {
-  problem p = {.w = (const v8 *)scratch, .n = n, .importance = importance, .high = (float)((1 << bits) - 1), .affine = 1};
+  problem p = {
+      .w = (const v8 *)scratch, .n = n, .importance = importance, .high = (float)((1 << bits) - 1), .affine = 1};
   for (size_t first = 0; first < count; first += 8) {
     size_t lanes = count - first < 8 ? count - first : 8;
     v8 least, most, row, scale, zero;
@@ -158,7 +159,8 @@ LLV_INLINE void llv_snap_steps_body(const float *w, size_t stride, size_t count,
       row[j] = row_scales[at * row_stride], scale[j] = scales[at * scale_stride], zero[j] = zeros[at * scale_stride];
     }
     snap(&p, row, least, most, bits, &scale, &zero);
-    for (size_t j = 0; j < lanes; j++) scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
+    for (size_t j = 0; j < lanes; j++)
+      scales[(first + j) * scale_stride] = scale[j], zeros[(first + j) * scale_stride] = zero[j];
   }
 }
 LLV_DISPATCH(llv_snap_steps,

@@ -4,10 +4,10 @@ import COpenBLAS
 import Passes
 import Tensors
 
-/// Coordinate descent on what a weight's rounding costs, `(w - ŵ) H (w - ŵ)` for each row, from codes and steps that are
-/// there already: each code, then each group's step and zero, becomes the best while all others stay (QuantEase, Behdin
-/// et al. 2023, arXiv 2309.01885, has the idea for codes). Nothing ever costs more than before. One look at all codes
-/// takes as long as a product with the moments where all change, and few do.
+/// Coordinate descent on what a weight's rounding costs, `(w - ŵ) H (w - ŵ)` for each row, from codes and steps that
+/// are there already: each code, then each group's step and zero, becomes the best while all others stay (QuantEase,
+/// Behdin et al. 2023, arXiv 2309.01885, has the idea for codes). Nothing ever costs more than before. One look at all
+/// codes takes as long as a product with the moments where all change, and few do.
 struct Descent: Sendable {
   private static let rounds = 6
   /// Looks at all codes of a row for one at its steps.

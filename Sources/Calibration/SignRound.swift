@@ -4,10 +4,10 @@ import COpenBLAS
 import Passes
 import Tensors
 
-/// SignRound (Cheng et al. 2023, arXiv 2309.05516) on one weight: what is added to a weight before it is rounded, half a
-/// step at most, goes a little against the sign of the loss's slope, as if rounding were not there, two hundred times;
-/// what cost least on the way stays. The loss is that of the weight's own product, `(w - ŵ) H (w - ŵ)`, whose slope the
-/// moments give; the paper's is that of a block of layers. Steps and zeros stay as they were found.
+/// SignRound (Cheng et al. 2023, arXiv 2309.05516) on one weight: what is added to a weight before it is rounded, half
+/// a step at most, goes a little against the sign of the loss's slope, as if rounding were not there, two hundred
+/// times; what cost least on the way stays. The loss is that of the weight's own product, `(w - ŵ) H (w - ŵ)`, whose
+/// slope the moments give; the paper's is that of a block of layers. Steps and zeros stay as they were found.
 struct SignRound: Sendable {
   private static let steps = 200
 

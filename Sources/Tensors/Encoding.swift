@@ -43,9 +43,9 @@ public enum Encoding: Sendable, Hashable {
 ///   0…15, 0…7 or 0…3.
 /// - Groups: `groupSize` elements from the start of each row; the last group of a row may be short.
 /// - Bytes: codes `[rows, ceil(columns · bits / 8)]`, one after the other, earlier ones in lower bits; then scales
-///   `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte for each
-///   group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a multiple of
-///   64 bytes.
+///   `[rows, groups]`; then, where affine, zeros `[rows, groups]`. With two levels scales `[rows]`, then a byte for
+///   each group `[rows, groups]`, `step - 1` in its low half and the zero in the high half. Each part starts at a
+///   multiple of 64 bytes.
 public struct GroupedInteger: Sendable, Hashable {
   public enum Form: String, Sendable {
     case symmetric, affine

@@ -57,8 +57,8 @@ struct InstructionSetTests {
 
   @Test("steps of two levels that leave eight bits are refused, and those at their ends are taken")
   func stepsThatLeaveEightBitsAreRefused() throws {
-    // step - 1 in the low half, zero in the high one: 16 · -8, 8 · -15, 8 · 15 fit; 16 · -9, 9 · 15 and 16 · 8 do not. The
-    // largest code of three bits counts 14, that of two 12: 16 · 7 fits, of two bits also 10 · 12.
+    // step - 1 in the low half, zero in the high one: 16 · -8, 8 · -15, 8 · 15 fit; 16 · -9, 9 · 15 and 16 · 8 do not.
+    // The largest code of three bits counts 14, that of two 12: 16 · 7 fits, of two bits also 10 · 12.
     for (bits, step, isGood) in [
       (4, 0x8F, true), (4, 0xF7, true), (4, 0x07, true), (4, 0x9F, false), (4, 0x08, false), (4, 0x7F, false),
       (3, 0x7F, true), (3, 0x6F, false), (2, 0x5F, true), (2, 0x4F, false), (2, 0x09, true), (2, 0x0A, false),

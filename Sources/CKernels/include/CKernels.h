@@ -63,7 +63,8 @@ void llv_f32_to_bf16(const float *source, void *target, size_t count);
 // quantize.c --------------------------------------------------------------------------------------------------------
 
 // One row of grouped integers to floats: `code * scale`, or `code * scale + zero` where `affine`. codes of 8, 4, 3 or
-// 2 bits lie one after the other, earlier ones in lower bits, and are signed unless `affine`. scales, zeros: [ceil(columns / group)].
+// 2 bits lie one after the other, earlier ones in lower bits, and are signed unless `affine`. scales, zeros:
+// [ceil(columns / group)].
 void llv_dequantize_row(const void *codes, const float *scales, const float *zeros, size_t columns, size_t group,
                         int bits, int affine, float *target);
 
@@ -81,7 +82,8 @@ typedef struct {
 // instruction set, nor on which groups are passed together.
 void llv_quantize_groups(const float *w, size_t stride, size_t count, size_t n, int bits, int affine, float *scratch,
                          uint8_t *codes, uint16_t *scales, uint16_t *zeros, size_t scale_stride, llv_loss *loss);
-// One byte a code to codes of `bits`, one after the other, earlier ones in lower bits. target: [ceil(columns bits / 8)].
+// One byte a code to codes of `bits`, one after the other, earlier ones in lower bits. target: [ceil(columns bits /
+// 8)].
 void llv_pack_codes(const uint8_t *codes, size_t columns, int bits, uint8_t *target);
 // Stored codes of one row to one byte each, two's complement unless `affine`.
 void llv_unpack_bytes(const void *codes, size_t columns, int bits, int affine, uint8_t *target);
@@ -106,20 +108,21 @@ void llv_gptq_columns(float *w, size_t stride, size_t rows, size_t n, const floa
 
 // descent.c ---------------------------------------------------------------------------------------------------------
 
-// A row's values [columns] become better one after the other: each gets the code that costs least while the others stay.
-// An error d costs d H d; moments: H, rows `stride` apart; gradient: H d, kept up to date, d what values are short of the
-// weights. Groups are counted from `first` columns before. The number of codes that changed is added to `changes`.
-void llv_descend_codes(const float *moments, size_t stride, size_t columns, size_t first, size_t group, int bits, int affine,
-                       int book, const float *scales, const float *zeros, uint8_t *codes, float *values, float *gradient,
-                       size_t *changes);
+// A row's values [columns] become better one after the other: each gets the code that costs least while the others
+// stay. An error d costs d H d; moments: H, rows `stride` apart; gradient: H d, kept up to date, d what values are
+// short of the weights. Groups are counted from `first` columns before. The number of codes that changed is added to
+// `changes`.
+void llv_descend_codes(const float *moments, size_t stride, size_t columns, size_t first, size_t group, int bits,
+    int affine, int book, const float *scales, const float *zeros, uint8_t *codes, float *values, float *gradient,
+    size_t *changes);
 // The same for the step and zero of one group, the n columns from `first` on, whose codes stay: the best in half
 // precision, or with row_scale above 0 the best whole ones of two levels.
-void llv_descend_steps(const float *moments, size_t stride, size_t columns, size_t first, size_t n, int bits, int affine,
-                       float row_scale, float *scale, float *zero, const uint8_t *codes, float *values, float *gradient);
+void llv_descend_steps(const float *moments, size_t stride, size_t columns, size_t first, size_t n, int bits,
+    int affine, float row_scale, float *scale, float *zero, const uint8_t *codes, float *values, float *gradient);
 
-// One row's weights with `offsets` in steps added, to codes under the scales and zeros of its groups, and in `rest` what
-// these are short of w. First each offset goes by `rate` up where the error's gradient times the scale is above 0, down
-// where it is below, -0.5...0.5.
+// One row's weights with `offsets` in steps added, to codes under the scales and zeros of its groups, and in `rest`
+// what these are short of w. First each offset goes by `rate` up where the error's gradient times the scale is above 0,
+// down where it is below, -0.5...0.5.
 void llv_offset_codes(const float *w, size_t columns, size_t first, size_t group, int bits, int affine, int book,
                       const float *scales, const float *zeros, const float *gradient, float rate, float *offsets,
                       uint8_t *codes, float *rest);
@@ -127,27 +130,28 @@ void llv_offset_codes(const float *w, size_t columns, size_t first, size_t group
 // two_level.c -------------------------------------------------------------------------------------------------------
 
 // Groups in two levels: an element is row_scale · step · (code · unit - zero), with a byte for each group, step - 1
-// (steps are 1...16) in its low half and the zero (0...15) in the high half. unit is 1 where codes have 4 bits, 2 with 3
-// and 4 with 2. step · zero <= 128 and step · (largest code · unit - zero) <= 127.
+// (steps are 1...16) in its low half and the zero (0...15) in the high half. unit is 1 where codes have 4 bits, 2 with
+// 3 and 4 with 2. step · zero <= 128 and step · (largest code · unit - zero) <= 127.
 
 // Index of the first byte that breaks these bounds, `count` when there is none.
 size_t llv_first_bad_step(const uint8_t *steps, size_t count, int bits);
 // Scales and zeros of [groups, rows] bytes, so that an element is code · scale + zero, exactly where row scales have
 // half precision.
-void llv_expand_steps(const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, int bits, float *scales,
-                      float *zeros);
+void llv_expand_steps(
+    const uint8_t *steps, const float *row_scales, size_t groups, size_t rows, int bits, float *scales, float *zeros);
 // A row of stored codes and its steps to the 8-bit codes that they stand for under the row's scale.
 void llv_join_levels(const void *codes, const void *steps, size_t columns, size_t group, int bits, void *target);
 // The bytes of a row's groups from what `llv_snap_steps` made.
 void llv_join_steps(const float *scales, const float *zeros, float row_scale, size_t groups, int bits, uint8_t *steps);
-// The scale of a row, w [columns], whose groups would have these steps and zeros at best: rounded up to seven significant
-// bits, so that steps · scale are exact in half precision. 0 for a row of zeros.
+// The scale of a row, w [columns], whose groups would have these steps and zeros at best: rounded up to seven
+// significant bits, so that steps · scale are exact in half precision. 0 for a row of zeros.
 float llv_row_scale(const float *scales, const float *zeros, size_t groups, int bits, const float *w, size_t columns);
 // Steps and zeros of one group of n columns for `count` rows, as `llv_search_steps` left them, to the best near them
 // that two levels hold under row_scales [count], `row_stride` apart (0: one for all). importance: [n], > 0. scratch: [8
 // n], aligned to 32 bytes. The result does not depend on the instruction set.
-void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance, const float *row_scales,
-                    size_t row_stride, int bits, float *scratch, float *scales, float *zeros, size_t scale_stride);
+void llv_snap_steps(const float *w, size_t stride, size_t count, size_t n, const float *importance,
+    const float *row_scales, size_t row_stride, int bits, float *scratch, float *scales, float *zeros,
+    size_t scale_stride);
 // One row to codes [columns], a byte each, under the scales and zeros of its groups; values of IQ4_NL's table where
 // `book`; `loss` is added to.
 void llv_encode_row(const float *w, size_t columns, size_t group, int bits, int affine, int book, const float *scales,
@@ -304,11 +308,11 @@ void llv_quantize_row(const float *x, size_t columns, size_t group, int bias, in
 
 // Stored codes of up to LLV_PANEL rows, `row_bytes` apart, to a panel: unsigned (half their range more where not
 // affine), in blocks [places / 4][LLV_PANEL, 4]. Blocks of 8-bit codes have a byte each. Of 4-bit codes two successive
-// blocks share their bytes, the first in the low halves; of 2-bit codes four, earlier ones in lower bits. Of 3-bit codes
-// eight share three times as many: the lower two bits of each four as those of 2-bit codes, then the third bits, a bit
-// each. Missing rows are zeros. panel: [llv_panel_bytes].
-void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits, int affine,
-                    uint8_t *panel);
+// blocks share their bytes, the first in the low halves; of 2-bit codes four, earlier ones in lower bits. Of 3-bit
+// codes eight share three times as many: the lower two bits of each four as those of 2-bit codes, then the third bits,
+// a bit each. Missing rows are zeros. panel: [llv_panel_bytes].
+void llv_pack_panel(const void *codes, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,
+    int affine, uint8_t *panel);
 size_t llv_panel_bytes(size_t columns, size_t group, int bits);
 // The stored codes of the first `outputs` rows of such a panel; codes are or-ed into rows of zeros.
 void llv_unpack_panel(const uint8_t *panel, size_t row_bytes, size_t outputs, size_t columns, size_t group, int bits,

@@ -217,7 +217,8 @@ extension JSONText {
   /// An event of the history in one line, long lists left out.
   fileprivate var summary: String {
     guard case .object(let members) = self else { return text() }
-    return members.filter { !["losses", "sketch"].contains($0.0) }.map { "\($0.0): \($0.1.text())" }.joined(separator: ", ")
+    return members.filter { !["losses", "sketch"].contains($0.0) }.map { "\($0.0): \($0.1.text())" }.joined(
+      separator: ", ")
   }
 }
 

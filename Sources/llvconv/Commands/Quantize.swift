@@ -33,7 +33,9 @@ let quantizeCommand = Command(
     .init("--affine", nil, "a scale and a zero in half precision for each group"),
     .init(
       "--two-level", nil,
-      "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits and fewer)"),
+      "for each group a whole step and a whole zero, one byte together, under a scale a row (default for 4 bits and "
+        + "fewer)"
+    ),
     .init(
       "--activations", "float|16|8",
       "multiply float inputs (default), or round them to BF16 (with --bits 16), or to 8-bit integers per token and "
@@ -44,8 +46,8 @@ let quantizeCommand = Command(
         + "with --for)"),
     .init(
       "--table", "CHOICE",
-      "for token tables: keep, 16, 8, 4, 3, 2, with :gN, :channel, :affine, :symmetric, :two-level (default: like the rest, "
-        + "but 8:channel at 4 bits and fewer; --for gguf: Q8_0, --for compressed-tensors: keep)"),
+      "for token tables: keep, 16, 8, 4, 3, 2, with :gN, :channel, :affine, :symmetric, :two-level (default: like the "
+        + "rest, but 8:channel at 4 bits and fewer; --for gguf: Q8_0, --for compressed-tensors: keep)"),
     .init(
       "--tensor", "PATTERN=CHOICE", "override for weights by name, e.g. '*.output.dense.weight=8'; may be repeated",
       isRepeated: true),

@@ -28,7 +28,7 @@ let tuneCommand = Command(
     .init("--temperature", "X", "of its softmax (default 0.02)"),
     .init(
       "--targets", "reference|labels",
-      "what is right of pairs: what the reference finds (default), or their labels, which ask for a smaller --contrast"),
+      "what is right of pairs: what the reference finds (default), or their labels, which want a smaller --contrast"),
     .init("--seed", "N", "of the order of items (default 1)"),
     Command.strict, Command.force, Command.json, Command.threads,
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
