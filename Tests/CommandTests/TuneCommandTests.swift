@@ -10,9 +10,7 @@ struct TuneCommandTests {
   /// A model, what four bits make of it, and items.
   private static func quantized(_ form: String = "--affine") throws -> (directory: TemporaryDirectory, words: [String])
   {
-    var tiny = TinyBert()
-    tiny.intermediate = 64  // whole blocks of ggml's
-    let directory = try CommandTests.imported(tiny)
+    let directory = try CommandTests.imported()
     let (m, q) = (directory.path + "/m.llv", directory.path + "/q.llv")
     let quantize = try ProgramRun(["quantize", m, "--bits", "4", "--group", "16", form, "-o", q])
     #expect(quantize.status == 0, "\(quantize.errors)")
@@ -125,8 +123,9 @@ struct TuneCommandTests {
     let one = try directory.write("one.jsonl", "{\"text\": \"hello\"}")
     try refused([5: one], 64, "too few")
     try refused([3: directory.path + "/nothing.llv"], 66, "nothing.llv")
-    let gguf = directory.path + "/g.llv"
-    #expect(try ProgramRun(["quantize", words[3], "--for", "gguf", "--weights", "Q4_0", "-o", gguf]).status == 0)
+    let (demo, gguf) = (directory.path + "/d.llv", directory.path + "/g.llv")
+    #expect(try ProgramRun(["import", Repository.root + "/Tools/demo-model/model", "-o", demo]).status == 0)
+    #expect(try ProgramRun(["quantize", demo, "--for", "gguf", "--weights", "Q4_0", "-o", gguf]).status == 0)
     try refused([1: gguf], 64, "cannot hold scales that were tuned")
     #expect(!directory.names.contains("t.llv"))
   }
