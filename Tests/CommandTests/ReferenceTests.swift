@@ -105,7 +105,7 @@ struct ReferenceTests {
     #expect(try ReferenceTests.bashOffers("llvconv ver") == ["verify"])
     #expect(try ReferenceTests.bashOffers("llvconv help comp") == ["compare", "completions"])
     #expect(try ReferenceTests.bashOffers("llvconv quantize m.llv --dry") == ["--dry-run"])
-    #expect(try ReferenceTests.bashOffers("llvconv quantize m.llv --bits ") == ["16", "8", "4"])
+    #expect(try ReferenceTests.bashOffers("llvconv quantize m.llv --bits ") == ["16", "8", "4", "3", "2"])
     #expect(try ReferenceTests.bashOffers("llvconv export m.llv --to = m") == ["mlx"])
     #expect(try ReferenceTests.bashOffers("llvconv completions ") == ["bash", "zsh", "fish"])
     #expect(try ReferenceTests.bashOffers("llvconv import --tokenizer ").isEmpty, "file names are bash's own")
