@@ -166,7 +166,7 @@ struct CommandTests {
     #expect(try ProgramRun(["-v"]).output == ProgramRun(["version"]).output)
     #expect(try ProgramRun(["help", "veryfy"]).errors.contains("did you mean verify?"))
     let commands = help.output.split(separator: "\n").compactMap { $0.firstMatch(of: #/^  ([a-z]+)  /#)?.output.1 }
-    #expect(commands.count == 17)
+    #expect(commands.count == 18)
     for words in [["help"]] + commands.map({ ["help", String($0)] }) {
       let long = try ProgramRun(words).output.split(separator: "\n").filter { $0.count > 80 }
       #expect(long.isEmpty, "\(long)")
