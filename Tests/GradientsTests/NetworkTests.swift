@@ -52,11 +52,14 @@ struct NetworkTests {
 
   /// The length of the difference, in parts of the expected one's.
   ///
-  /// - Parameter least: what its largest number counts at least.
+  /// - Parameter least: what that counts at least.
   private static func distance(_ found: [Float], _ expected: [Double], least: Double) -> Double {
     guard found.count == expected.count else { return .infinity }
-    let difference = zip(found, expected).reduce(0) { $0 + (Double($1.0) - $1.1) * (Double($1.0) - $1.1) }
-    let squares = expected.reduce(0) { $0 + $1 * $1 }
+    var (difference, squares) = (0.0, 0.0)
+    for (a, b) in zip(found, expected) {
+      difference += (Double(a) - b) * (Double(a) - b)
+      squares += b * b
+    }
     return difference.squareRoot() / max(squares.squareRoot(), least)
   }
 
