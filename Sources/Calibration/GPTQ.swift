@@ -114,12 +114,17 @@ public final class GPTQ: Sendable {
     _ part: GroupedWriter.Part, of original: UnsafePointer<Float>, _ rows: Int, _ layout: GroupedInteger.Layout,
     by moments: Buffer
   ) throws(Failure) {
-    switch refinement {
-    case .none: break
-    case .descent:
-      try Descent(grid: grid, layout: layout, moments: moments, block: block).improve(part, of: original, rows: rows)
-    case .signs:
-      try SignRound(grid: grid, layout: layout, moments: moments, block: block).improve(part, of: original, rows: rows)
+    for first in stride(from: 0, to: layout.columns, by: block) {
+      let columns = first..<min(layout.columns, first + block)
+      switch refinement {
+      case .none: break
+      case .descent:
+        try Descent(grid: grid, layout: layout, moments: moments, block: block).improve(
+          part, of: original, rows, columns)
+      case .signs:
+        try SignRound(grid: grid, layout: layout, moments: moments, block: block)
+          .improve(part, of: original, rows, columns)
+      }
     }
   }
 

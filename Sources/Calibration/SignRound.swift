@@ -17,14 +17,10 @@ struct SignRound: Sendable {
   let moments: Buffer
   let block: Int
 
-  /// - Parameter original: `[rows, columns]`.
-  func improve(_ part: GroupedWriter.Part, of original: UnsafePointer<Float>, rows: Int) throws(Failure) {
-    for first in stride(from: 0, to: layout.columns, by: block) {
-      try improve(part, of: original, rows, first..<min(layout.columns, first + block))
-    }
-  }
-
-  private func improve(
+  /// - Parameters:
+  ///   - original: `[rows, columns of the weight]`.
+  ///   - columns: those of one block of moments.
+  func improve(
     _ part: GroupedWriter.Part, of original: UnsafePointer<Float>, _ rows: Int, _ columns: Range<Int>
   ) throws(Failure) {
     let (first, size, all) = (columns.lowerBound, columns.count, layout.columns)

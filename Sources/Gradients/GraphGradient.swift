@@ -20,15 +20,18 @@ struct GraphGradient: Sendable {
   /// Floats of all results for each row.
   private let columns: Int
   /// Bytes of results up to which all are kept.
-  private static let mostKept = 768 << 20
+  private let mostKept: Int
 
   /// - Parameters:
   ///   - trained: tensors that gradients are wanted by.
   ///   - moved: inputs that gradients are wanted by.
+  ///   - mostKept: bytes of results up to which all are kept.
   init(
-    _ graph: Graph, of model: Model, on device: CPUDevice, trained: Set<TensorName>, moved: Set<Graph.Input>
+    _ graph: Graph, of model: Model, on device: CPUDevice, trained: Set<TensorName>, moved: Set<Graph.Input>,
+    mostKept: Int
   ) throws(Failure) {
     self.graph = graph
+    self.mostKept = mostKept
     gradients = OpGradients(device)
     (self.trained, self.moved) = (trained, moved)
     columns = try model.types(of: graph).reduce(0) { $0 + $1.columns }
@@ -70,7 +73,7 @@ struct GraphGradient: Sendable {
   func run(_ inputs: [Graph.Input: DeviceBuffer], _ weights: Weights) throws(Failure) -> Trace {
     var trace = Trace(inputs: inputs)
     let rows = max(inputs[.tokens]?.rows ?? 0, inputs[.pixels]?.rows ?? 0, inputs[.hidden]?.rows ?? 0)
-    let keepsAll = Checked.product([rows, columns, 4]).map { $0 <= GraphGradient.mostKept } ?? false
+    let keepsAll = Checked.product([rows, columns, 4]).map { $0 <= mostKept } ?? false
     for block in blocks {
       try run(block, &trace, weights)
       guard !keepsAll else { continue }

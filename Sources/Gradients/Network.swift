@@ -11,8 +11,9 @@ package struct Network: Sendable {
   /// - Parameters:
   ///   - embedder: of the same model without a shared prefix; says how samples become batches.
   ///   - trained: tensors that gradients are wanted by.
+  ///   - mostKept: bytes of a batch's results up to which none is computed twice.
   package init(
-    _ model: Model, _ embedder: Embedder, on device: CPUDevice, trained: Set<TensorName>
+    _ model: Model, _ embedder: Embedder, on device: CPUDevice, trained: Set<TensorName>, mostKept: Int = 768 << 20
   ) throws(Failure) {
     (self.embedder, self.device) = (embedder, device)
     var parts: [(part: Embedder.Part, graph: GraphGradient)] = []
@@ -20,7 +21,9 @@ package struct Network: Sendable {
       guard let graph = model.graph(part.rawValue) else { continue }
       let isMoved = parts.last?.graph.isMoved ?? false
       let moved: Set<Graph.Input> = isMoved ? [part == .text ? .features : .hidden] : []
-      parts.append((part, try GraphGradient(graph, of: model, on: device, trained: trained, moved: moved)))
+      let gradient = try GraphGradient(
+        graph, of: model, on: device, trained: trained, moved: moved, mostKept: mostKept)
+      parts.append((part, gradient))
     }
     self.parts = parts
   }

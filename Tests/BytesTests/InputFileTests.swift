@@ -126,6 +126,33 @@ struct ParallelTests {
     }
     #expect(failure.problem == "task 100")
   }
+
+  @Test("many callers at once, whose tasks call again, each get all of their own tasks done")
+  func manyCallersAtOnceEachGetTheirOwnTasksDone() async throws {
+    let sums = await withTaskGroup(of: Int.self) { group in
+      for caller in 0..<8 {
+        group.addTask {
+          let sum = Lock(0)
+          for round in 0..<50 {
+            _ = outcome { () throws(Failure) in
+              try parallel(1 + (caller + round) % 9, threads: 3) { (task) throws(Failure) in
+                try parallel(4, threads: 2) { inner in sum.withLock { $0 += 10 * task + inner } }
+              }
+            }
+          }
+          return sum.withLock { $0 }
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }.sorted()
+    }
+    let expected = (0..<8).map { caller in
+      (0..<50).reduce(0) { sum, round in
+        let tasks = 1 + (caller + round) % 9
+        return sum + (0..<tasks).reduce(0) { $0 + 40 * $1 + 6 }
+      }
+    }
+    #expect(sums == expected.sorted())
+  }
 }
 
 extension Buffer {
