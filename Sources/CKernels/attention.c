@@ -49,6 +49,15 @@ LLV_INLINE void llv_add_row_body(const float *x, size_t count, float *y) {
 }
 LLV_DISPATCH(llv_add_row, (const float *x, size_t count, float *y), (x, count, y))
 
+// Rows of x against panels of `outputs` outputs that lie `next` floats apart.
+static void products(const float *x, size_t stride, size_t m, size_t columns, const float *panels, size_t next,
+    size_t outputs, int adds, float *y, size_t y_stride) {
+  size_t i = 0;
+  for (; i + LLV_PANEL < outputs; i += 2 * LLV_PANEL, panels += 2 * next)
+    llv_two_products_f32(x, stride, m, columns, panels, next, adds, y + i, y_stride, LLV_PANEL);
+  if (i < outputs) llv_products_f32(x, stride, m, columns, panels, adds, y + i, y_stride);
+}
+
 size_t llv_attention_scratch(size_t d) { return QUERIES * (KEYS + d + (d + LLV_PANEL - 1) / LLV_PANEL * LLV_PANEL); }
 
 void llv_attention(const llv_attention_keys *parts, size_t part_count, const float *q, size_t stride, size_t m,
@@ -68,8 +77,7 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
            last = llv_seen(&sight, m - 1, base, k->count).to;
     for (size_t first = start; first < last; first += KEYS) {
       size_t keys = last - first < KEYS ? last - first : KEYS;
-      for (size_t i = 0; i < keys; i += LLV_PANEL)
-        llv_products_f32(scaled, d, m, d, k->keys + (first + i) * d, 0, scores + i, KEYS);
+      products(scaled, d, m, d, k->keys + first * d, d * LLV_PANEL, keys, 0, scores, KEYS);
       for (size_t r = 0; r < m; r++) {
         llv_range seen = llv_in_block(llv_seen(&sight, r, base, k->count), first, keys);
         float *row = scores + r * KEYS;
@@ -80,8 +88,7 @@ void llv_attention(const llv_attention_keys *parts, size_t part_count, const flo
         llv_weigh(row + seen.from, seen.to - seen.from, keys - seen.from, state + r);
         if (state[r].factor != 1) llv_scale_row(total + r * width, width, state[r].factor, total + r * width);
       }
-      for (size_t i = 0; i < width; i += LLV_PANEL)
-        llv_products_f32(scores, KEYS, m, keys, k->values + i * k->count + first * LLV_PANEL, 1, total + i, width);
+      products(scores, KEYS, m, keys, k->values + first * LLV_PANEL, k->count * LLV_PANEL, width, 1, total, width);
     }
   }
   for (size_t r = 0; r < m; r++) llv_scale_row(total + r * width, d, (float)(1 / state[r].sum), y + r * y_stride);

@@ -393,8 +393,10 @@ LLV_INLINE void llv_weigh_codes_body(const float *scores, size_t rows, const llv
     state[r].most = block > before || isnan(block) ? block : before;  // what is not a number stays that to the end
     shrink[r] = before - state[r].most, grow[r] = block - state[r].most;
   }
+  // Not to -126: that power comes out a little below the smallest normal number, and each product with such a number
+  // costs a hundred others.
   for (int i = 0; i < 2; i++) {
-    v16 *to = (v16 *)(i ? grow : shrink), x = *to < -126 ? (v16)-126 : *to;
+    v16 *to = (v16 *)(i ? grow : shrink), x = *to < -125 ? (v16)-125 : *to;
     *to = exp2_fast(x) + x * 0;
   }
   for (size_t r = 0; r < rows; r++) {

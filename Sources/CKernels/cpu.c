@@ -29,6 +29,7 @@ static unsigned detect(void) {
     found |= LLV_CPU_AVX512;
   if (__builtin_cpu_supports("avx512vnni")) found |= LLV_CPU_AVX512_VNNI;
   if (__builtin_cpu_supports("avx512bf16")) found |= LLV_CPU_AVX512_BF16;
+  if (found & LLV_CPU_AVX512 && found & LLV_CPU_AVX512_BF16 && llv_is_bf16_slow()) found |= LLV_CPU_SLOW_BF16;
   if (__builtin_cpu_supports("sse4.1") && has_sha()) found |= LLV_CPU_SHA;
 #elif defined(LLV_ARM) && defined(__linux__)
   if (getauxval(AT_HWCAP) & (1 << 20)) found |= LLV_CPU_DOT_PRODUCT;  // HWCAP_ASIMDDP
@@ -41,6 +42,7 @@ static unsigned detect(void) {
 static unsigned with_their_base(unsigned set) {
   if (!(set & LLV_CPU_AVX2)) set &= ~(LLV_CPU_AVX_VNNI | LLV_CPU_AVX512);
   if (!(set & LLV_CPU_AVX512)) set &= ~(LLV_CPU_AVX512_VNNI | LLV_CPU_AVX512_BF16);
+  if (!(set & LLV_CPU_AVX512_BF16)) set &= ~LLV_CPU_SLOW_BF16;
   if (!(set & LLV_CPU_DOT_PRODUCT)) set &= ~LLV_CPU_I8MM;
   return set;
 }
@@ -67,6 +69,7 @@ const char *llv_cpu_name(unsigned feature) {
     case LLV_CPU_SHA: return "SHA";
     case LLV_CPU_DOT_PRODUCT: return "NEON dot products";
     case LLV_CPU_I8MM: return "NEON i8mm";
+    case LLV_CPU_SLOW_BF16: return "slow BF16";
     default: return 0;
   }
 }

@@ -32,11 +32,32 @@ LLV_INLINE uint32_t rounded_bf16(float value) {
   return magnitude < 0x00800000 ? (bits & 0x80000000) >> 16 : up >> 16;
 }
 
-LLV_INLINE void llv_round_row_bf16_body(const float *x, size_t columns, uint16_t *target) {
-  for (size_t i = 0; i < columns; i++) target[i] = (uint16_t)rounded_bf16(x[i]);
-  if (columns % 2) target[columns] = 0;
+int llv_takes_bf16(void) {
+  return (llv_cpu_features() & (LLV_CPU_AVX512_BF16 | LLV_CPU_SLOW_BF16)) == LLV_CPU_AVX512_BF16;
 }
-LLV_DISPATCH(llv_round_row_bf16, (const float *x, size_t columns, uint16_t *target), (x, columns, target))
+
+size_t llv_bf16_row_bytes(size_t columns) { return llv_bf16_places(columns) * (llv_takes_bf16() ? 2 : 4); }
+
+// Where not `widened`, as they are; else as floats, the second of each pair first.
+LLV_INLINE void round_row_body(const float *x, size_t columns, int widened, void *target) {
+  uint16_t *halves = target;
+  uint32_t *words = target;
+  for (size_t i = 0; i + 2 <= columns; i += 2) {
+    uint32_t even = rounded_bf16(x[i]), odd = rounded_bf16(x[i + 1]);
+    if (widened) words[i] = odd << 16, words[i + 1] = even << 16;
+    else halves[i] = (uint16_t)even, halves[i + 1] = (uint16_t)odd;
+  }
+  if (columns % 2 == 0) return;
+  uint32_t last = rounded_bf16(x[columns - 1]);
+  if (widened) words[columns - 1] = 0, words[columns] = last << 16;
+  else halves[columns - 1] = (uint16_t)last, halves[columns] = 0;
+}
+LLV_DISPATCH(
+    round_row, (const float *x, size_t columns, int widened, void *target), (x, columns, widened, target))
+
+void llv_round_row_bf16(const float *x, size_t columns, void *target) {
+  round_row(x, columns, !llv_takes_bf16(), target);
+}
 
 typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
@@ -56,31 +77,14 @@ LLV_INLINE void llv_widen_panel_bf16_body(const void *panel, size_t columns, int
 LLV_DISPATCH(llv_widen_panel_bf16, (const void *panel, size_t columns, int swapped, float *target),
     (panel, columns, swapped, target))
 
-LLV_INLINE void widen_rows_body(const uint16_t *x, size_t count, float *target) {
-  for (size_t i = 0; i < count; i += 2) {
-    uint32_t pair[2] = {(uint32_t)x[i + 1] << 16, (uint32_t)x[i] << 16};
-    memcpy(target + i, pair, 8);
-  }
-}
-LLV_DISPATCH(widen_rows, (const uint16_t *x, size_t count, float *target), (x, count, target))
-
-enum { ROWS = 48 };
-
-size_t llv_bf16_working(size_t columns) { return llv_bf16_places(columns) * (LLV_PANEL + ROWS) * 4; }
+size_t llv_bf16_working(size_t columns) { return llv_takes_bf16() ? 0 : llv_bf16_places(columns) * 2 * LLV_PANEL * 4; }
 
 // By Float32: products of two bf16 are exact, so that fused multiply-adds in the instruction's order give its bits.
 static void products_f32(
-    const uint16_t *x, size_t m, size_t places, const void *panel, float *working, size_t column,
-    const llv_output *out) {
-  float *floats = working, *rows = working + places * LLV_PANEL;
-  LLV_ALIGNED float result[ROWS * LLV_PANEL];
-  llv_widen_panel_bf16(panel, places, 1, floats);
-  for (size_t i = 0; i < m; i += ROWS) {
-    size_t count = m - i < ROWS ? m - i : ROWS;
-    widen_rows(x + i * places, count * places, rows);
-    llv_products_f32(rows, places, count, places, floats, 0, result, LLV_PANEL);
-    llv_finish(result, i, count, column, out);
-  }
+    const float *x, size_t m, size_t places, const uint16_t *panel, float *working, const llv_output *out) {
+  size_t panels = out->n > LLV_PANEL ? 2 : 1, next = places * LLV_PANEL;
+  for (size_t p = 0; p < panels; p++) llv_widen_panel_bf16(panel + p * next, places, 1, working + p * next);
+  llv_gemm_f32(x, places, m, places, working, out);
 }
 
 #if defined(LLV_X86)
@@ -111,7 +115,7 @@ LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(
 #define LLV_TILE(ROWS, PANELS)                                                                                         \
   for (; i + ROWS <= m; i += ROWS) {                                                                                   \
     pairs_avx512_tile(ROWS, PANELS, x + i * places, places, panel, result);                                            \
-    for (size_t p = 0; p < PANELS; p++) llv_finish(result + p * ROWS * LLV_PANEL, i, ROWS, p * LLV_PANEL, out);        \
+    llv_finish(result, i, ROWS, 0, PANELS, out);                                                                       \
   }
 
 LLV_AVX512_BF16 static void products_avx512(
@@ -126,12 +130,10 @@ LLV_AVX512_BF16 static void products_avx512(
 }
 #endif
 
-void llv_gemm_bf16(
-    const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
+void llv_gemm_bf16(const void *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out) {
   size_t places = llv_bf16_places(columns);
 #if defined(LLV_X86)
-  if (llv_cpu_has(LLV_CPU_AVX512_BF16)) return products_avx512(x, m, places, panel, out);
+  if (llv_takes_bf16()) return products_avx512(x, m, places, panel, out);
 #endif
-  for (size_t column = 0; column < out->n; column += LLV_PANEL)
-    products_f32(x, m, places, (const uint16_t *)panel + column * places, working, column, out);
+  products_f32(x, m, places, panel, working, out);
 }

@@ -73,14 +73,19 @@ void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, c
 #if defined(LLV_X86)
 // The same of two panels, where there are registers for both: each load of x then serves two products, and loads are
 // no longer what bounds them.
-LLV_AVX512 LLV_INLINE void tile_of_two(
-    const size_t rows, const float *x, size_t stride, const float *panel, size_t columns, float *y, float *next) {
-  const float *second = panel + columns * LLV_PANEL;
+LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t stride, const float *panel, size_t next,
+    size_t columns, int adds, float *y, size_t y_stride, size_t y_next) {
+  enum { AHEAD = 8 };  // columns: two panels and rows of x are more than the nearest cache holds
   v16 sum[12][2];
 #pragma clang loop unroll(full)
-  for (size_t r = 0; r < rows; r++) sum[r][0] = sum[r][1] = 0;
-  for (size_t i = 0; i < columns; i++) {
-    v16 w0 = *(const v16 *)(panel + i * LLV_PANEL), w1 = *(const v16 *)(second + i * LLV_PANEL);
+  for (size_t r = 0; r < rows; r++) {
+    sum[r][0] = sum[r][1] = 0;
+    if (adds) sum[r][0] = *(const v16 *)(y + r * y_stride), sum[r][1] = *(const v16 *)(y + r * y_stride + y_next);
+  }
+  for (size_t i = 0; i < columns; i++, panel += LLV_PANEL) {
+    v16 w0 = *(const v16 *)panel, w1 = *(const v16 *)(panel + next);
+    __builtin_prefetch(panel + AHEAD * LLV_PANEL);
+    __builtin_prefetch(panel + next + AHEAD * LLV_PANEL);
 #pragma clang loop unroll(full)
     for (size_t r = 0; r < rows; r++) {
       v16 value = x[r * stride + i];
@@ -89,41 +94,44 @@ LLV_AVX512 LLV_INLINE void tile_of_two(
     }
   }
 #pragma clang loop unroll(full)
-  for (size_t r = 0; r < rows; r++) *(v16 *)(y + r * LLV_PANEL) = sum[r][0], *(v16 *)(next + r * LLV_PANEL) = sum[r][1];
+  for (size_t r = 0; r < rows; r++)
+    *(v16 *)(y + r * y_stride) = sum[r][0], *(v16 *)(y + r * y_stride + y_next) = sum[r][1];
 }
 
-LLV_AVX512 static void rows_of_two(
-    const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
+#define LLV_TWO(ROWS)                                                                                                  \
+  for (; i + ROWS <= m; i += ROWS)                                                                                     \
+    tile_of_two(ROWS, x + i * stride, stride, panel, next, columns, adds, y + i * y_stride, y_stride, y_next);
+
+LLV_AVX512 static void rows_of_two(const float *x, size_t stride, size_t m, size_t columns, const float *panel,
+    size_t next, int adds, float *y, size_t y_stride, size_t y_next) {
   size_t i = 0;
-  for (; i + 12 <= m; i += 12)
-    tile_of_two(12, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
-  for (; i + 4 <= m; i += 4)
-    tile_of_two(4, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
-  for (; i < m; i++) tile_of_two(1, x + i * stride, stride, panel, columns, y + i * LLV_PANEL, next + i * LLV_PANEL);
+  LLV_TWO(12) LLV_TWO(4) LLV_TWO(1)
 }
 #endif
+
+void llv_two_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, size_t next,
+    int adds, float *y, size_t y_stride, size_t y_next) {
+#if defined(LLV_X86)
+  if (llv_cpu_has(LLV_CPU_AVX512))
+    return rows_of_two(x, stride, m, columns, panel, next, adds, y, y_stride, y_next);
+#endif
+  llv_products_f32(x, stride, m, columns, panel, adds, y, y_stride);
+  llv_products_f32(x, stride, m, columns, panel + next, adds, y + y_next, y_stride);
+}
 
 enum { ROWS = 48 };  // whose results stay in the nearest cache until they are finished
 
-static void panels_of_two(
-    const float *x, size_t stride, size_t m, size_t columns, const float *panel, float *y, float *next) {
-#if defined(LLV_X86)
-  if (llv_cpu_has(LLV_CPU_AVX512)) return rows_of_two(x, stride, m, columns, panel, y, next);
-#endif
-  llv_products_f32(x, stride, m, columns, panel, 0, y, LLV_PANEL);
-  llv_products_f32(x, stride, m, columns, panel + columns * LLV_PANEL, 0, next, LLV_PANEL);
-}
-
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out) {
-  LLV_ALIGNED float result[2][ROWS * LLV_PANEL];
+  LLV_ALIGNED float result[2 * ROWS * LLV_PANEL];
   for (size_t i = 0; i < m; i += ROWS) {
-    size_t rows = m - i < ROWS ? m - i : ROWS;
-    if (out->n > LLV_PANEL) {
-      panels_of_two(x + i * stride, stride, rows, columns, panel, result[0], result[1]);
-      llv_finish(result[1], i, rows, LLV_PANEL, out);
+    size_t rows = m - i < ROWS ? m - i : ROWS, panels = out->n > LLV_PANEL ? 2 : 1;
+    if (panels == 2) {
+      llv_foresee(i, rows, out);
+      llv_two_products_f32(
+          x + i * stride, stride, rows, columns, panel, columns * LLV_PANEL, 0, result, LLV_PANEL, rows * LLV_PANEL);
     } else {
-      llv_products_f32(x + i * stride, stride, rows, columns, panel, 0, result[0], LLV_PANEL);
+      llv_products_f32(x + i * stride, stride, rows, columns, panel, 0, result, LLV_PANEL);
     }
-    llv_finish(result[0], i, rows, 0, out);
+    llv_finish(result, i, rows, 0, panels, out);
   }
 }

@@ -68,6 +68,7 @@ LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t gro
     const uint32_t zero = 0x4B400000;  // magic itself
     w16 sums16 = 0;
     size_t i = 0;
+#pragma clang loop unroll_count(4)
     for (; i + LLV_PANEL <= n; i += LLV_PANEL) {
       w16 code = (w16)(*(const v16 *)(x + first + i) * inverse + magic) - zero;
       sums16 += code;
@@ -334,10 +335,10 @@ static void row_plain(const product *p, size_t row, float *total) {
     LLV_ALIGNED float total[MOST * LLV_PANEL];                                                                         \
     size_t i = 0;                                                                                                      \
     for (; i + MOST <= m; i += MOST)                                                                                   \
-      NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, out);                              \
-    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, out);           \
-    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, out);           \
-    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, out);                   \
+      NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, 1, out);                              \
+    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, 1, out);           \
+    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, 1, out);           \
+    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, 1, out);                   \
   }                                                                                                                    \
   TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                                         \
     if (p->zeros) NAME##_any(1, p, m, out);                                                                            \
@@ -778,9 +779,9 @@ LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(
 
 #define LLV_TWO(ROWS)                                                                                                  \
   for (; i + ROWS <= m; i += ROWS) {                                                                                   \
+    llv_foresee(i, ROWS, out);                                                                                         \
     two_avx512_tile(ROWS, p, next, i, total);                                                                          \
-    llv_finish(total, i, ROWS, p->column, out);                                                                        \
-    llv_finish(total + ROWS * LLV_PANEL, i, ROWS, next->column, out);                                                  \
+    llv_finish(total, i, ROWS, p->column, 2, out);                                                                     \
   }
 
 LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, size_t m, const llv_output *out) {
@@ -901,7 +902,7 @@ size_t llv_int8_working(size_t columns, size_t group) {
 
 static void products_plain(const product *p, size_t m, const llv_output *out) {
   LLV_ALIGNED float total[LLV_PANEL];
-  for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, p->column, out);
+  for (size_t i = 0; i < m; i++) row_plain(p, i, total), llv_finish(total, i, 1, p->column, 1, out);
 }
 
 static const uint8_t *codes_at(const llv_int8_panel *panel, size_t column) {

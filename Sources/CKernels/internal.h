@@ -97,13 +97,34 @@ LLV_INLINE int llv_level_unit(int bits) { return 16 >> bits; }
 #pragma clang diagnostic ignored "-Wpsabi"
 typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
-// Rows [rows, LLV_PANEL] of a panel's product through what `out` asks for; `first` is the first row's place in y,
-// `column` the panel's.
-void llv_finish(float *result, size_t first, size_t rows, size_t column, const llv_output *out);
+// Rows [panels, rows, LLV_PANEL] of the product of one or two panels through what `out` asks for; `first` is the first
+// row's place in y, `column` the first panel's.
+void llv_finish(float *result, size_t first, size_t rows, size_t column, size_t panels, const llv_output *out);
 
-// y[i] = x[i] panel, or where `adds` y[i] + x[i] panel, for m rows and all columns of a panel.
+// Asks for what `llv_finish` will read and write of two panels. Rows lie so far apart that no processor foresees them,
+// and a tile's products take as long as the memory.
+LLV_INLINE void llv_foresee(size_t first, size_t rows, const llv_output *out) {
+  for (size_t r = first; r < first + rows; r++) {
+    for (size_t i = 0; i < out->step_count; i++) {
+      const llv_step *step = out->steps + i;
+      if (!step->other || !step->stride) continue;
+      __builtin_prefetch(step->other + r * step->stride);
+      __builtin_prefetch(step->other + r * step->stride + LLV_PANEL);
+    }
+    __builtin_prefetch(out->y + r * out->stride, 1);
+    __builtin_prefetch(out->y + r * out->stride + LLV_PANEL, 1);
+  }
+}
+
+// y[i] = x[i] panel, or where `adds` y[i] + x[i] panel, for m rows and all columns of a panel. Of two panels, the
+// second of which starts `next` floats after the first, to columns of y that are `y_next` apart.
 void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, int adds, float *y,
                       size_t y_stride);
+void llv_two_products_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, size_t next,
+                          int adds, float *y, size_t y_stride, size_t y_next);
+
+// Whether AVX512-BF16's instruction, which the processor must have, takes longer for its products than Float32's does.
+int llv_is_bf16_slow(void);
 
 // LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled for each set.
 #if defined(LLV_X86)

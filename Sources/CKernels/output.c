@@ -7,7 +7,7 @@ LLV_INLINE v16 load(const float *from, size_t n) {
   return row;
 }
 
-LLV_INLINE void llv_finish_body(float *result, size_t first, size_t rows, size_t column, const llv_output *out) {
+LLV_INLINE void finish_panel(float *result, size_t first, size_t rows, size_t column, const llv_output *out) {
   size_t n = out->n - column < LLV_PANEL ? out->n - column : LLV_PANEL;
   int whole = n == LLV_PANEL;
   v16 *row = (v16 *)result;
@@ -32,5 +32,12 @@ LLV_INLINE void llv_finish_body(float *result, size_t first, size_t rows, size_t
       for (size_t j = 0; j < n; j++) y[j] = row[r][j];
   }
 }
-LLV_DISPATCH(llv_finish, (float *result, size_t first, size_t rows, size_t column, const llv_output *out),
-             (result, first, rows, column, out))
+
+LLV_INLINE void llv_finish_body(
+    float *result, size_t first, size_t rows, size_t column, size_t panels, const llv_output *out) {
+  for (size_t p = 0; p < panels; p++)
+    finish_panel(result + p * rows * LLV_PANEL, first, rows, column + p * LLV_PANEL, out);
+}
+LLV_DISPATCH(llv_finish,
+             (float *result, size_t first, size_t rows, size_t column, size_t panels, const llv_output *out),
+             (result, first, rows, column, panels, out))

@@ -57,12 +57,13 @@ extension CPUDevice {
       }
     case (.bfloat16, .bfloat16):
       let columns = weight.columns
-      let places = llv_bf16_places(columns)
+      let rowBytes = llv_bf16_row_bytes(columns)
       let rounded = try rounded(inputs[0], x)
       try forPanels(weight, rows, asFloats: false) { panels, span, scratch, thread in
-        let pairs = UnsafePointer(rounded.start.assumingMemoryBound(to: UInt16.self)) + span.lowerBound * places
         output(weight.outputs(panels), span) {
-          llv_gemm_bf16(pairs, span.count, columns, weight.pairs(panels.lowerBound), scratch.piece(0, thread), $0)
+          llv_gemm_bf16(
+            rounded.start + span.lowerBound * rowBytes, span.count, columns, weight.pairs(panels.lowerBound),
+            scratch.piece(0, thread), $0)
         }
       }
     default:
@@ -107,16 +108,16 @@ extension CPUDevice {
 
   // MARK: Activations as integers and as BF16
 
-  /// A value rounded to BF16, `[rows, places]`, made when it is asked for the first time.
+  /// A value rounded to BF16, rows as the products take them, made when it is asked for the first time.
   private func rounded(_ buffer: DeviceBuffer, _ x: Rows) throws(Failure) -> Buffer {
     let value = buffer.storage as? Value
     if let pairs = value?.pairs.withLock({ $0 }) { return pairs }
     let columns = buffer.columns
-    let places = llv_bf16_places(columns)
-    let pairs = try Buffer(count: buffer.rows * places * 2)
+    let rowBytes = llv_bf16_row_bytes(columns)
+    let pairs = try Buffer(count: buffer.rows * rowBytes)
     try forRows(buffer.rows) { range in
       for row in range {
-        llv_round_row_bf16(x[row], columns, pairs.start.assumingMemoryBound(to: UInt16.self) + row * places)
+        llv_round_row_bf16(x[row], columns, pairs.start + row * rowBytes)
       }
     }
     value?.pairs.withLock { $0 = pairs }

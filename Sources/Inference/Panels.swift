@@ -66,7 +66,7 @@ final class Panels: EncodedStorage, Sendable {
     switch form {
     case .float32: true
     case .float16: false
-    case .bfloat16: !asFloats && llv_cpu_features() & UInt32(LLV_CPU_AVX512_BF16) != 0
+    case .bfloat16: !asFloats && llv_takes_bf16() != 0
     case .integers(let integers, _):
       !asFloats && integers.bits == 8 && llv_cpu_features() & UInt32(LLV_CPU_AVX_VNNI | LLV_CPU_AVX512_VNNI) != 0
     }

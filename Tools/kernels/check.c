@@ -103,11 +103,12 @@ static void product_f32(size_t m, size_t columns, size_t n, float *y) {
 
 static void product_bf16(size_t m, size_t columns, size_t n, float *y) {
   size_t places = llv_bf16_places(columns);
-  static uint16_t x[MOST_ROWS * (MOST_COLUMNS + 1)], w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * (MOST_COLUMNS + 1)];
+  static float x[MOST_ROWS * (MOST_COLUMNS + 1)];
+  static uint16_t w[OUTPUTS * MOST_COLUMNS], panel[OUTPUTS * (MOST_COLUMNS + 1)];
   float row[MOST_COLUMNS];
   for (size_t i = 0; i < m; i++) {
     for (size_t k = 0; k < columns; k++) row[k] = uniform();
-    llv_round_row_bf16(row, columns, x + i * places);
+    llv_round_row_bf16(row, columns, (char *)x + i * llv_bf16_row_bytes(columns));
   }
   for (size_t i = 0; i < n * columns; i++) w[i] = (uint16_t)(0x3C00 + next() % 0x400 + next() % 2 * 0x8000);
   for (size_t first = 0; first < n; first += LLV_PANEL)

@@ -126,7 +126,7 @@ DEV float power(float x) {
 }
 // The same of what may be below; what is not a number stays that.
 DEV float power_from_below(float x) {
-  x = x < -126.0f ? -126.0f : x;
+  x = x < -125.0f ? -125.0f : x;
   return power(x) + x * 0;
 }
 

@@ -20,7 +20,9 @@ enum {
   LLV_CPU_SHA = 32,
   LLV_CPU_DOT_PRODUCT = 64,
   LLV_CPU_I8MM = 128,
-  LLV_CPU_ALL = 255,
+  // AVX512-BF16's instruction is no faster than Float32's two of the same products, as measured when first asked.
+  LLV_CPU_SLOW_BF16 = 256,
+  LLV_CPU_ALL = 511,
 };
 unsigned llv_cpu_features(void);
 // Takes away what is not in `features`, for the calling thread: for tests.
@@ -283,15 +285,19 @@ void llv_unpack_panel_bf16(const void *panel, size_t outputs, size_t columns, vo
 // That panel to columns [columns, LLV_PANEL] of floats; where `swapped`, [places, LLV_PANEL] with the second of each
 // pair first.
 void llv_widen_panel_bf16(const void *panel, size_t columns, int swapped, float *target);
-// One row of activations to bf16 [places]: nearest, ties to even; magnitudes below 2^-126 become zero.
-void llv_round_row_bf16(const float *x, size_t columns, uint16_t *target);
-// out[i, j] = x[i] . panel's column j. x [m, places]. Up to two panels, as above. Fused multiply-adds, pair after pair
+// Whether AVX512-BF16's instruction computes the products; otherwise Float32 arithmetic does, after each panel is
+// widened.
+int llv_takes_bf16(void);
+// One row of activations to bf16: nearest, ties to even; magnitudes below 2^-126 become zero. target: as the products
+// take it, [llv_bf16_row_bytes] bytes.
+size_t llv_bf16_row_bytes(size_t columns);
+void llv_round_row_bf16(const float *x, size_t columns, void *target);
+// out[i, j] = x[i] . panel's column j. x: m such rows. Up to two panels, as above. Fused multiply-adds, pair after pair
 // with the second of each first, which is what AVX512-BF16's instruction does (Intel's manual, VDPBF16PS): every
 // instruction set gives the same bits but for weights and sums with magnitudes below 2^-126, which that instruction
 // takes for zero. working: [llv_bf16_working] bytes, aligned to 4.
 size_t llv_bf16_working(size_t columns);
-void llv_gemm_bf16(
-    const uint16_t *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
+void llv_gemm_bf16(const void *x, size_t m, size_t columns, const void *panel, void *working, const llv_output *out);
 
 // gemm_int8.c -------------------------------------------------------------------------------------------------------
 
