@@ -7,13 +7,18 @@ extension CPUDevice {
   /// Panels of a task: each load of activations serves both (`CKernels`).
   private static let panelsPerTask = 2
 
-  /// Rows of a task: at most 1,008, and fewer where threads would else wait long for the last task; not so few that
-  /// making panels ready costs much. Whole tiles of the kernels.
+  /// Rows of a task, at most 1,008 and whole tiles of the kernels. Each thread has rows of its own, which are those
+  /// that it has in the operations before and after, so that it finds in its caches what it made; where that would be
+  /// too few to make panels ready for, threads have panels of their own.
   private static func span(_ rows: Int, pairs: Int, threads: Int, isReady: Bool) -> Int {
-    let (tile, most, least) = (48, 1_008, isReady ? 96 : 480)
-    var parts = max(1, Checked.ceilDivide(rows, most))
-    while pairs * parts < 16 * threads, rows >= 2 * parts * least { parts += 1 }
-    return max(1, Checked.ceilDivide(Checked.ceilDivide(rows, parts), tile)) * tile
+    let (tile, most, least) = (12, 1_008, isReady ? 96 : 240)
+    var parts = Checked.ceilDivide(rows, most)
+    if rows >= threads * least {
+      parts = Checked.ceilDivide(parts, threads) * threads
+    } else {
+      while pairs * parts < 16 * threads, rows >= 2 * parts * least { parts += 1 }
+    }
+    return max(1, Checked.ceilDivide(Checked.ceilDivide(rows, max(1, parts)), tile)) * tile
   }
 
   func linear(
