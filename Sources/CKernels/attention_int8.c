@@ -9,7 +9,6 @@
 // are still in the sum that the result is divided by: what they would add is then the values' mean, not nothing.
 enum { KEYS = 256, TILE = 12 };
 
-typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 typedef uint8_t b16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
 
 LLV_INLINE size_t up(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -48,13 +47,6 @@ LLV_INLINE v16 load(const float *x, size_t n) {
 
 LLV_INLINE v16 magnitude(v16 x) { return (v16)((w16)x & 0x7FFFFFFF); }
 LLV_INLINE v16 larger(v16 a, v16 b) { return a > b ? a : b; }
-
-LLV_INLINE float most_of(v16 x) {
-  __typeof__(x.lo) a = x.lo > x.hi ? x.lo : x.hi;
-  __typeof__(a.lo) b = a.lo > a.hi ? a.lo : a.hi;
-  float c = b[0] > b[1] ? b[0] : b[1], d = b[2] > b[3] ? b[2] : b[3];
-  return c > d ? c : d;
-}
 
 // Nearest, ties to even, of magnitudes up to 127: the low byte is the code in two's complement.
 LLV_INLINE w16 codes_of(v16 x, v16 inverse) { return (w16)(x * inverse + 12582912.0f) & 255; }
@@ -95,7 +87,7 @@ LLV_INLINE void pack_keys(
     v16 most = 0;
     for (size_t c = 0; c < d; c += LLV_PANEL)
       most = larger(magnitude(load(k + r * stride + c, d - c) - *(const v16 *)(mean + c)), most);
-    float all = most_of(most);
+    float all = llv_most_of(most);
     v16 inverse = all > 0 ? 127.0f / all : 0;
     for (size_t c = 0; c < d; c += LLV_PANEL) {
       b16 codes = __builtin_convertvector(
@@ -364,7 +356,7 @@ LLV_INLINE void weigh_row(
     }
     best = s > best ? s : best;
   }
-  *most = most_of(best);
+  *most = llv_most_of(best);
   const float log2_127 = 6.98868468677f, offset = fmaf(-*most, scale, log2_127);
   // Where the offset is so large that its rounding could take the largest weight to another code, differences come
   // first.
@@ -422,7 +414,7 @@ LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, s
       *(v16 *)(floats + c) = x;
       most = larger(magnitude(x), most);
     }
-    float all = most_of(most);
+    float all = llv_most_of(most);
     v16 inverse = all > 0 ? 127.0f / all : 0;
     // Sums of codes that are 128 larger, so that none is negative.
     w16 sums = 0;
@@ -431,9 +423,7 @@ LLV_INLINE void llv_code_queries_body(const float *q, size_t stride, size_t m, s
       *(b16 *)(codes + c) = __builtin_convertvector(code, b16);
       sums += code ^ 128;
     }
-    int32_t sum = -128 * (int32_t)width;
-    for (size_t j = 0; j < LLV_PANEL; j++) sum += (int32_t)sums[j];
-    scales[r] = all / 127.0f, starts[r] = -128 * sum;
+    scales[r] = all / 127.0f, starts[r] = -128 * ((int32_t)llv_sum_of(sums) - 128 * (int32_t)width);
   }
 }
 LLV_DISPATCH(llv_code_queries,

@@ -59,8 +59,6 @@ void llv_round_row_bf16(const float *x, size_t columns, void *target) {
   round_row(x, columns, !llv_takes_bf16(), target);
 }
 
-typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
-
 // To columns [columns, LLV_PANEL]; where `swapped`, all pairs and the second of each first.
 LLV_INLINE void llv_widen_panel_bf16_body(const void *panel, size_t columns, int swapped, float *target) {
   const w16 *pair = panel;

@@ -36,7 +36,6 @@ size_t llv_places(size_t columns, size_t group) {
 
 // MARK: Activations
 
-typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 typedef uint8_t b16 __attribute__((ext_vector_type(LLV_PANEL), aligned(1)));
 
 LLV_INLINE v16 larger(v16 a, v16 b) { return a > b ? a : b; }
@@ -53,8 +52,8 @@ LLV_INLINE float largest(const float *x, size_t n) {
   for (; i + LLV_PANEL <= n; i += LLV_PANEL) lanes[0] = larger(magnitude(x + i), lanes[0]);
   for (; i < n; i++) most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
   v16 lane = larger(larger(lanes[0], lanes[1]), larger(lanes[2], lanes[3]));
-  for (size_t j = 0; j < LLV_PANEL; j++) most = lane[j] > most ? lane[j] : most;
-  return most;
+  float whole = llv_most_of(lane);
+  return whole > most ? whole : most;
 }
 
 LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t group, int bias, int offset,
@@ -74,8 +73,7 @@ LLV_INLINE void llv_quantize_row_body(const float *x, size_t columns, size_t gro
       sums16 += code;
       *(b16 *)(codes + i) = __builtin_convertvector((code + (uint32_t)bias) & 255, b16);
     }
-    uint32_t sum16 = 0;
-    for (size_t j = 0; j < LLV_PANEL; j++) sum16 += sums16[j];
+    uint32_t sum16 = llv_sum_of(sums16);
     for (; i < n; i++) {
       float shifted = x[first + i] * inverse + magic;
       uint32_t code;

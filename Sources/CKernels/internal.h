@@ -97,6 +97,22 @@ LLV_INLINE int llv_level_unit(int bits) { return 16 >> bits; }
 #pragma clang diagnostic ignored "-Wpsabi"
 typedef float v16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
 
+typedef uint32_t w16 __attribute__((ext_vector_type(LLV_PANEL), aligned(4)));
+
+// The largest lane, where none is NaN, and the sum of all, in halves: lane by lane each would wait for the one before.
+LLV_INLINE float llv_most_of(v16 x) {
+  __typeof__(x.lo) a = x.lo > x.hi ? x.lo : x.hi;
+  __typeof__(a.lo) b = a.lo > a.hi ? a.lo : a.hi;
+  float c = b[0] > b[1] ? b[0] : b[1], d = b[2] > b[3] ? b[2] : b[3];
+  return c > d ? c : d;
+}
+
+LLV_INLINE uint32_t llv_sum_of(w16 x) {
+  __typeof__(x.lo) a = x.lo + x.hi;
+  __typeof__(a.lo) b = a.lo + a.hi;
+  return (b[0] + b[1]) + (b[2] + b[3]);
+}
+
 // Rows [panels, rows, LLV_PANEL] of the product of one or two panels through what `out` asks for; `first` is the first
 // row's place in y, `column` the first panel's.
 void llv_finish(float *result, size_t first, size_t rows, size_t column, size_t panels, const llv_output *out);

@@ -16,11 +16,13 @@ public struct CPUDevice: RowDevice {
     }
     return names.isEmpty ? "plain C" : names.joined(separator: ", ")
   }
-  /// What lies between two linear operations then stays in the caches.
-  public let rowsAtATime: Int
+  private let rowsAtATime: Int?
+  /// What lies between two linear operations is then 12 MiB, which caches hold, or what few rows need that make it
+  /// worth while to read the weights once more.
+  public func rowsAtATime(columns: Int) -> Int { rowsAtATime ?? max(528, (3 << 20) / max(1, columns)) }
 
-  /// - Parameter rowsAtATime: no result depends on it.
-  public init(threads: Int = availableThreads, rowsAtATime: Int = 528) {
+  /// - Parameter rowsAtATime: no result depends on it; nil for what suits the caches.
+  public init(threads: Int = availableThreads, rowsAtATime: Int? = nil) {
     self.threads = max(1, threads)
     self.rowsAtATime = rowsAtATime
   }

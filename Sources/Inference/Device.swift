@@ -34,8 +34,8 @@ extension Device {
 /// A device that works on some rows at a time where rows do not depend on each other: what lies between two operations
 /// is then small, whatever the batch.
 public protocol RowDevice: Device {
-  /// Rows that are worked on at a time.
-  var rowsAtATime: Int { get }
+  /// Rows that are worked on at a time, of values with so many columns at most.
+  func rowsAtATime(columns: Int) -> Int
   /// A value that is to be filled.
   func make(rows: Int, columns: Int) throws(Failure) -> DeviceBuffer
   /// Some rows of a value or an index array, without copying a value.

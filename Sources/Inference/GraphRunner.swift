@@ -141,9 +141,9 @@ struct GraphRunner: Sendable {
     _ region: Schedule.Region, _ state: inout State, _ weights: [TensorName: DeviceBuffer], _ tokens: [Int32]
   ) throws(Failure) {
     if let kind = region.rows, let device = device as? any RowDevice,
-      let rows = rowCount(kind, region, state), rows > device.rowsAtATime
+      let rows = rowCount(kind, region, state), case let most = rowsAtATime(region, device), rows > most
     {
-      return try run(region, kind, rows, device, &state, weights)
+      return try run(region, kind, rows, most, device, &state, weights)
     }
     for step in schedule.steps[region.steps] {
       if resident == nil, isTable(.init(step.op, step.inputs)), case .tensor(let name) = step.inputs[0] {
@@ -158,6 +158,12 @@ struct GraphRunner: Sendable {
       }
       for done in step.done { state.results[done] = nil }
     }
+  }
+
+  /// How many rows of a region the device wants, whose widest value is that of the region.
+  private func rowsAtATime(_ region: Schedule.Region, _ device: any RowDevice) -> Int {
+    let columns = schedule.steps[region.steps].map { schedule.types[$0.node].columns }.max() ?? 1
+    return device.rowsAtATime(columns: columns)
   }
 
   /// Rows of a region's results: those of any input of the same kind.
@@ -182,13 +188,13 @@ struct GraphRunner: Sendable {
 
   /// A region on some rows at a time: only what is read after it is ever there as a whole.
   private func run(
-    _ region: Schedule.Region, _ kind: ValueType.Rows, _ rows: Int, _ device: any RowDevice, _ state: inout State,
-    _ weights: [TensorName: DeviceBuffer]
+    _ region: Schedule.Region, _ kind: ValueType.Rows, _ rows: Int, _ most: Int, _ device: any RowDevice,
+    _ state: inout State, _ weights: [TensorName: DeviceBuffer]
   ) throws(Failure) {
     var results: [Int: DeviceBuffer] = [:]
     for node in region.results { results[node] = try device.make(rows: rows, columns: schedule.types[node].columns) }
-    for first in stride(from: 0, to: rows, by: device.rowsAtATime) {
-      let range = first..<min(rows, first + device.rowsAtATime)
+    for first in stride(from: 0, to: rows, by: most) {
+      let range = first..<min(rows, first + most)
       var parts: [Graph.Source: DeviceBuffer] = [:]
       for step in schedule.steps[region.steps] {
         for source in step.sources where parts[source] == nil {
