@@ -52,7 +52,7 @@ let package = Package(
       name: "llvconv",
       dependencies: [
         "LLVConv", "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration",
-        "Gradients",
+        "Gradients", "COpenBLAS",
       ]),
     .target(
       name: "TestSupport",

@@ -111,19 +111,23 @@ LLV_AVX512_BF16 LLV_INLINE void pairs_avx512_tile(
 }
 
 #define LLV_TILE(ROWS, PANELS)                                                                                         \
-  for (; i + ROWS <= m; i += ROWS) {                                                                                   \
+  {                                                                                                                    \
     pairs_avx512_tile(ROWS, PANELS, x + i * places, places, panel, result);                                            \
     llv_finish(result, i, ROWS, 0, PANELS, out);                                                                       \
   }
+#define LLV_ONE(ROWS) LLV_TILE(ROWS, 1)
+#define LLV_TWO(ROWS) LLV_TILE(ROWS, 2)
 
 LLV_AVX512_BF16 static void products_avx512(
     const uint16_t *x, size_t m, size_t places, const uint16_t *panel, const llv_output *out) {
   LLV_ALIGNED float result[2 * 12 * LLV_PANEL];
   size_t i = 0;
   if (out->n > LLV_PANEL) {
-    LLV_TILE(12, 2) LLV_TILE(4, 2) LLV_TILE(1, 2)
+    for (; i + 12 <= m; i += 12) LLV_TWO(12)
+    LLV_REST(m - i, LLV_TWO)
   } else {
-    LLV_TILE(12, 1) LLV_TILE(4, 1) LLV_TILE(1, 1)
+    for (; i + 12 <= m; i += 12) LLV_ONE(12)
+    LLV_REST(m - i, LLV_ONE)
   }
 }
 #endif

@@ -99,13 +99,13 @@ LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t
 }
 
 #define LLV_TWO(ROWS)                                                                                                  \
-  for (; i + ROWS <= m; i += ROWS)                                                                                     \
-    tile_of_two(ROWS, x + i * stride, stride, panel, next, columns, adds, y + i * y_stride, y_stride, y_next);
+  tile_of_two(ROWS, x + i * stride, stride, panel, next, columns, adds, y + i * y_stride, y_stride, y_next);
 
 LLV_AVX512 static void rows_of_two(const float *x, size_t stride, size_t m, size_t columns, const float *panel,
     size_t next, int adds, float *y, size_t y_stride, size_t y_next) {
   size_t i = 0;
-  LLV_TWO(12) LLV_TWO(4) LLV_TWO(1)
+  for (; i + 12 <= m; i += 12) LLV_TWO(12)
+  LLV_REST(m - i, LLV_TWO)
 }
 #endif
 
@@ -119,12 +119,15 @@ void llv_two_products_f32(const float *x, size_t stride, size_t m, size_t column
   llv_products_f32(x, stride, m, columns, panel + next, adds, y + y_next, y_stride);
 }
 
-enum { ROWS = 48 };  // whose results stay in the nearest cache until they are finished
+// Rows whose results stay in the nearest cache until they are finished; of two panels one tile, as what `llv_foresee`
+// asks for comes while a tile is computed.
+enum { ROWS = 48, ROWS_OF_TWO = 12 };
 
 void llv_gemm_f32(const float *x, size_t stride, size_t m, size_t columns, const float *panel, const llv_output *out) {
-  LLV_ALIGNED float result[2 * ROWS * LLV_PANEL];
-  for (size_t i = 0; i < m; i += ROWS) {
-    size_t rows = m - i < ROWS ? m - i : ROWS, panels = out->n > LLV_PANEL ? 2 : 1;
+  LLV_ALIGNED float result[ROWS * LLV_PANEL];
+  size_t panels = out->n > LLV_PANEL ? 2 : 1, step = panels == 2 ? ROWS_OF_TWO : ROWS;
+  for (size_t i = 0; i < m; i += step) {
+    size_t rows = m - i < step ? m - i : step;
     if (panels == 2) {
       llv_foresee(i, rows, out);
       llv_two_products_f32(

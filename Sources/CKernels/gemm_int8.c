@@ -776,7 +776,7 @@ LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(
 }
 
 #define LLV_TWO(ROWS)                                                                                                  \
-  for (; i + ROWS <= m; i += ROWS) {                                                                                   \
+  {                                                                                                                    \
     llv_foresee(i, ROWS, out);                                                                                         \
     two_avx512_tile(ROWS, p, next, i, total);                                                                          \
     llv_finish(total, i, ROWS, p->column, 2, out);                                                                     \
@@ -785,7 +785,8 @@ LLV_AVX512_VNNI LLV_INLINE void two_avx512_tile(
 LLV_AVX512_VNNI static void two_avx512(const product *p, const product *next, size_t m, const llv_output *out) {
   LLV_ALIGNED float total[2 * 12 * LLV_PANEL];
   size_t i = 0;
-  LLV_TWO(12) LLV_TWO(4) LLV_TWO(1)
+  for (; i + 12 <= m; i += 12) LLV_TWO(12)
+  LLV_REST(m - i, LLV_TWO)
 }
 #endif
 

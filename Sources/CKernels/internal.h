@@ -142,6 +142,23 @@ void llv_two_products_f32(const float *x, size_t stride, size_t m, size_t column
 // Whether AVX512-BF16's instruction, which the processor must have, takes longer for its products than Float32's does.
 int llv_is_bf16_slow(void);
 
+// One tile of the rows that are left, at most 11: a short text is few rows, and tiles of one row are bound by loads.
+#define LLV_REST(rest, TILE)                                                                                           \
+  switch (rest) {                                                                                                      \
+    case 11: TILE(11) break;                                                                                           \
+    case 10: TILE(10) break;                                                                                           \
+    case 9: TILE(9) break;                                                                                             \
+    case 8: TILE(8) break;                                                                                             \
+    case 7: TILE(7) break;                                                                                             \
+    case 6: TILE(6) break;                                                                                             \
+    case 5: TILE(5) break;                                                                                             \
+    case 4: TILE(4) break;                                                                                             \
+    case 3: TILE(3) break;                                                                                             \
+    case 2: TILE(2) break;                                                                                             \
+    case 1: TILE(1) break;                                                                                             \
+    default: break;                                                                                                    \
+  }
+
 // LLV_DISPATCH(name, parameters, arguments): defines `name` from an always-inline `name_body`, compiled for each set.
 #if defined(LLV_X86)
 #define LLV_DISPATCH(name, parameters, arguments)                                                                      \

@@ -17,9 +17,12 @@ public struct CPUDevice: RowDevice {
     return names.isEmpty ? "plain C" : names.joined(separator: ", ")
   }
   private let rowsAtATime: Int?
-  /// What lies between two linear operations is then 12 MiB, which caches hold, or what few rows need that make it
-  /// worth while to read the weights once more.
-  public func rowsAtATime(columns: Int) -> Int { rowsAtATime ?? max(528, (3 << 20) / max(1, columns)) }
+  /// Few enough that what lies between two linear operations stays in the caches; of narrow values more, 12 MiB, so that
+  /// weights are read less often.
+  public func rowsAtATime(columns: Int) -> Int {
+    let (few, narrow) = (528, (3 << 20) / max(1, columns))
+    return rowsAtATime ?? (narrow >= 2 * few ? narrow : few)
+  }
 
   /// - Parameter rowsAtATime: no result depends on it; nil for what suits the caches.
   public init(threads: Int = availableThreads, rowsAtATime: Int? = nil) {

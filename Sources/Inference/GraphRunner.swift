@@ -141,9 +141,10 @@ struct GraphRunner: Sendable {
     _ region: Schedule.Region, _ state: inout State, _ weights: [TensorName: DeviceBuffer], _ tokens: [Int32]
   ) throws(Failure) {
     if let kind = region.rows, let device = device as? any RowDevice,
-      let rows = rowCount(kind, region, state), case let most = rowsAtATime(region, device), rows > most
+      let rows = rowCount(kind, region, state), rows > 0,
+      case let part = rowsAtATime(rows, on: device), rows > part
     {
-      return try run(region, kind, rows, most, device, &state, weights)
+      return try run(region, kind, rows, part, device, &state, weights)
     }
     for step in schedule.steps[region.steps] {
       if resident == nil, isTable(.init(step.op, step.inputs)), case .tensor(let name) = step.inputs[0] {
@@ -160,10 +161,11 @@ struct GraphRunner: Sendable {
     }
   }
 
-  /// How many rows of a region the device wants, whose widest value is that of the region.
-  private func rowsAtATime(_ region: Schedule.Region, _ device: any RowDevice) -> Int {
-    let columns = schedule.steps[region.steps].map { schedule.types[$0.node].columns }.max() ?? 1
-    return device.rowsAtATime(columns: columns)
+  /// How many of so many rows the device works on at a time: equal parts of all, each no more than it wants.
+  private func rowsAtATime(_ rows: Int, on device: any RowDevice) -> Int {
+    let most = device.rowsAtATime(columns: schedule.types.map(\.columns).max() ?? 1)
+    let tile = 48
+    return min(most, Checked.ceilDivide(Checked.ceilDivide(rows, Checked.ceilDivide(rows, most)), tile) * tile)
   }
 
   /// Rows of a region's results: those of any input of the same kind.
@@ -188,13 +190,13 @@ struct GraphRunner: Sendable {
 
   /// A region on some rows at a time: only what is read after it is ever there as a whole.
   private func run(
-    _ region: Schedule.Region, _ kind: ValueType.Rows, _ rows: Int, _ most: Int, _ device: any RowDevice,
+    _ region: Schedule.Region, _ kind: ValueType.Rows, _ rows: Int, _ part: Int, _ device: any RowDevice,
     _ state: inout State, _ weights: [TensorName: DeviceBuffer]
   ) throws(Failure) {
     var results: [Int: DeviceBuffer] = [:]
     for node in region.results { results[node] = try device.make(rows: rows, columns: schedule.types[node].columns) }
-    for first in stride(from: 0, to: rows, by: most) {
-      let range = first..<min(rows, first + most)
+    for first in stride(from: 0, to: rows, by: part) {
+      let range = first..<min(rows, first + part)
       var parts: [Graph.Source: DeviceBuffer] = [:]
       for step in schedule.steps[region.steps] {
         for source in step.sources where parts[source] == nil {

@@ -1,7 +1,9 @@
 import Bytes
+import COpenBLAS
 import Glibc
 import LLVConv
 
+llv_end_blas_threads()
 Signals.install()
 signal(SIGPIPE, SIG_IGN)
 signal(SIGXFSZ, SIG_IGN)  // a file over the limit is a failed write

@@ -20,7 +20,7 @@ struct LayerTests {
     "CLLVConv": [], "CInterface": ["Bytes", "Inputs", "CLLVConv", "LLVConv"],
     "llvconv": [
       "LLVConv", "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration",
-      "Gradients",
+      "Gradients", "COpenBLAS",
     ],
   ]
   static let system: Set<String> = ["Glibc", "Dispatch", "Synchronization"]
