@@ -18,7 +18,7 @@ package struct Floats: Sendable {
 
   package static func zeros(_ rows: Int, _ columns: Int) throws(Failure) -> Floats {
     let result = try Floats(rows, columns)
-    result.buffer.clear()
+    result.clear()
     return result
   }
 
@@ -36,7 +36,10 @@ package struct Floats: Sendable {
   package subscript(row: Int) -> UnsafeMutablePointer<Float> { buffer.floats + row * columns }
 
   package var count: Int { rows * columns }
+  /// The memory itself, to be kept or filled.
+  package var bytes: Buffer { buffer }
   package var values: [Float] { buffer.array(of: Float.self) }
+  func clear() { buffer.clear() }
   var view: Rows { Rows(base: buffer.floats, stride: columns) }
 
   /// Element by element, in a matrix of its own.

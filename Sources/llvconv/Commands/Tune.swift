@@ -5,6 +5,7 @@ import Gradients
 import Inference
 import Inputs
 import LLVConv
+import Passes
 import Tensors
 
 let tuneCommand = Command(
@@ -23,6 +24,8 @@ let tuneCommand = Command(
     .init("--minutes", "N", "end after N minutes; the result then depends on the machine's speed"),
     .init("--batch", "N", "items of a step (default 64)"),
     .init("--rate", "X", "how far a step moves each number, in parts of its size (default 0.001)"),
+    .init("--codes", nil, "codes move, too; takes 16 bytes of memory for each of them"),
+    .init("--code-rate", "X", "how far a step moves codes, in codes (default 0.02)"),
     .init("--contrast", "X", "what the contrastive loss counts beside 1 - cosine (default 0.05)"),
     .init("--alpha", "X", "how much hard negatives count in it (default 9)"),
     .init("--temperature", "X", "of its softmax (default 0.02)"),
@@ -131,7 +134,16 @@ private struct TuneJob {
     options = Tuning.Options(
       steps: steps ?? max(60, min(2_000, 8 * data.trained.count / batch)), itemsPerStep: batch,
       rate: try arguments.number("--rate", in: 1e-7...1) ?? 1e-3,
-      seed: try arguments.integer("--seed", in: 0...1 << 40) ?? 1)
+      codeRate: try TuneJob.codeRate(arguments), seed: try arguments.integer("--seed", in: 0...1 << 40) ?? 1)
+  }
+
+  private static func codeRate(_ arguments: Arguments) throws(Failure) -> Double? {
+    let rate = try arguments.number("--code-rate", in: 1e-6...1)
+    guard arguments.has("--codes") else {
+      guard rate == nil else { throw Failure(.usage, "--code-rate is for --codes") }
+      return nil
+    }
+    return rate ?? 0.02
   }
 
   /// - Throws: `usage` for a model that is not quantized, or whose numbers another program's files could not hold.
@@ -151,7 +163,11 @@ private struct TuneJob {
     let keys = data.keyDocuments.map { data.documents[$0] }
     var loss = RecoveryLoss(keys: try Floats(data.references.rows(at: keys), columns: data.references.width))
     (loss.hardness, loss.contrastWeight) = (self.loss.hardness, self.loss.contrast)
-    return try Tuning(candidate.file.model, data, others: others, loss, options, on: device)
+    let model = candidate.file.model
+    var (before, notes) = (reference.file.model, [String]())
+    // Only names and numbers of weights count: a reference of another kind just has none of them.
+    if options.codeRate != nil { try Pass.run(Target.fusions(of: model), on: &before, notes: &notes) }
+    return try Tuning(model, towards: before, data, others: others, loss, options, on: device)
   }
 
   // MARK: What is kept
@@ -161,7 +177,8 @@ private struct TuneJob {
       ("step", "tune"), ("model", .string(String(candidate.file.checksum, radix: 16))),
       ("reference", .string(String(reference.file.checksum, radix: 16))), ("items", .int(data.trained.count)),
       ("held_out", .int(data.held.count)), ("steps", .int(options.steps)), ("batch", .int(options.itemsPerStep)),
-      ("rate", .number(options.rate)), ("alpha", .number(loss.hardness.alpha)),
+      ("rate", .number(options.rate)), ("code_rate", options.codeRate.map { .number($0) } ?? .null),
+      ("alpha", .number(loss.hardness.alpha)),
       ("temperature", .number(1 / loss.hardness.scale)), ("contrast", .number(loss.contrast)),
       ("targets", .string(arguments["--targets"] ?? "reference")), ("seed", .int(options.seed)),
       ("sketch", ItemSketch(data.trained.map { data.items[$0] }).json),
@@ -182,7 +199,7 @@ private struct TuneJob {
   /// - Returns: its bytes; nil where there is none.
   func write(_ tuning: Tuning) throws(Failure) -> Int? {
     guard let best = tuning.best else { return nil }
-    var model = try tuning.tuned(best.moves)
+    var model = try tuning.tuned(best.places)
     let judgement = tuning.judgements[best.judgement]
     model.history.append(
       .object(
