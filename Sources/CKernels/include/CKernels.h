@@ -274,6 +274,8 @@ typedef struct {
 void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
 // The same for dense rows of half-precision elements.
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
+// x [rows, columns], rows `stride` apart, to y [columns, rows].
+void llv_transpose(const float *x, size_t stride, size_t rows, size_t columns, float *y);
 // out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Up to two panels, one after the other in
 // memory, as out's n says. Fused multiply-adds in the order of the columns, so that every instruction set gives the
 // same bits and a row does not depend on the others.
