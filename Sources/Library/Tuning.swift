@@ -3,28 +3,27 @@ import Calibration
 import Fidelity
 import Gradients
 import Inference
-import LLVConv
 import Passes
 import Tensors
 
 /// A quantized candidate as it is trained: its numbers that move, the best of what they have been, and the judges.
-struct Tuning {
-  struct Options {
-    var steps: Int
-    var itemsPerStep: Int
-    var rate: Double
+package struct Tuning {
+  package struct Options {
+    package var steps: Int
+    package var itemsPerStep: Int
+    package var rate: Double
     /// How far a step moves codes, in codes; nil where they stay.
-    var codeRate: Double?
-    var seed: Int
+    package var codeRate: Double?
+    package var seed: Int
     /// Judgements without an improvement after which training ends.
-    var patience = 4
+    package var patience = 4
     /// Steps until all is judged again.
-    var stepsPerJudgement: Int { max(5, steps / 12) }
+    package var stepsPerJudgement: Int { max(5, steps / 12) }
   }
 
-  let data: TuneData
+  package let data: TuneData
   /// Data that judges and is not trained on.
-  let others: [TuneData]
+  package let others: [TuneData]
   private let options: Options
   private let device: CPUDevice
   private let model: Model
@@ -33,15 +32,15 @@ struct Tuning {
   private let loss: RecoveryLoss
   private let weights: Weights
   private var tunables: [Tunable]
-  private(set) var step = 0
-  private(set) var stopped: String?
+  package private(set) var step = 0
+  package private(set) var stopped: String?
   /// Untuned, then at each judgement: of the data, then of the others.
-  private(set) var judgements: [(step: Int, all: [TuneData.Judgement])] = []
+  package private(set) var judgements: [(step: Int, all: [TuneData.Judgement])] = []
   /// The best judgement's number, and what it judged; nil while none is better than untuned.
-  private(set) var best: (judgement: Int, places: [Tunable.Place])?
+  package private(set) var best: (judgement: Int, places: [Tunable.Place])?
 
   /// - Parameter reference: whose tensors have the candidate's names: what codes that move were before rounding.
-  init(
+  package init(
     _ model: Model, towards reference: Model, _ data: TuneData, others: [TuneData], _ loss: RecoveryLoss,
     _ options: Options, on device: CPUDevice
   ) throws(Failure) {
@@ -61,7 +60,7 @@ struct Tuning {
   }
 
   /// Integers that are multiplied with, biases, and gains and biases of norms.
-  static func trained(_ model: Model) -> Set<TensorName> {
+  package static func trained(_ model: Model) -> Set<TensorName> {
     var (result, tables) = (Set<TensorName>(), Set<TensorName>())
     for node in model.graphs.flatMap(\.graph.nodes) {
       for (place, source) in node.inputs.enumerated() {
@@ -76,8 +75,10 @@ struct Tuning {
     return result.subtracting(tables)
   }
 
-  var count: Int { tunables.reduce(0) { $0 + $1.count } }
-  var isDone: Bool { stopped != nil || step >= options.steps }
+  package var count: Int { tunables.reduce(0) { $0 + $1.count } }
+  /// Codes that move.
+  package var codeCount: Int { tunables.reduce(0) { $0 + ($1.kept.first?.count ?? 0) } }
+  package var isDone: Bool { stopped != nil || step >= options.steps }
 
   // MARK: Training
 
@@ -103,7 +104,9 @@ struct Tuning {
   ///
   /// - Parameter share: of the time there is that is gone, where there is a limit.
   /// - Returns: the loss.
-  mutating func advance(_ targets: [Int: RecoveryLoss.Target], timeShare share: Double?) throws(Failure) -> Double {
+  package mutating func advance(_ targets: [Int: RecoveryLoss.Target], timeShare share: Double?) throws(Failure)
+    -> Double
+  {
     let places = places(of: step)
     var total = 0.0
     var own = tunables
@@ -143,14 +146,14 @@ struct Tuning {
   // MARK: Judging
 
   /// The model with the numbers that it has now, or with some that it had.
-  func tuned(_ places: [Tunable.Place]? = nil) throws(Failure) -> Model {
+  package func tuned(_ places: [Tunable.Place]? = nil) throws(Failure) -> Model {
     var result = model
     for (index, tunable) in tunables.enumerated() { result.set(try tunable.current(places?[index])) }
     return result
   }
 
   /// Holds the model as it would be stored to the items that are not trained on.
-  mutating func judge() throws(Failure) -> [TuneData.Judgement] {
+  package mutating func judge() throws(Failure) {
     let names = Set(tunables.map(\.name))
     let current = step == 0 ? embedder : try embedder.running(try tuned(), changed: names)
     var all: [TuneData.Judgement] = []
@@ -166,7 +169,6 @@ struct Tuning {
       best = (judgements.count - 1, try tunables.map { (tunable) throws(Failure) in try tunable.place() })
     }
     stopWhenNothingGetsBetter()
-    return all
   }
 
   private mutating func stopWhenNothingGetsBetter() {
@@ -177,7 +179,7 @@ struct Tuning {
   // MARK: Stopping
 
   /// All that is needed to go on another time.
-  func state() throws(Failure) -> [Tensor] {
+  package func state() throws(Failure) -> [Tensor] {
     func tensor(_ name: String, _ values: [Float]) throws(Failure) -> Tensor {
       try Tensor(TensorName(name), floats: values, shape: [values.count])
     }
@@ -219,7 +221,7 @@ struct Tuning {
   /// Goes on where another run of the same work stopped.
   ///
   /// - Returns: false where `tensors` is not what such a run left; nothing is changed then.
-  mutating func resume(at step: Int, _ tensors: [Tensor]) -> Bool {
+  package mutating func resume(at step: Int, _ tensors: [Tensor]) -> Bool {
     let known = Dictionary(tensors.map { ($0.name, $0) }) { first, _ in first }
     func bytes(_ name: String, _ type: DType, count: Int? = nil) -> Buffer? {
       guard let tensor = known[TensorName(name)], tensor.encoding == .plain(type),
