@@ -15,7 +15,7 @@ package struct Tuning {
     /// How far a step moves codes, in codes; nil where they stay.
     package var codeRate: Double?
     package var seed: Int
-    /// Judgements without an improvement after which training ends.
+    /// Judgements in which vectors came no nearer after which training ends.
     package var patience = 4
     /// Steps until all is judged again.
     package var stepsPerJudgement: Int { max(5, steps / 12) }
@@ -172,8 +172,10 @@ package struct Tuning {
   }
 
   private mutating func stopWhenNothingGetsBetter() {
-    let since = judgements.count - 1 - (best?.judgement ?? 0)
-    if since >= options.patience { stopped = "nothing better in \(since) judgements" }
+    // Untuned is no measure: codes may lose at first. Nor is what is kept: a number that is worse may still get better.
+    let nearest = judgements.indices.dropFirst().max { judgements[$0].all[0].cosine < judgements[$1].all[0].cosine }
+    let since = judgements.count - 1 - (nearest ?? judgements.count - 1)
+    if since >= options.patience { stopped = "nothing nearer in \(since) judgements" }
   }
 
   // MARK: Stopping

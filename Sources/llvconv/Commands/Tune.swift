@@ -4,7 +4,7 @@ import LLVConv
 
 let tuneCommand = Command(
   name: "tune",
-  abstract: "Trains scales, zeros, biases and norms of a quantized model towards its reference, on your data.",
+  abstract: "Trains scales, zeros, biases and norms (and codes) of a quantized model towards its reference, on your data.",
   positionals: ["CANDIDATE.llv"],
   options: [
     .init(
@@ -31,8 +31,8 @@ let tuneCommand = Command(
     .init("--max-tokens", "N", "cut inputs after N tokens, in the place of the model's own limit"),
   ],
   discussion: """
-    Codes stay; what they are multiplied with moves, so the file keeps its size and runs everywhere as before. The loss
-    is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among
+    Codes stay, unless --codes moves them too; what they are multiplied with moves, so the file keeps its size and runs
+    everywhere as before. The loss is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among
     the reference's own document vectors, which stay as they are: an index made by the reference stays valid. Items
     without labels suffice; what the reference finds is right, unless --targets labels says otherwise.
     A part of the data is held out. The model is judged on it as it will be stored, and on what --check gives: cosines,
