@@ -66,7 +66,7 @@ package struct TuneJob {
       guard rate == nil else { throw Failure(.usage, "--code-rate is for --codes") }
       return nil
     }
-    return rate ?? 0.02
+    return rate ?? 5e-4
   }
 
   /// - Throws: `usage` for a model that is not quantized, or whose numbers another program's files could not hold.

@@ -19,7 +19,7 @@ let tuneCommand = Command(
     .init("--batch", "N", "items of a step (default 64)"),
     .init("--rate", "X", "how far a step moves each number, in parts of its size (default 0.001)"),
     .init("--codes", nil, "codes move, too; takes 16 bytes of memory for each of them"),
-    .init("--code-rate", "X", "how far a step moves codes, in codes (default 0.02)"),
+    .init("--code-rate", "X", "how far a step moves codes, in codes (default 0.0005)"),
     .init("--contrast", "X", "what the contrastive loss counts beside 1 - cosine (default 0.05)"),
     .init("--alpha", "X", "how much hard negatives count in it (default 9)"),
     .init("--temperature", "X", "of its softmax (default 0.02)"),
@@ -32,9 +32,10 @@ let tuneCommand = Command(
   ],
   discussion: """
     Codes stay, unless --codes moves them too; what they are multiplied with moves, so the file keeps its size and runs
-    everywhere as before. The loss is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss of finding the right one among
-    the reference's own document vectors, which stay as they are: an index made by the reference stays valid. Items
-    without labels suffice; what the reference finds is right, unless --targets labels says otherwise.
+    everywhere as before. The loss is 1 - cosine to the reference's vector, and the hardness-weighted contrastive loss
+    of finding the right one among the reference's own document vectors, which stay as they are: an index made by the
+    reference stays valid. Items without labels suffice; what the reference finds is right, unless --targets labels says
+    otherwise.
     A part of the data is held out. The model is judged on it as it will be stored, and on what --check gives: cosines,
     and what new queries find in the reference's index. The best one is kept that is worse than untuned in none of
     these; where there is none, nothing is written and the exit code is 1.
