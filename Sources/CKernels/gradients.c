@@ -155,8 +155,8 @@ LLV_DISPATCH(llv_group_sums, (const float *x, const float *w, size_t columns, si
 // Vectors alone have a root that sets no error number.
 LLV_INLINE float root(float x) { return __builtin_elementwise_sqrt(x); }
 
-LLV_INLINE void llv_move_latents_body(const llv_adam *adam, const float *gradient, size_t count, int lowest, int highest,
-                                      float *u, float *means, float *squares, uint8_t *codes) {
+LLV_INLINE void llv_move_latents_body(const llv_adam *adam, const float *gradient, size_t count, int lowest,
+                                      int highest, float *u, float *means, float *squares, uint8_t *codes) {
   float low = (float)lowest - LLV_LATENT_REACH, high = (float)highest + LLV_LATENT_REACH;
   float mean = adam->mean, square = adam->square, factor = adam->factor, scale = adam->root, least = adam->least;
   for (size_t i = 0; i < count; i++) {
@@ -170,8 +170,8 @@ LLV_INLINE void llv_move_latents_body(const llv_adam *adam, const float *gradien
   }
 }
 LLV_DISPATCH(llv_move_latents,
-             (const llv_adam *adam, const float *gradient, size_t count, int lowest, int highest, float *u, float *means,
-              float *squares, uint8_t *codes),
+             (const llv_adam *adam, const float *gradient, size_t count, int lowest, int highest, float *u,
+              float *means, float *squares, uint8_t *codes),
              (adam, gradient, count, lowest, highest, u, means, squares, codes))
 
 LLV_INLINE void llv_add_scaled_body(const float *x, const float *scales, size_t columns, size_t group, float *sums) {

@@ -109,7 +109,8 @@ struct TuneCommandTests {
   /// The codes of all weights in groups, as they are stored.
   private static func codes(_ path: String) throws -> [[UInt8]] {
     try Container.open(path).model.tensors.compactMap { tensor in
-      guard case .grouped(let integers) = tensor.encoding, let layout = integers.layout(tensor.shape) else { return nil }
+      guard case .grouped(let integers) = tensor.encoding else { return nil }
+      let layout = try #require(integers.layout(tensor.shape))
       return try tensor.load().withBytes { Array($0[..<(layout.rows * layout.rowBytes)]) }
     }
   }

@@ -4,7 +4,7 @@ import LLVConv
 
 let tuneCommand = Command(
   name: "tune",
-  abstract: "Trains scales, zeros, biases and norms (and codes) of a quantized model towards its reference, on your data.",
+  abstract: "Trains scales, zeros, biases and norms of a quantized model towards its reference, on your data.",
   positionals: ["CANDIDATE.llv"],
   options: [
     .init(
