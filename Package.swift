@@ -37,7 +37,7 @@ let package = Package(
       dependencies: ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
     .target(
       name: "Gradients",
-      dependencies: ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels", "COpenBLAS"]),
+      dependencies: ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels"]),
     // A folder whose name differs from llvconv in more than its case.
     .target(
       name: "LLVConv",

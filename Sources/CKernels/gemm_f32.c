@@ -1,6 +1,7 @@
 #include "internal.h"
 
 #include <math.h>
+#include <string.h>
 
 LLV_INLINE void llv_pack_panel_f32_body(
     const float *rows, size_t stride, size_t outputs, size_t columns, float *panel) {
@@ -13,6 +14,23 @@ LLV_INLINE void llv_pack_panel_f32_body(
 }
 LLV_DISPATCH(llv_pack_panel_f32, (const float *rows, size_t stride, size_t outputs, size_t columns, float *panel),
              (rows, stride, outputs, columns, panel))
+
+LLV_INLINE void llv_transpose_body(const float *x, size_t stride, size_t rows, size_t columns, float *y) {
+  enum { SIDE = 16 };
+  size_t whole = columns / SIDE * SIDE, row = 0;
+  for (; row + SIDE <= rows; row += SIDE)
+    for (size_t first = 0; first < whole; first += SIDE) {
+      // Squares that fit in the nearest cache, however far apart rows are.
+      LLV_ALIGNED float square[SIDE][SIDE];
+      for (size_t r = 0; r < SIDE; r++) memcpy(square[r], x + (row + r) * stride + first, sizeof square[r]);
+      for (size_t c = 0; c < SIDE; c++)
+        for (size_t r = 0; r < SIDE; r++) y[(first + c) * rows + row + r] = square[r][c];
+    }
+  for (size_t r = 0; r < rows; r++)
+    for (size_t c = r < row ? whole : 0; c < columns; c++) y[c * rows + r] = x[r * stride + c];
+}
+LLV_DISPATCH(llv_transpose, (const float *x, size_t stride, size_t rows, size_t columns, float *y),
+             (x, stride, rows, columns, y))
 
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel) {
   const uint16_t *from = rows;

@@ -151,3 +151,34 @@ LLV_INLINE void llv_group_sums_body(const float *x, const float *w, size_t colum
 LLV_DISPATCH(llv_group_sums, (const float *x, const float *w, size_t columns, size_t group, float *sums, float
     *products),
              (x, w, columns, group, sums, products))
+
+// Vectors alone have a root that sets no error number.
+LLV_INLINE float root(float x) { return __builtin_elementwise_sqrt(x); }
+
+LLV_INLINE void llv_move_latents_body(const llv_adam *adam, const float *gradient, size_t count, int lowest,
+                                      int highest, float *u, float *means, float *squares, uint8_t *codes) {
+  float low = (float)lowest - LLV_LATENT_REACH, high = (float)highest + LLV_LATENT_REACH;
+  float mean = adam->mean, square = adam->square, factor = adam->factor, scale = adam->root, least = adam->least;
+  for (size_t i = 0; i < count; i++) {
+    float g = gradient[i], v = u[i];
+    g = (v <= low && g > 0) || (v >= high && g < 0) ? 0 : g;
+    float m = mean * means[i] + (1 - mean) * g, s = square * squares[i] + (1 - square) * g * g;
+    v -= factor * m / (root(s) * scale + least);
+    v = v < low ? low : v > high ? high : v;
+    means[i] = m, squares[i] = s, u[i] = v;
+    codes[i] = (uint8_t)((int)(v - (float)lowest + 0.5f) + lowest);
+  }
+}
+LLV_DISPATCH(llv_move_latents,
+             (const llv_adam *adam, const float *gradient, size_t count, int lowest, int highest, float *u,
+              float *means, float *squares, uint8_t *codes),
+             (adam, gradient, count, lowest, highest, u, means, squares, codes))
+
+LLV_INLINE void llv_add_scaled_body(const float *x, const float *scales, size_t columns, size_t group, float *sums) {
+  for (size_t g = 0, first = 0; first < columns; first += group, g++) {
+    size_t end = columns - first < group ? columns : first + group;
+    for (size_t i = first; i < end; i++) sums[i] += scales[g] * x[i];
+  }
+}
+LLV_DISPATCH(llv_add_scaled, (const float *x, const float *scales, size_t columns, size_t group, float *sums),
+             (x, scales, columns, group, sums))

@@ -1,5 +1,4 @@
 import Bytes
-import COpenBLAS
 import Inference
 
 /// A dense matrix of floats, written once and then read.
@@ -18,7 +17,7 @@ package struct Floats: Sendable {
 
   package static func zeros(_ rows: Int, _ columns: Int) throws(Failure) -> Floats {
     let result = try Floats(rows, columns)
-    result.buffer.clear()
+    result.clear()
     return result
   }
 
@@ -36,7 +35,10 @@ package struct Floats: Sendable {
   package subscript(row: Int) -> UnsafeMutablePointer<Float> { buffer.floats + row * columns }
 
   package var count: Int { rows * columns }
+  /// The memory itself, to be kept or filled.
+  package var bytes: Buffer { buffer }
   package var values: [Float] { buffer.array(of: Float.self) }
+  func clear() { buffer.clear() }
   var view: Rows { Rows(base: buffer.floats, stride: columns) }
 
   /// Element by element, in a matrix of its own.
@@ -58,35 +60,6 @@ package struct Floats: Sendable {
 }
 
 extension CPUDevice {
-  /// Rows of a product that one task computes: the same whatever the thread count, and so are the bits.
-  private static let rowsPerProduct = 128
-
-  /// `a b`, or with one of them transposed, `[m, k] [k, n]`.
-  func product(
-    _ a: Rows, transposed: Bool = false, _ b: Rows, otherTransposed: Bool = false, m: Int, n: Int, k: Int
-  ) throws(Failure) -> Floats {
-    let result = try Floats(m, n)
-    openblas_set_num_threads(1)
-    try forRows(m, step: CPUDevice.rowsPerProduct) { rows in
-      let first = rows.lowerBound
-      CPUDevice.multiply(
-        Rows(base: transposed ? a.base + first : a[first], stride: a.stride), transposed: transposed, b,
-        otherTransposed: otherTransposed, m: rows.count, n: n, k: k, into: Rows(base: result[first], stride: n))
-    }
-    return result
-  }
-
-  /// The same on one thread, times a factor, into memory that is there, or added to it.
-  static func multiply(
-    _ a: Rows, transposed: Bool = false, _ b: Rows, otherTransposed: Bool = false, m: Int, n: Int, k: Int,
-    factor: Float = 1, into c: Rows, adding: Bool = false
-  ) {
-    cblas_sgemm(
-      CblasRowMajor, transposed ? CblasTrans : CblasNoTrans, otherTransposed ? CblasTrans : CblasNoTrans, Int32(m),
-      Int32(n), Int32(k), factor, a.base, Int32(a.stride), b.base, Int32(b.stride), adding ? 1 : 0, c.base,
-      Int32(c.stride))
-  }
-
   /// Rows that are added up one after the other before such sums are.
   private static let rowsPerSum = 64
 

@@ -1,6 +1,5 @@
 import Bytes
 import CKernels
-import COpenBLAS
 import Inference
 import Tensors
 
@@ -35,12 +34,11 @@ extension OpGradients {
       toDistances: inputs.count > 4 && wanted[4]
         ? try Floats.zeros(spans.count * attention.heads, 2 * (distances?.most ?? 0) + 1) : nil)
     let queries = isSelf ? longest : 1
-    openblas_set_num_threads(1)
     let shared = attention.keyValueHeads
     try parallel(spans.count * shared, threads: device.threads) { (task) throws(Failure) in
       let span = spans[task / shared]
       let scratch = (try Floats(queries, longest), try Floats(queries, longest))
-      work.run(
+      try work.run(
         span: task / shared, span.queries, span.keys, isSelf: span.isSelf, sharedHead: task % shared, scratch.0,
         scratch.1)
     }
@@ -91,9 +89,9 @@ private struct AttentionWork: Sendable {
   func run(
     span: Int, _ queries: Range<Int>, _ keys: Range<Int>, isSelf: Bool, sharedHead: Int, _ weights: Floats,
     _ slopes: Floats
-  ) {
+  ) throws(Failure) {
     let (d, group) = (attention.headWidth, attention.heads / attention.keyValueHeads)
-    let (m, n) = (queries.count, keys.count)
+    let (m, n, scale) = (queries.count, keys.count, Float(attention.scale))
     let (p, dp) = (Rows(base: weights[0], stride: n), Rows(base: slopes[0], stride: n))
     func own(_ rows: Rows, _ row: Int, _ head: Int) -> Rows { Rows(base: rows[row] + head * d, stride: rows.stride) }
     let (k, v) = (own(k, keys.lowerBound, sharedHead), own(v, keys.lowerBound, sharedHead))
@@ -101,20 +99,23 @@ private struct AttentionWork: Sendable {
       let q = own(q, isForAll ? 0 : queries.lowerBound, head)
       let dy = own(upstream.view, queries.lowerBound, head)
       let isFirst = head == sharedHead * group
-      CPUDevice.multiply(q, k, otherTransposed: true, m: m, n: n, k: d, factor: Float(attention.scale), into: p)
-      for row in 0..<m { weigh(p[row], row, n, head, isSelf: isSelf) }
-      CPUDevice.multiply(
+      try CPUDevice.multiply(q, k, otherTransposed: true, m: m, n: n, k: d, into: p)
+      for row in 0..<m {
+        for key in 0..<n { p[row][key] *= scale }
+        weigh(p[row], row, n, head, isSelf: isSelf)
+      }
+      try CPUDevice.multiply(
         p, transposed: true, dy, m: n, n: d, k: m, into: own(toV.view, keys.lowerBound, sharedHead), adding: !isFirst)
-      CPUDevice.multiply(dy, v, otherTransposed: true, m: m, n: n, k: d, into: dp)
+      try CPUDevice.multiply(dy, v, otherTransposed: true, m: m, n: n, k: d, into: dp)
       for row in 0..<m { llv_softmax_gradient_row(p[row], n, dp[row]) }
       if let toDistances, let most = distances?.most {
         let sums = toDistances[span * attention.heads + head]
         for row in 0..<m { for key in 0..<n { sums[most + key - row] += dp[row][key] } }
       }
-      let scale = Float(attention.scale)
-      CPUDevice.multiply(dp, k, m: m, n: d, k: n, factor: scale, into: own(toQ.view, queries.lowerBound, head))
-      CPUDevice.multiply(
-        dp, transposed: true, q, m: n, n: d, k: m, factor: scale, into: own(toK.view, keys.lowerBound, sharedHead),
+      for row in 0..<m { for key in 0..<n { dp[row][key] *= scale } }
+      try CPUDevice.multiply(dp, k, m: m, n: d, k: n, into: own(toQ.view, queries.lowerBound, head))
+      try CPUDevice.multiply(
+        dp, transposed: true, q, m: n, n: d, k: m, into: own(toK.view, keys.lowerBound, sharedHead),
         adding: !isFirst)
     }
   }

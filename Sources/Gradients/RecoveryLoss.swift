@@ -1,5 +1,4 @@
 import Bytes
-import COpenBLAS
 import Fidelity
 import Glibc
 import Inference

@@ -2,15 +2,20 @@ import Bytes
 import CKernels
 import Tensors
 
-/// A tensor's numbers that training moves: scales and zeros of integers, whose codes stay, or the values themselves.
+/// A tensor's numbers that training moves: scales and zeros of integers, and their codes where asked; or the values
+/// themselves.
 ///
 /// Each number moves in units of its own: a scale in parts of itself, a zero in steps of its group, a value in parts of
 /// the tensor's root mean square. So one learning rate suits them all. What the model is given is rounded to the type
 /// in which it is stored; gradients go straight through that rounding.
 package struct Tunable: Sendable {
-  /// As it was.
+  /// As it was, but for codes, which are what they are now.
   private let tensor: Tensor
+  private let bytes: Buffer
   private let form: Form
+  private var latents: Latents?
+  /// As it was given last, with scales as they are now.
+  private var given: Buffer
   private let starts, units: [Float]
   /// How far each number has come, in units.
   package var moves: [Float]
@@ -29,10 +34,12 @@ package struct Tunable: Sendable {
   package var count: Int { moves.count }
 
   /// - Throws: `unsupported` for types that no weight has.
-  package init(_ given: Tensor, threads: Int) throws(Failure) {
-    let bytes = try given.load(threads: threads)
-    tensor = Tensor(given.name, shape: given.shape, encoding: given.encoding, content: .bytes(ByteView(bytes)))
-    switch given.encoding {
+  package init(_ original: Tensor, threads: Int) throws(Failure) {
+    bytes = try Tunable.copy(original.load(threads: threads))
+    given = bytes
+    tensor = Tensor(
+      original.name, shape: original.shape, encoding: original.encoding, content: .bytes(ByteView(bytes)))
+    switch original.encoding {
     case .plain:
       form = .values
       starts = try tensor.floats(threads: threads).array(of: Float.self)
@@ -40,12 +47,30 @@ package struct Tunable: Sendable {
       // Numbers that are all zero have no size to go by.
       units = [Float](repeating: square > 0 ? Float(square.squareRoot()) : 0.01, count: starts.count)
     case .grouped(let integers):
-      guard let layout = integers.layout(given.shape) else { throw Failure(.internal, "a weight without layout") }
+      guard let layout = integers.layout(original.shape) else { throw Failure(.internal, "a weight without layout") }
       form = .integers(integers, layout)
       (starts, units) = Tunable.steps(bytes, integers, layout)
     }
     moves = [Float](repeating: 0, count: starts.count)
     (gradient, means, squares) = (moves, moves, moves)
+  }
+
+  private static func copy(_ bytes: Buffer, _ count: Int? = nil) throws(Failure) -> Buffer {
+    let result = try Buffer(count: count ?? bytes.count)
+    result.start.copyMemory(from: bytes.start, byteCount: result.count)
+    return result
+  }
+
+  /// Lets the codes of integers move, too.
+  ///
+  /// - Parameter reference: the tensor as it was before it was rounded; nil where that is not known.
+  package mutating func freeCodes(towards reference: Tensor?, threads: Int) throws(Failure) {
+    guard case .integers(let integers, let layout) = form else { return }
+    var wanted: Floats?
+    if let reference, reference.shape == tensor.shape {
+      wanted = Floats(rows: layout.rows, columns: layout.columns, try reference.floats(threads: threads))
+    }
+    latents = try Latents(bytes, integers, layout, wanted: wanted, threads: threads)
   }
 
   private static func steps(
@@ -74,17 +99,42 @@ package struct Tunable: Sendable {
 
   // MARK: What it has become
 
-  /// The tensor as it is now, rounded as it is stored.
-  package func current() throws(Failure) -> Tensor {
+  /// What a tunable has come to.
+  package struct Place: Sendable {
+    package let moves: [Float]
+    /// Where codes move, as they are stored.
+    package let codes: Buffer?
+
+    package init(moves: [Float], codes: Buffer?) { (self.moves, self.codes) = (moves, codes) }
+  }
+
+  /// Bytes of a place's codes; 0 where these stay.
+  package var codeBytes: Int {
+    if latents != nil, case .integers(_, let layout) = form { layout.rows * layout.rowBytes } else { 0 }
+  }
+
+  /// The tensor as it is now, to be run: gradients that are added are those that this one gives.
+  package mutating func next() throws(Failure) -> Tensor {
+    let tensor = try current()
+    given = try tensor.load()
+    return tensor
+  }
+
+  package func place() throws(Failure) -> Place {
+    Place(moves: moves, codes: latents == nil ? nil : try Tunable.copy(bytes, codeBytes))
+  }
+
+  /// The tensor as it is now, or was at a place, rounded as it is stored.
+  package func current(_ place: Place? = nil) throws(Failure) -> Tensor {
+    let moves = place?.moves ?? moves
     var numbers = zip(zip(starts, units), moves).map { $0.0 + $0.1 * $1 }
     // A scale that grows takes its zero along, so that it moves elements in proportion and not all the same way.
     if case .integers(let integers, _) = form, integers.form == .affine {
       let groups = count / 2
       for group in 0..<groups { numbers[groups + group] += starts[groups + group] * moves[group] }
     }
-    let original = try tensor.load()
-    let bytes = try Buffer(count: original.count)
-    bytes.start.copyMemory(from: original.start, byteCount: original.count)
+    let bytes = try Tunable.copy(bytes)
+    if let codes = place?.codes { bytes.start.copyMemory(from: codes.start, byteCount: codes.count) }
     numbers.withUnsafeBufferPointer { numbers in
       switch form {
       case .values: tensor.encode(numbers, into: bytes)
@@ -122,7 +172,7 @@ package struct Tunable: Sendable {
     case .values: for index in 0..<count { gradient[index] += own[0][index] * units[index] }
     case .integers(let integers, let layout):
       let (sums, products) = (try Floats(layout.rows, layout.groups), try Floats(layout.rows, layout.groups))
-      let (tensor, original) = (tensor, try tensor.load())
+      let (tensor, original) = (tensor, bytes)
       let step = max(1, (1 << 16) / layout.columns)
       try parallel(Checked.ceilDivide(layout.rows, step), threads: threads) { (task) throws(Failure) in
         let rows = task * step..<min(layout.rows, (task + 1) * step)
@@ -137,6 +187,7 @@ package struct Tunable: Sendable {
         }
       }
       add(sums, products, integers.form, layout)
+      try latents?.add(own, given, threads: threads)
     }
   }
 
@@ -164,7 +215,25 @@ package struct Tunable: Sendable {
     }
   }
 
-  package mutating func clearGradient() { for index in gradient.indices { gradient[index] = 0 } }
+  package mutating func clearGradient() {
+    for index in gradient.indices { gradient[index] = 0 }
+    latents?.clearGradient()
+  }
+
+  // MARK: Codes
+
+  package func moveCodes(_ adam: llv_adam, threads: Int) throws(Failure) {
+    try latents?.move(adam, bytes, threads: threads)
+  }
+
+  /// What a run keeps of codes that move: latents, and running means of gradients and of their squares; empty where
+  /// they stay.
+  package var kept: [Floats] { latents.map { [$0.values, $0.means, $0.squares] } ?? [] }
+
+  /// Takes the codes of latents that were put into `kept`.
+  package func roundKept(threads: Int) throws(Failure) {
+    try moveCodes(llv_adam(mean: 1, square: 1, factor: 0, root: 0, least: 1), threads: threads)
+  }
 }
 
 extension Tensor {

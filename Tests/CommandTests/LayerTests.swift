@@ -13,7 +13,7 @@ struct LayerTests {
     "GPU": ["Bytes", "Tensors", "Inference", "CKernels", "CGPU"],
     "Fidelity": ["Bytes", "Tensors", "CKernels"],
     "Calibration": ["Bytes", "Tensors", "Passes", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
-    "Gradients": ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels", "COpenBLAS"],
+    "Gradients": ["Bytes", "Tensors", "Inference", "Fidelity", "CKernels"],
     "Library": [
       "Bytes", "Tensors", "Formats", "Passes", "Inputs", "Inference", "GPU", "Fidelity", "Calibration", "Gradients",
     ],

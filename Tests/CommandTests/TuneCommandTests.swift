@@ -1,5 +1,7 @@
 import Bytes
+import Formats
 import Foundation
+import Tensors
 import TestSupport
 import Testing
 
@@ -80,10 +82,43 @@ struct TuneCommandTests {
     #expect(files[0] == files[1])
   }
 
-  @Test("tuning that was killed goes on, to the same bytes")
-  func tuningThatWasKilledGoesOn() throws {
+  @Test(
+    "codes move too, come nearer than without, and no bit depends on the thread count",
+    arguments: ["--symmetric", "--two-level"])
+  func codesMove(_ form: String) throws {
+    let (directory, words) = try TuneCommandTests.quantized(form)
+    var files: [[UInt8]] = []
+    for threads in ["1", "2"] {
+      let output = directory.path + "/c\(threads).llv"
+      let run = try ProgramRun(words + ["--codes", "--threads", threads, "-o", output])
+      #expect(run.status == 0, "\(run.output)\(run.errors)")
+      let (before, after) = (
+        1 - (try TuneCommandTests.judged(run, "before", "cosine")),
+        1 - (try TuneCommandTests.judged(run, "after", "cosine"))
+      )
+      #expect(after < 0.8 * before, "\(before) -> \(after)")
+      files.append(try Repository.read(output))
+    }
+    #expect(files[0] == files[1])
+    let without = directory.path + "/s.llv"
+    #expect(try ProgramRun(words + ["-o", without]).status == 0)
+    let (scales, codes) = (try TuneCommandTests.codes(without), try TuneCommandTests.codes(directory.path + "/c1.llv"))
+    #expect(try scales == TuneCommandTests.codes(directory.path + "/q.llv") && codes != scales)
+  }
+
+  /// The codes of all weights in groups, as they are stored.
+  private static func codes(_ path: String) throws -> [[UInt8]] {
+    try Container.open(path).model.tensors.compactMap { tensor in
+      guard case .grouped(let integers) = tensor.encoding else { return nil }
+      let layout = try #require(integers.layout(tensor.shape))
+      return try tensor.load().withBytes { Array($0[..<(layout.rows * layout.rowBytes)]) }
+    }
+  }
+
+  @Test("tuning that was killed goes on, to the same bytes", arguments: [[], ["--codes", "--code-rate", "0.05"]])
+  func tuningThatWasKilledGoesOn(_ more: [String]) throws {
     var (directory, words) = try TuneCommandTests.quantized()
-    words += ["--threads", "1", "-o"]
+    words += more + ["--threads", "1", "-o"]
     #expect(try ProgramRun(words + [directory.path + "/whole.llv"]).status == 0)
     let (output, state) = (directory.path + "/t.llv", directory.path + "/t.llv.partial/state.llv")
     let process = Process()
@@ -123,6 +158,11 @@ struct TuneCommandTests {
     let one = try directory.write("one.jsonl", "{\"text\": \"hello\"}")
     try refused([5: one], 64, "too few")
     try refused([3: directory.path + "/nothing.llv"], 66, "nothing.llv")
+    try refused([6: "--code-rate", 7: "0.01"], 64, "--code-rate is for --codes")
+    for rate in ["0", "2", "nan", "much"] {
+      let run = try ProgramRun(words + output + ["--codes", "--code-rate", rate])
+      #expect(run.status == 64 && run.errors.contains("--code-rate"), "\(rate): \(run.status) \(run.errors)")
+    }
     let (demo, gguf) = (directory.path + "/d.llv", directory.path + "/g.llv")
     #expect(try ProgramRun(["import", Repository.root + "/Tools/demo-model/model", "-o", demo]).status == 0)
     #expect(try ProgramRun(["quantize", demo, "--for", "gguf", "--weights", "Q4_0", "-o", gguf]).status == 0)

@@ -237,6 +237,20 @@ void llv_norm_gradient_row(
     const float *dy, float *dx, float *dgain, float *dbias);
 // Of each group of a row the sum of x, and that of its products with w.
 void llv_group_sums(const float *x, const float *w, size_t columns, size_t group, float *sums, float *products);
+// Adds to sums x times its group's scale.
+void llv_add_scaled(const float *x, const float *scales, size_t columns, size_t group, float *sums);
+
+// A step of Adam: what stays of the running mean and mean square of gradients; the rate over the mean's bias; one over
+// the root of the mean square's; what is added to its root.
+typedef struct {
+  float mean, square, factor, root, least;
+} llv_adam;
+// How far a latent may be from the code that it is rounded to, at the lowest code and the highest.
+#define LLV_LATENT_REACH 0.49f
+// Moves latents u, and leaves the codes that they are rounded to, in two's complement. A gradient that pushes a latent
+// further out at the end of the codes counts as none.
+void llv_move_latents(const llv_adam *adam, const float *gradient, size_t count, int lowest, int highest, float *u,
+                      float *means, float *squares, uint8_t *codes);
 
 // output.c ----------------------------------------------------------------------------------------------------------
 
@@ -262,6 +276,8 @@ typedef struct {
 void llv_pack_panel_f32(const float *rows, size_t stride, size_t outputs, size_t columns, float *panel);
 // The same for dense rows of half-precision elements.
 void llv_pack_panel_16(const void *rows, size_t outputs, size_t columns, void *panel);
+// x [rows, columns], rows `stride` apart, to y [columns, rows].
+void llv_transpose(const float *x, size_t stride, size_t rows, size_t columns, float *y);
 // out[i, j] = x[i] . panel's column j. x [m, columns], rows `stride` apart. Up to two panels, one after the other in
 // memory, as out's n says. Fused multiply-adds in the order of the columns, so that every instruction set gives the
 // same bits and a row does not depend on the others.

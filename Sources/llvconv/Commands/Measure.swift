@@ -190,17 +190,6 @@ private func sensitivity(
   return tensors
 }
 
-/// A hash of what the model is given.
-func fingerprint(_ samples: [Sample]) -> UInt64 {
-  var hash = XXH64()
-  for sample in samples {
-    withUnsafeBytes(of: (sample.ids.count, sample.pictures.count)) { hash.update($0) }
-    sample.ids.withUnsafeBytes { hash.update($0) }
-    for picture in sample.pictures { picture.pixels.withUnsafeBytes { hash.update($0) } }
-  }
-  return hash.value()
-}
-
 /// What the second moments of all weights' inputs take.
 private func momentBytes(_ model: Model) -> Int {
   var names = Set<TensorName>()

@@ -2,28 +2,27 @@ import Bytes
 import Fidelity
 import Gradients
 import Inputs
-import LLVConv
 import Tensors
 
 /// What a candidate is tuned on and what it is held to: items as samples, the reference's vectors of them, and what
 /// each should find.
-struct TuneData {
+package struct TuneData {
   /// Queries, then documents; or items that search each other.
-  let samples: [Sample]
+  package let samples: [Sample]
   /// The reference's vectors, of length 1.
-  let references: Embeddings
+  package let references: Embeddings
   /// The documents' places among the samples, in the order of the keys.
-  let documents: [Int]
+  package let documents: [Int]
   /// Of each sample its document by place among the documents, where pairs say so.
   private let positives: [Int?]
   private let usesLabels: Bool
   /// Samples that are trained on, and those that are not and judge.
-  private(set) var trained: [Int] = []
-  private(set) var held: [Int] = []
+  package private(set) var trained: [Int] = []
+  package private(set) var held: [Int] = []
   /// Of the held ones those that search: queries, or all of them.
-  private(set) var searching: [Int] = []
-  let name: String
-  let items: [Item]
+  package private(set) var searching: [Int] = []
+  package let name: String
+  package let items: [Item]
 
   /// Keys that vectors are told apart from, and samples that judge, at most.
   private static let (mostKeys, mostHeld) = (16_384, 512)
@@ -31,7 +30,7 @@ struct TuneData {
   /// - Parameters:
   ///   - share: of the pairs, or items, that are held out; 1 for data that only judges.
   ///   - usesLabels: whether pairs' own labels are the targets where there are pairs.
-  init(
+  package init(
     _ path: String, _ candidate: LoadedModel, _ reference: LoadedModel, share: Double, usesLabels: Bool,
     isStrict: Bool
   ) throws(Failure) {
@@ -154,13 +153,13 @@ struct TuneData {
   // MARK: Targets
 
   /// Places of the documents that vectors are told apart from as they are trained: none that judges.
-  var keyDocuments: [Int] {
+  package var keyDocuments: [Int] {
     let judges = Set(held)
     return TuneData.spread(documents.indices.filter { !judges.contains(documents[$0]) }, TuneData.mostKeys)
   }
 
   /// What each trained sample should be and find, among the keys of `keyDocuments`.
-  func targets() throws(Failure) -> [Int: RecoveryLoss.Target] {
+  package func targets() throws(Failure) -> [Int: RecoveryLoss.Target] {
     let keys = keyDocuments
     let place = Dictionary(uniqueKeysWithValues: keys.enumerated().map { ($1, $0) })
     let own = Dictionary(uniqueKeysWithValues: documents.enumerated().map { ($1, $0) })
@@ -179,17 +178,17 @@ struct TuneData {
   // MARK: Judging
 
   /// How near the held samples' vectors are, and what those that search find in the reference's index.
-  struct Judgement: Sendable, Equatable {
-    var cosine: Double
+  package struct Judgement: Sendable, Equatable {
+    package var cosine: Double
     /// Of the first ten that the reference finds, in an index of the reference's vectors.
-    var overlap: Double
+    package var overlap: Double
     /// Share that finds its own document first; nil without pairs.
-    var first: Double?
+    package var first: Double?
 
     /// Whether nothing is worse than in another one.
-    func keeps(_ other: Judgement) -> Bool { cosine >= other.cosine && overlap >= other.overlap }
+    package func keeps(_ other: Judgement) -> Bool { cosine >= other.cosine && overlap >= other.overlap }
 
-    var json: JSONText {
+    package var json: JSONText {
       .object(
         [("cosine", .number(cosine)), ("mixed_overlap_10", .number(overlap))]
           + (first.map { [("mixed_p_at_1", .number($0))] } ?? []))
@@ -197,7 +196,7 @@ struct TuneData {
   }
 
   /// - Parameter vectors: of the held samples, in their order.
-  func judge(_ vectors: [Float], threads: Int) throws(Failure) -> Judgement {
+  package func judge(_ vectors: [Float], threads: Int) throws(Failure) -> Judgement {
     let width = references.width
     let known = Embeddings(width: width, values: try references.rows(at: held))
     let own = Embeddings(width: width, values: vectors)
