@@ -36,7 +36,7 @@ public final class OutputFile {
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     guard !name.isEmpty, name != ".", name != ".." else { throw refuse("is not a file name") }
     guard name.utf8.count <= 255 else { throw refuse("file name too long") }
-    let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let directory = uninterrupted { open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard directory >= 0 else { throw refuse("cannot open its directory: \(InputFile.words(errno))") }
     do throws(Failure) {
       try OutputFile.checkDestination(directory, name, isReplacing, refuse)

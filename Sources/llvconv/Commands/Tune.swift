@@ -48,28 +48,10 @@ let tuneCommand = Command(
   let job = try TuneJob(arguments)
   var tuning = try job.tuning()
   let work = job.work
-  if let known = work.open("state"), tuning.resume(at: known.stage, known.tensors) {
-    Output.note("going on after step \(tuning.step) of \(job.options.steps)")
-  } else {
-    job.tell(try tuning.judge(), at: tuning)
-  }
-  let targets = try tuning.data.targets()
-  let progress = Progress("tuning", of: job.options.steps)
-  while !tuning.isDone {
-    let minutes = (ContinuousClock.now - started) / .seconds(60)
-    let share = job.minutes.map { minutes / $0 }
-    _ = try tuning.advance(targets, timeShare: share)
-    progress.show(tuning.step)
-    let isOver = share.map { $0 >= 1 } ?? false
-    if tuning.step % job.options.stepsPerJudgement == 0 || tuning.step == job.options.steps || isOver {
-      job.tell(try tuning.judge(), at: tuning)
-      try work.save("state", try tuning.state(), stage: tuning.step)
-    }
-    if isOver { break }
-  }
+  try work.keeping { () throws(Failure) in try job.train(&tuning, work, since: started) }
   Progress.clear()
   let seconds = (ContinuousClock.now - started) / .seconds(1)
-  let bytes = try job.write(tuning)
+  let bytes = try work.keeping { () throws(Failure) in try job.write(tuning) }
   if arguments.has("--json") {
     Output.print(job.json(tuning, bytes: bytes, seconds: seconds))
   } else {
@@ -152,6 +134,29 @@ private struct TuneJob {
     var loss = RecoveryLoss(keys: try Floats(data.references.rows(at: keys), columns: data.references.width))
     (loss.hardness, loss.contrastWeight) = (self.loss.hardness, self.loss.contrast)
     return try Tuning(candidate.file.model, data, others: others, loss, options, on: device)
+  }
+
+  /// All steps, from where an earlier run stopped.
+  func train(_ tuning: inout Tuning, _ work: PartialWork, since started: ContinuousClock.Instant) throws(Failure) {
+    if let known = try work.open("state"), tuning.resume(at: known.stage, known.tensors) {
+      Output.note("going on after step \(tuning.step) of \(options.steps)")
+    } else {
+      tell(try tuning.judge(), at: tuning)
+    }
+    let targets = try tuning.data.targets()
+    let progress = Progress("tuning", of: options.steps)
+    while !tuning.isDone {
+      let spent = (ContinuousClock.now - started) / .seconds(60)
+      let share = minutes.map { spent / $0 }
+      _ = try tuning.advance(targets, timeShare: share)
+      progress.show(tuning.step)
+      let isOver = share.map { $0 >= 1 } ?? false
+      if tuning.step % options.stepsPerJudgement == 0 || tuning.step == options.steps || isOver {
+        tell(try tuning.judge(), at: tuning)
+        try work.save("state", try tuning.state(), stage: tuning.step)
+      }
+      if isOver { break }
+    }
   }
 
   // MARK: What is kept

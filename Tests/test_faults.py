@@ -1,0 +1,22 @@
+"""Calls for files that fail, and kills in their place: a part of Tools/fail-calls on every command."""
+import os
+import subprocess
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class FaultsTests(unittest.TestCase):
+    def test_no_failed_call_and_no_kill_tears_anything(self):
+        run = subprocess.run([sys.executable, ROOT + "/Tools/fail-calls", "--most", "8"], capture_output=True, text=True)
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        rows = [line.split("|")[1:-1] for line in run.stdout.splitlines()[2:]]
+        self.assertGreaterEqual(len(rows), 15)
+        for command, calls, runs, *_ in rows:
+            self.assertGreater(int(calls), 50, command)
+            self.assertGreater(int(runs), 8, command)
+
+
+if __name__ == "__main__":
+    unittest.main()
