@@ -19,45 +19,50 @@ struct Mutator {
   mutating func changed(_ json: JSONText) -> JSONText {
     var json = json
     for _ in 0...next(3) {
-      let nodes = Mutator.nodes(json)
-      let donor = nodes[next(nodes.count)]
-      var place = next(nodes.count)
+      var (from, place) = (next(Mutator.count(json)), next(Mutator.count(json)))
+      let donor = Mutator.node(json, &from) ?? .null
       json = changed(json, &place, donor)
     }
     return json
   }
 
-  private static func nodes(_ json: JSONText) -> [JSONText] {
+  /// How many values it is made of, itself among them.
+  private static func count(_ json: JSONText) -> Int {
     switch json {
-    case .array(let values): [json] + values.flatMap(nodes)
-    case .object(let members): [json] + members.flatMap { nodes($0.1) }
-    default: [json]
+    case .array(let values): values.reduce(1) { $0 + count($1) }
+    case .object(let members): members.reduce(1) { $0 + count($1.1) }
+    default: 1
     }
   }
 
-  /// The value with its node number `place`, in the order of `nodes`, changed.
+  /// The value of number `place`, an outer one before those in it; what is left of `place` behind them all.
+  private static func node(_ json: JSONText, _ place: inout Int) -> JSONText? {
+    if place == 0 { return json }
+    place -= 1
+    switch json {
+    case .array(let values):
+      for value in values { if let found = node(value, &place) { return found } }
+    case .object(let members):
+      for member in members { if let found = node(member.1, &place) { return found } }
+    default: break
+    }
+    return nil
+  }
+
+  /// The whole with the value of number `place` changed; `place` is negative then.
   private mutating func changed(_ json: JSONText, _ place: inout Int, _ donor: JSONText) -> JSONText {
     defer { place -= 1 }
     if place == 0 { return other(json, donor) }
-    guard place > 0 else { return json }
     switch json {
     case .array(var values):
-      for index in values.indices {
-        place -= 1
-        values[index] = changed(values[index], &place, donor)
-        place += 1
-        place -= Mutator.nodes(values[index]).count
-        if place <= 0 { break }
-      }
+      place -= 1
+      for index in values.indices where place >= 0 { values[index] = changed(values[index], &place, donor) }
+      place += 1
       return .array(values)
     case .object(var members):
-      for index in members.indices {
-        place -= 1
-        members[index].1 = changed(members[index].1, &place, donor)
-        place += 1
-        place -= Mutator.nodes(members[index].1).count
-        if place <= 0 { break }
-      }
+      place -= 1
+      for index in members.indices where place >= 0 { members[index].1 = changed(members[index].1, &place, donor) }
+      place += 1
       return .object(members)
     default: return json
     }
@@ -74,7 +79,8 @@ struct Mutator {
     switch json {
     case .int(let value):
       return .int(
-        [value &+ 1, value &- 1, value &* 2, value / 2, -value, Mutator.integers[next(Mutator.integers.count)]][next(6)]
+        [value &+ 1, value &- 1, value &* 2, value / 2, 0 &- value, Mutator.integers[next(Mutator.integers.count)]][
+          next(6)]
       )
     case .number: return .number(Mutator.numbers[next(Mutator.numbers.count)])
     case .bool(let value): return .bool(!value)

@@ -9,7 +9,7 @@ import Tensors
 /// offsets and checksums that are right.
 enum Structured {
   /// Above this no data are made for a tensor.
-  private static let most = 1 << 16
+  private static let most = 1 << 14
 
   /// A container with this manifest. Of each eighth input the manifest is left as it is.
   static func container(_ bytes: [UInt8]) -> [UInt8]? {
@@ -49,7 +49,7 @@ enum Structured {
     let at = 64 + data.count
     data += made
     return entry.with("at", .int(at)).with("stored", .int(count)).with("count", .int(count)).with("codec", "raw")
-      .with("checksum", .string(XXH64.text(XXH64.hash(made))))
+      .with("checksum", .string(XXH64.text(XXH64.hash(Array(made)))))
   }
 
   private static func encoding(_ json: JSONText) -> Encoding? {
@@ -70,9 +70,9 @@ enum Structured {
   }
 
   /// Small positive numbers as F32 and as F16 both, with codes of all kinds among their low bits.
-  private static func pattern(_ count: Int) -> [UInt8] {
-    (0..<count).map { $0 % 2 == 1 ? 0x3C : UInt8(truncatingIfNeeded: $0 &* 37 &+ $0 >> 8) }
-  }
+  private static let pattern = (0..<most).map { $0 % 2 == 1 ? 0x3C : UInt8(truncatingIfNeeded: $0 &* 37 &+ $0 >> 8) }
+
+  private static func pattern(_ count: Int) -> ArraySlice<UInt8> { pattern[..<count] }
 
   /// `{"version", "about", "items", "names", "tensors": {NAME: {"dtype", "shape"}}}` as a file of anchors.
   static func anchors(_ bytes: [UInt8]) -> [UInt8]? {
@@ -88,7 +88,7 @@ enum Structured {
         guard case .string(let type)? = entry["dtype"], let dtype = DType(rawValue: type), let shape = shape(entry),
           let count = Encoding.plain(dtype).byteCount(shape), count <= most
         else { continue }
-        add(name, .string(type), entry["shape"] ?? .null, pattern(count))
+        add(name, .string(type), entry["shape"] ?? .null, Array(pattern(count)))
       }
     }
     for (key, name) in [("items", "items"), ("names", "index.names")] {

@@ -12,7 +12,7 @@ shutil.rmtree(folder, ignore_errors=True)
 
 def put(target, name, data):
     os.makedirs(f"{folder}/{target}", exist_ok=True)
-    with open(f"{folder}/{target}/{name}", "wb") as out:
+    with open(f"{folder}/{target}/{name.replace('/', '-')}", "wb") as out:
         out.write(data)
 
 
@@ -132,11 +132,13 @@ for name, shape in names.items():
 text = json.dumps(header).encode()
 put("model", "model.safetensors", struct.pack("<Q", len(text)) + text + bytes(at))
 put("model", "vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
-put("config", "bert", json.dumps({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-                                  "intermediate_size": 12, "vocab_size": 5, "max_position_embeddings": 6}).encode())
+configuration = json.dumps({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                  "intermediate_size": 12, "vocab_size": 5, "max_position_embeddings": 6}).encode()
+put("config", "bert", configuration)
+put("model", "config.json", configuration)
 
 # Manifests, which targets make containers of: with and without panels, few bits, pictures.
-for name in ("v1", "v1-few", "v1-panels", "v1-jina", "v1-llave"):
+for name in ("v1-few", "v1-panels", "v1-jina"):
     data = open(f"Formats/llv/golden/{name}.llv", "rb").read()
     at, count = struct.unpack_from("<QQ", data, 16)
     put("manifest", name, data[at:at + count])
