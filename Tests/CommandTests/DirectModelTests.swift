@@ -171,8 +171,7 @@ struct DirectModelTests {
     let directory = try CommandTests.imported()
     let (bytes, ids, code, words) = DirectModelTests.refused[row]
     let data = try directory.write(
-      "pairs.jsonl",
-      ["a", "b", "c"].map { #"{"id":"\#($0)","query":"\#($0)","positive":"the \#($0)"}"# }
+      "pairs.jsonl", ["a", "b", "c"].map { #"{"id":"\#($0)","query":"\#($0)","positive":"the \#($0)"}"# }
         .joined(separator: "\n"))
     let q = try directory.write("Q.npy", bytes)
     if let ids { try directory.write("Q.npy.ids", ids) }

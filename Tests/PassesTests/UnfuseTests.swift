@@ -131,25 +131,24 @@ struct UnfuseTests {
     var kept: [String] = []
   }
 
-  static let exports: [Export] =
-    [nil, "8", "4"].flatMap { choice in
-      [
-        .init(model: bert, choice: choice, layout: .own), .init(model: FusionTests.llave, choice: choice, layout: .own),
-        .init(model: FusionTests.llave, choice: choice, layout: .transformers(inMemory: false)),
-        .init(model: bert, choice: choice, layout: .own, folds: true),
-        .init(model: FusionTests.llave, choice: choice, layout: .own, folds: true),
-      ] as [Export]
-    } + [
-      .init(model: bert, choice: "8:channel", layout: .quantized(.compressedTensors)),
-      .init(model: bert, choice: "4:g16:symmetric", layout: .quantized(.compressedTensors)),
-      .init(model: bert, choice: "8:g32:symmetric", layout: .quantized(.compressedTensors), folds: true),
-      .init(model: FusionTests.llave, choice: "8:g8", layout: .quantized(.compressedTensors), kept: ["*vision*fc2*"]),
-      .init(model: bert, choice: "4:g32:affine", layout: .quantized(.mlx)),
-      .init(model: bert, choice: "8:g32:symmetric", layout: .quantized(.mlx)),
-      .init(model: FusionTests.llave, choice: nil, layout: nil),
-      .init(model: FusionTests.llave, choice: "8:g32:symmetric", layout: nil, kept: uneven),
-      .init(model: FusionTests.llave, choice: "4:g32:affine", layout: nil, kept: uneven),
-    ]
+  static let exports: [Export] = [nil, "8", "4"].flatMap { choice in
+    [
+      .init(model: bert, choice: choice, layout: .own), .init(model: FusionTests.llave, choice: choice, layout: .own),
+      .init(model: FusionTests.llave, choice: choice, layout: .transformers(inMemory: false)),
+      .init(model: bert, choice: choice, layout: .own, folds: true),
+      .init(model: FusionTests.llave, choice: choice, layout: .own, folds: true),
+    ] as [Export]
+  } + [
+    .init(model: bert, choice: "8:channel", layout: .quantized(.compressedTensors)),
+    .init(model: bert, choice: "4:g16:symmetric", layout: .quantized(.compressedTensors)),
+    .init(model: bert, choice: "8:g32:symmetric", layout: .quantized(.compressedTensors), folds: true),
+    .init(model: FusionTests.llave, choice: "8:g8", layout: .quantized(.compressedTensors), kept: ["*vision*fc2*"]),
+    .init(model: bert, choice: "4:g32:affine", layout: .quantized(.mlx)),
+    .init(model: bert, choice: "8:g32:symmetric", layout: .quantized(.mlx)),
+    .init(model: FusionTests.llave, choice: nil, layout: nil),
+    .init(model: FusionTests.llave, choice: "8:g32:symmetric", layout: nil, kept: uneven),
+    .init(model: FusionTests.llave, choice: "4:g32:affine", layout: nil, kept: uneven),
+  ]
 
   private static let uneven = ["*vision*", "*projector*", "*down_proj*"]
 
