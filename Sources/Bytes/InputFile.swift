@@ -31,7 +31,7 @@ public final class InputFile: Sendable {
   /// Opens without blocking on a pipe and without following anything but the user's own links.
   /// - Throws: `missing` when the path is absent, unreadable or not a regular file.
   public init(_ path: String) throws(Failure) {
-    let descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
+    let descriptor = uninterrupted { open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY) }
     guard descriptor >= 0 else {
       throw Failure(.missing, InputFile.words(errno), file: path)
     }

@@ -23,7 +23,12 @@ public final class OutputDirectory {
     if dryRun == nil {
       OutputDirectory.sweep(parent)
       descriptor = Temporaries.create(temporary) {
-        mkdir(temporary, 0o777) == 0 ? open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1
+        guard mkdir(temporary, 0o777) == 0 else { return -1 }
+        let made = uninterrupted { open(temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        let reason = errno
+        if made < 0 { rmdir(temporary) }
+        errno = reason
+        return made
       }
     } else {
       let folder = open(parent.isEmpty ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -53,7 +58,8 @@ public final class OutputDirectory {
         throw Failure(.cannotCreate, "cannot be created: \(InputFile.words(errno))", file: folder)
       }
     }
-    return try OutputFile(temporary + "/" + name, isReplacing: false)
+    // Nobody else knows the folder. Where names may be replaced, no second name has to be removed, which might fail.
+    return try OutputFile(temporary + "/" + name, isReplacing: true)
   }
 
   /// Writes a small file whole.
@@ -68,14 +74,14 @@ public final class OutputDirectory {
     precondition(descriptor >= 0, "committed once")
     guard dryRun == nil else { return }
     func failed(_ what: String) -> Failure { Failure(.io, "\(what): \(InputFile.words(errno))", file: path) }
-    guard fsync(descriptor) == 0 else { throw failed("syncing failed") }
+    guard uninterrupted({ fsync(descriptor) }) == 0 else { throw failed("syncing failed") }
     guard rename(temporary, path) == 0 else { throw failed("renaming into place failed") }
     close(descriptor)
     descriptor = -1
     Temporaries.remove(temporary)
-    let parent = open(directory(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let parent = uninterrupted { open(directory(of: path), O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     defer { close(parent) }
-    guard fsync(parent) == 0 else { throw failed("written, but its directory could not be synced") }
+    guard uninterrupted({ fsync(parent) }) == 0 else { throw failed("written, but its directory could not be synced") }
   }
 
   private func abandon() {
@@ -87,22 +93,19 @@ public final class OutputDirectory {
 
   /// Removes temporary directories whose writer is gone: those that nobody holds a lock on.
   private static func sweep(_ parent: String) {
-    for name in fileNames(in: parent) where name.hasPrefix(".") && name.hasSuffix(".dir") && name.contains(".llvconv-")
-    {
+    for name in (try? fileNames(in: parent)) ?? []
+    where name.hasPrefix(".") && name.hasSuffix(".dir") && name.contains(".llvconv-") {
       let old = open(parent + name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       guard old >= 0 else { continue }
-      if flock(old, LOCK_EX | LOCK_NB) == 0 { removeTree(parent + name) }
+      if Temporaries.isLeft(old, at: parent + name) { removeTree(parent + name) }
       close(old)
     }
   }
 }
 
-/// Removes a directory and what is in it; links are removed, not followed.
+/// Removes a file, or a directory and what is in it; links are removed, not followed.
 func removeTree(_ path: String) {
-  for name in fileNames(in: path) {
-    let inner = path + "/" + name
-    var status = stat()
-    if lstat(inner, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { removeTree(inner) } else { unlink(inner) }
-  }
+  guard unlink(path) != 0, errno == EISDIR else { return }
+  for name in (try? fileNames(in: path)) ?? [] { removeTree(path + "/" + name) }
   rmdir(path)
 }

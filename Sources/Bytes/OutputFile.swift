@@ -36,7 +36,7 @@ public final class OutputFile {
     let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
     guard !name.isEmpty, name != ".", name != ".." else { throw refuse("is not a file name") }
     guard name.utf8.count <= 255 else { throw refuse("file name too long") }
-    let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let directory = uninterrupted { open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
     guard directory >= 0 else { throw refuse("cannot open its directory: \(InputFile.words(errno))") }
     do throws(Failure) {
       try OutputFile.checkDestination(directory, name, isReplacing, refuse)
@@ -99,7 +99,7 @@ public final class OutputFile {
       guard name.hasPrefix("."), name.hasSuffix(".tmp"), name.contains(".llvconv-") else { continue }
       let file = Glibc.openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
       guard file >= 0 else { continue }
-      if flock(file, LOCK_EX | LOCK_NB) == 0 { unlinkat(directory, name, 0) }
+      if Temporaries.isLeft(file, at: folder + "/" + name) { unlinkat(directory, name, 0) }
       close(file)
     }
   }

@@ -91,8 +91,8 @@ void llv_products_f32(const float *x, size_t stride, size_t m, size_t columns, c
 #if defined(LLV_X86)
 // The same of two panels, where there are registers for both: each load of x then serves two products, and loads are
 // no longer what bounds them.
-LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t stride, const float *panel, size_t next,
-    size_t columns, int adds, float *y, size_t y_stride, size_t y_next) {
+LLV_AVX512 LLV_INLINE void tile_of_two(const size_t rows, const float *x, size_t stride, const float *panel,
+    size_t next, size_t columns, int adds, float *y, size_t y_stride, size_t y_next) {
   enum { AHEAD = 8 };  // columns: two panels and rows of x are more than the nearest cache holds
   v16 sum[12][2];
 #pragma clang loop unroll(full)

@@ -333,10 +333,10 @@ static void row_plain(const product *p, size_t row, float *total) {
     LLV_ALIGNED float total[MOST * LLV_PANEL];                                                                         \
     size_t i = 0;                                                                                                      \
     for (; i + MOST <= m; i += MOST)                                                                                   \
-      NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, 1, out);                              \
-    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, 1, out);           \
-    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, 1, out);           \
-    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, 1, out);                   \
+      NAME##_tile(MOST, affine, p, i, total), llv_finish(total, i, MOST, p->column, 1, out);                           \
+    for (; i + 4 <= m; i += 4) NAME##_tile(4, affine, p, i, total), llv_finish(total, i, 4, p->column, 1, out);        \
+    for (; i + 2 <= m; i += 2) NAME##_tile(2, affine, p, i, total), llv_finish(total, i, 2, p->column, 1, out);        \
+    for (; i < m; i++) NAME##_tile(1, affine, p, i, total), llv_finish(total, i, 1, p->column, 1, out);                \
   }                                                                                                                    \
   TARGET static void NAME(const product *p, size_t m, const llv_output *out) {                                         \
     if (p->zeros) NAME##_any(1, p, m, out);                                                                            \

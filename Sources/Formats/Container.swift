@@ -6,8 +6,8 @@ import Tensors
 /// Header (64 bytes), then data sections at multiples of 64, then the manifest up to the end of the file.
 public enum Container {
   /// Holds a byte above 127, both line ends and the DOS end of file, so that a text-mode transfer shows.
-  static let magic: [UInt8] = [0x89, 0x4C, 0x4C, 0x56, 0x0D, 0x0A, 0x1A, 0x0A]
-  static let version: UInt32 = 1
+  package static let magic: [UInt8] = [0x89, 0x4C, 0x4C, 0x56, 0x0D, 0x0A, 0x1A, 0x0A]
+  package static let version: UInt32 = 1
   static let headerCount = 64
   static let alignment = 64
 

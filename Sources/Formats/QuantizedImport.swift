@@ -14,7 +14,7 @@ public struct QuantizedImport {
 
   /// The checkpoint with plain names and grouped weights, and the weights whose inputs are rounded to eight bits; nil
   /// when its configuration speaks of no quantization.
-  static func decoded(
+  package static func decoded(
     _ checkpoint: Checkpoint, config: JSON, notes: inout [String]
   ) throws(Failure) -> (checkpoint: Checkpoint, roundedInputs: Set<TensorName>)? {
     guard let reader = try QuantizedImport(checkpoint, config, &notes) else { return nil }

@@ -17,8 +17,8 @@ public struct CPUDevice: RowDevice {
     return names.isEmpty ? "plain C" : names.joined(separator: ", ")
   }
   private let rowsAtATime: Int?
-  /// Few enough that what lies between two linear operations stays in the caches; of narrow values more, 12 MiB, so that
-  /// weights are read less often.
+  /// Few enough that what lies between two linear operations stays in the caches; of narrow values more, 12 MiB, so
+  /// that weights are read less often.
   public func rowsAtATime(columns: Int) -> Int {
     let (few, narrow) = (528, (3 << 20) / max(1, columns))
     return rowsAtATime ?? (narrow >= 2 * few ? narrow : few)

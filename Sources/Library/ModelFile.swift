@@ -22,7 +22,7 @@ package struct ModelFile: Sendable {
     let kind = FileKind(path)
     switch kind {
     case .safetensors, .checkpoint, .shardIndex, .gguf:
-      let beside = kind == .gguf && projector == nil ? GGUF.projector(beside: path) : nil
+      let beside = kind == .gguf && projector == nil ? try GGUF.projector(beside: path) : nil
       let checkpoint = try Checkpoint.open(path, projector: projector ?? beside)
       var notes = beside.map { ["\(fileName($0)), which lies beside it, is read as its vision tower"] } ?? []
       let model = try Import.model(checkpoint, notes: &notes)

@@ -15,13 +15,31 @@ package struct PartialWork {
     (folder, self.key, self.configuration, self.threads) = (output + ".partial", key, configuration, threads)
   }
 
+  /// Does the work. Where that fails, nothing empty is left, and the message says where the work so far is.
+  package func keeping<R>(_ body: () throws(Failure) -> R) throws(Failure) -> R {
+    do throws(Failure) { return try body() } catch {
+      rmdir(folder)
+      guard isDirectory(folder) else { throw error }
+      var error = error
+      error.problem += "; work so far is kept in \(folder): the same command goes on from it, or remove it"
+      throw error
+    }
+  }
+
   /// Tensors that were kept, and how far the work had come; nil when there are none that can be used.
-  package func open(_ name: String) -> (tensors: [Tensor], stage: Int)? {
-    guard let model = try? Container.open(path(name)).model, case .object(let step)? = model.history.last,
-      step.contains(where: { $0.0 == "key" && $0.1 == key }),
-      case .int(let stage)? = step.first(where: { $0.0 == "stage" })?.1
-    else { return nil }
-    return (model.tensors, stage)
+  ///
+  /// - Throws: `io` where reading them fails: they may be days of work, which must not be done anew for that.
+  package func open(_ name: String) throws(Failure) -> (tensors: [Tensor], stage: Int)? {
+    do throws(Failure) {
+      let model = try Container.open(path(name)).model
+      guard case .object(let step)? = model.history.last, step.contains(where: { $0.0 == "key" && $0.1 == key }),
+        case .int(let stage)? = step.first(where: { $0.0 == "stage" })?.1
+      else { return nil }
+      return (model.tensors, stage)
+    } catch {
+      guard error.kind != .io, error.kind != .missing || !exists(path(name)) else { throw error }
+      return nil
+    }
   }
 
   package func save(_ name: String, _ tensors: [Tensor], stage: Int) throws(Failure) {
@@ -36,7 +54,9 @@ package struct PartialWork {
   }
 
   package func removeAll() {
-    for name in fileNames(in: folder) where name.hasSuffix(".llv") { unlink(folder + "/" + name) }
+    for name in (try? fileNames(in: folder)) ?? [] where name.hasSuffix(".llv") || name.hasSuffix(".tmp") {
+      unlink(folder + "/" + name)
+    }
     rmdir(folder)
   }
 

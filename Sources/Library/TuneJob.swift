@@ -109,7 +109,18 @@ package struct TuneJob {
   package func run(judged: (Tuning) -> Void) throws(Failure) -> Result {
     var tuning = try tuning()
     let work = work
-    if let known = work.open("state"), tuning.resume(at: known.stage, known.tensors) {
+    let bytes = try work.keeping { () throws(Failure) in
+      try train(&tuning, work, judged: judged)
+      Progress.clear()
+      return try write(tuning)
+    }
+    work.removeAll()
+    return Result(tuning: tuning, bytes: bytes, seconds: (ContinuousClock.now - started) / .seconds(1))
+  }
+
+  /// All steps, from where an earlier run stopped.
+  private func train(_ tuning: inout Tuning, _ work: PartialWork, judged: (Tuning) -> Void) throws(Failure) {
+    if let known = try work.open("state"), tuning.resume(at: known.stage, known.tensors) {
       Output.note("going on after step \(tuning.step) of \(options.steps)")
     } else {
       try tuning.judge()
@@ -129,10 +140,6 @@ package struct TuneJob {
       }
       if isOver { break }
     }
-    Progress.clear()
-    let bytes = try write(tuning)
-    work.removeAll()
-    return Result(tuning: tuning, bytes: bytes, seconds: (ContinuousClock.now - started) / .seconds(1))
   }
 
   // MARK: What is kept

@@ -5,12 +5,12 @@ import Glibc
 /// is there is not computed again: a long job that was stopped goes on where it was.
 ///
 /// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record
-/// that is cut or damaged ends what is used. A directory that cannot be written is not an error. Never trimmed: delete
-/// it at will.
+/// that is cut or damaged ends what is used. A directory that cannot be written is not an error, nor
+/// is a file that cannot be read, which stays as it is. Never trimmed: delete it at will.
 package final class VectorCache {
   private static let magic: UInt64 = 0x3256_5643_5643_4C4C
   private let width: Int
-  private let descriptor: Int32
+  private var descriptor: Int32 = -1
   private var vectors: [UInt64: [Float]] = [:]
   private var pending: [UInt8] = []
 
@@ -19,19 +19,18 @@ package final class VectorCache {
     let directory = container + ".cache"
     let path = directory + "/vectors"
     guard !DryRun.isOn else {
-      descriptor = -1
       _ = load(path)
       return
     }
     mkdir(directory, 0o777)
-    descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
-    let valid = load(path)
-    guard descriptor >= 0 else { return }
+    let file = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    guard file >= 0, let valid = load(path), ftruncate(file, valid) == 0 else {
+      if file >= 0 { close(file) }
+      return
+    }
+    descriptor = file
     if valid == 0 {
-      _ = ftruncate(descriptor, 0)
       for field in [VectorCache.magic, UInt64(width)] { withUnsafeBytes(of: field.littleEndian) { pending += $0 } }
-    } else {
-      _ = ftruncate(descriptor, valid)
     }
   }
 
@@ -55,8 +54,14 @@ package final class VectorCache {
   /// Writes what was added.
   package func flush() {
     guard descriptor >= 0, !pending.isEmpty else { return }
-    // One call, so that two programs do not mix their records; a part that did not fit is cut off at the next start.
-    _ = pending.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+    // One call where the system takes all, so that two programs do not mix their records.
+    while !pending.isEmpty {
+      let wrote = pending.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
+      if wrote < 0 && errno == EINTR { continue }
+      // What did not fit is cut off at the next start.
+      guard wrote > 0 else { break }
+      pending.removeFirst(wrote)
+    }
     pending.removeAll(keepingCapacity: true)
   }
 
@@ -67,12 +72,12 @@ package final class VectorCache {
     return hash.value()
   }
 
-  /// Reads all good records; the length of them in bytes, 0 for a file that is none of ours.
-  private func load(_ path: String) -> Int {
-    guard let file = try? InputFile(path), file.count >= 16, let bytes = try? ByteView(file, 0, file.count).load()
-    else {
-      return 0
-    }
+  /// Reads all good records; the length of them in bytes, 0 for a file that is none of ours, nil where it cannot be
+  /// read.
+  private func load(_ path: String) -> Int? {
+    guard let file = try? InputFile(path) else { return nil }
+    guard file.count >= 16 else { return 0 }
+    guard let bytes = try? ByteView(file, 0, file.count).load() else { return nil }
     let record = 16 + width * 4
     return bytes.withBytes { bytes in
       guard bytes.loadUnaligned(as: UInt64.self) == VectorCache.magic,

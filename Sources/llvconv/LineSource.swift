@@ -26,7 +26,7 @@ final class LineSource {
       return
     }
     byteCount = try InputFile(path).count
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    descriptor = uninterrupted { open(path, O_RDONLY | O_CLOEXEC) }
     guard descriptor >= 0 else { throw Failure(.missing, "cannot be opened", file: path) }
   }
 

@@ -24,7 +24,11 @@ extension Output {
       let wrote = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
       if wrote < 0 && errno == EINTR { continue }
       guard wrote > 0 else {
-        Temporaries.unlinkAllAndExit(errno == EPIPE ? 0 : 74)
+        let reason = errno
+        if reason != EPIPE, descriptor != 2 {
+          write(Array("llvconv: standard output: writing failed: \(String(cString: strerror(reason)))\n".utf8), to: 2)
+        }
+        Temporaries.unlinkAllAndExit(reason == EPIPE ? 0 : 74)
       }
       rest = rest.dropFirst(wrote)
     }

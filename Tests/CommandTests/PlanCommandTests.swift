@@ -123,6 +123,11 @@ struct PlanCommandTests {
     #expect(rest.status == 0 && rest.errors.contains("going on after stage"), "\(rest.errors)")
     #expect(try Repository.read(output) == Repository.read(directory.path + "/whole"))
     #expect(!FileManager.default.fileExists(atPath: part))
+    // Killed between the two: what was measured is there, and so is the work.
+    try directory.write("c.partial/moments-1.llv", "")
+    let known = try ProgramRun(words + [output])
+    #expect(known.status == 0 && known.errors.contains("already"), "\(known.errors)")
+    #expect(!FileManager.default.fileExists(atPath: part))
   }
 
   @Test("vectors in files are compared as verify compares models")

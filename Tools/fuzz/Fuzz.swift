@@ -1,7 +1,9 @@
 import Bytes
+import Calibration
 import Formats
 import Foundation
 import Inputs
+import Passes
 import Tensors
 
 /// One target for every parser of untrusted bytes, for libFuzzer. FUZZ_TARGET chooses; Tools/fuzz/run drives it.
@@ -20,6 +22,17 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   case "shard-index": shardIndex(bytes)
   case "lz4": lz4(bytes)
   case "llv": llv(bytes)
+  case "manifest":
+    withContainer(bytes) { contents in
+      for tensor in contents.model.tensors.prefix(8) { _ = try? tensor.floats(threads: 1) }
+      for file in contents.model.files.prefix(4) { _ = try? contents.model.file(file.name) }
+    }
+  case "calibration": calibration(bytes)
+  case "plan": plan(bytes)
+  case "anchors":
+    guard let file = Structured.anchors(bytes) else { return 0 }
+    withFile(file) { _ = try? AnchorFile($0) }
+  case "grouped": Structured.grouped(bytes)
   case "tokenizer":
     guard let tokenizer = try? Tokenizer.load({ (name) throws(Failure) in name == "tokenizer.json" ? bytes : nil })
     else { return 0 }
@@ -53,8 +66,13 @@ private func fuzzOne(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 }
 
 private let target = ProcessInfo.processInfo.environment["FUZZ_TARGET"] ?? ""
+/// Targets whose inputs are JSON.
+let isJSON = [
+  "manifest", "calibration", "plan", "anchors", "tokenizer", "config", "llave-config", "shard-index",
+].contains(target)
+/// In memory, where the system has such a folder: a disk is most of the time of a small input.
 private let folder: String = {
-  let path = NSTemporaryDirectory() + "/llvconv-fuzz-\(getpid())"
+  let path = (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NSTemporaryDirectory()) + "/llvconv-fuzz-\(getpid())"
   try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   return path
 }()
@@ -107,6 +125,42 @@ private func llv(_ bytes: [UInt8]) {
   }
 }
 
+private func withContainer(_ bytes: [UInt8], _ body: (Container.Contents) -> Void) {
+  guard let file = Structured.container(bytes) else { return }
+  withFile(file) { path in if let contents = try? Container.open(path) { body(contents) } }
+}
+
+/// The small model of seeds.py, without its files.
+private let model: Model? = {
+  guard let folder = ProcessInfo.processInfo.environment["FUZZ_MODEL"] else { return nil }
+  var notes: [String] = []
+  return (try? Checkpoint.open(folder)).flatMap { try? Import.model($0, notes: &notes) }
+}()
+
+/// What `measure` wrote, used as quantize does.
+private func calibration(_ bytes: [UInt8]) {
+  guard var model else { preconditionFailure("FUZZ_MODEL is no model") }
+  withContainer(bytes) { contents in
+    let rounding = Calibration.Method.Rounding.allCases[bytes.count % Calibration.Method.Rounding.allCases.count]
+    let recipe = QuantizeRecipe(
+      linear: WeightChoice(bytes.count % 2 == 0 ? "4:g8:affine" : "3:g8")!, table: .keep, input: .float)
+    var notes: [String] = []
+    let pass = Calibration(contents.model.tensors).quantize(recipe, .init(rounding, folds: bytes.count % 3 == 0))
+    guard (try? pass.apply(&model, &notes)) != nil else { return }
+    for tensor in model.tensors { _ = try? tensor.floats(threads: 1) }
+  }
+}
+
+/// A plan, carried out.
+private func plan(_ bytes: [UInt8]) {
+  guard var model else { preconditionFailure("FUZZ_MODEL is no model") }
+  guard let json = try? JSON.parse(bytes), let plan = try? Plan(json) else { return }
+  _ = plan.json.bytes()
+  var notes: [String] = []
+  guard (try? Pass.quantize(plan.recipe).apply(&model, &notes)) != nil else { return }
+  for tensor in model.tensors { _ = try? tensor.floats(threads: 1) }
+}
+
 /// A byte that chooses the method, then a safetensors file.
 private func quantized(_ bytes: [UInt8]) {
   let configs = [
@@ -120,10 +174,11 @@ private func quantized(_ bytes: [UInt8]) {
     return
   }
   withFile(Array(bytes.dropFirst()), "q.safetensors") { path in
+    var notes: [String] = []
     guard let checkpoint = try? Checkpoint.open(path),
-      let decoded = try? QuantizedImport.decoded(checkpoint, config: config)
+      let decoded = try? QuantizedImport.decoded(checkpoint, config: config, notes: &notes)
     else { return }
-    for tensor in decoded.tensors.prefix(8) where tensor.count < 1 << 20 { _ = try? tensor.floats() }
+    for tensor in decoded.checkpoint.tensors.prefix(8) where tensor.count < 1 << 20 { _ = try? tensor.floats() }
   }
 }
 

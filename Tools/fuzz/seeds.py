@@ -12,7 +12,7 @@ shutil.rmtree(folder, ignore_errors=True)
 
 def put(target, name, data):
     os.makedirs(f"{folder}/{target}", exist_ok=True)
-    with open(f"{folder}/{target}/{name}", "wb") as out:
+    with open(f"{folder}/{target}/{name.replace('/', '-')}", "wb") as out:
         out.write(data)
 
 
@@ -132,5 +132,51 @@ for name, shape in names.items():
 text = json.dumps(header).encode()
 put("model", "model.safetensors", struct.pack("<Q", len(text)) + text + bytes(at))
 put("model", "vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
-put("config", "bert", json.dumps({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-                                  "intermediate_size": 12, "vocab_size": 5, "max_position_embeddings": 6}).encode())
+configuration = json.dumps({"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                  "intermediate_size": 12, "vocab_size": 5, "max_position_embeddings": 6}).encode()
+put("config", "bert", configuration)
+put("model", "config.json", configuration)
+
+# Manifests, which targets make containers of: with and without panels, few bits, pictures.
+for name in ("v1-few", "v1-panels", "v1-jina"):
+    data = open(f"Formats/llv/golden/{name}.llv", "rb").read()
+    at, count = struct.unpack_from("<QQ", data, 16)
+    put("manifest", name, data[at:at + count])
+section = {"at": 64, "stored": 0, "count": 0, "codec": "raw", "checksum": "0" * 16}
+small = {"format": "llv", "program": "p", "configuration": {"architecture": "bert", "width": 8, "vocabulary": 5, "maximum_tokens": 6,
+                                                             "prompts": [], "default_prompt": None},
+         "graphs": [], "files": [], "tensors": [], "history": []}
+
+
+def tensor(name, shape, encoding, **more):
+    return {"name": name, "shape": shape, "encoding": encoding, **more, **section}
+
+
+for bits in (2, 3, 4, 8):
+    encoding = {"type": "grouped", "bits": bits, "group": 8, "affine": True, "scale": "F16"}
+    entries = [tensor("a", [5, 24], encoding), tensor("b", [17, 20], {**encoding, "affine": False, "scale": "BF16"}, order="panels")]
+    if bits <= 4:
+        entries.append(tensor("c", [3, 16], {**encoding, "levels": 2}))
+    put("manifest", f"bits-{bits}", json.dumps({**small, "tensors": entries}).encode())
+moments = []
+for name, shape in names.items():
+    if name.startswith("encoder") and len(shape) == 2:
+        columns = shape[1]
+        moments += [tensor(name, [columns, columns], {"type": "F32"}), tensor(name + "+mean", [columns], {"type": "F32"}),
+                    tensor(name + "+channels", [4, columns], {"type": "F32"})]
+put("calibration", "bert", json.dumps({**small, "tensors": moments, "history": [{"step": "measure"}]}).encode())
+weights = [{"name": name, "choice": choice} for name, choice in
+           zip((name for name, shape in names.items() if len(shape) == 2), ("8", "16", "keep", "4:g8", "3:g8:two-level", "2:g16:affine", "F16"))]
+put("plan", "bert", json.dumps({"format": "llvconv plan", "model": "0", "input": "int8", "notes": {}, "weights": weights}).encode())
+put("plan", "gguf", json.dumps({"format": "llvconv plan", "model": "0", "input": "float", "for": "gguf", "views": 2, "pool_pictures": 1,
+                                "notes": {}, "weights": [{"name": "w", "choice": "Q4_K", "float_input": True}]}).encode())
+put("anchors", "small", json.dumps({
+    "version": "1", "about": {"made_by": "p", "model": None, "data": "d", "queries": 2, "documents": 2, "metric": "cosine",
+                              "labelled": True, "thresholds": {"min-cosine": 0.9}, "fault_rows": [0], "faults": [{"name": "n", "text": "t"}]},
+    "items": [{"id": "1", "role": "sample", "text": "a", "positive": 0, "negatives": [1]},
+              {"id": "2", "role": "document", "pictures": [0]}],
+    "names": [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}],
+    "tensors": {"vectors": {"dtype": "F32", "shape": [2, 4]}, "index": {"dtype": "F16", "shape": [2, 4]},
+                "fault.0": {"dtype": "F32", "shape": [1, 4]}, "picture.0": {"dtype": "U8", "shape": [5]}}}).encode())
+for place in range(24):
+    put("grouped", str(place), bytes([place, 8 * (1 + place % 5), place // 4, place % 3, 17, 40 - place]) + bytes(range(1, 200)))

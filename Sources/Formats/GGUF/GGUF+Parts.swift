@@ -4,14 +4,14 @@ import Tensors
 extension GGUF {
   /// The file with the vision tower that lies beside `NAME.gguf` (or a part of it) and belongs to it by its name, as
   /// our export calls it: `NAME-mmproj.gguf`, or its first part. nil where there is none.
-  public static func projector(beside path: String) -> String? {
+  public static func projector(beside path: String) throws(Failure) -> String? {
     var stem = path.hasSuffix(".gguf") ? String(path.dropLast(5)) : path
     if let part = stem.firstMatch(of: #/-\d{5}-of-\d{5}$/#) { stem = String(stem[..<part.range.lowerBound]) }
     let whole = stem + "-mmproj.gguf"
     guard !exists(whole) else { return whole }
     let head = (stem.split(separator: "/").last.map(String.init) ?? stem) + "-mmproj-00001-of-"
     let folder = directory(of: path)
-    return fileNames(in: folder).first { $0.hasPrefix(head) && $0.hasSuffix(".gguf") }.map { folder + $0 }
+    return try fileNames(in: folder).first { $0.hasPrefix(head) && $0.hasSuffix(".gguf") }.map { folder + $0 }
   }
 
   /// One model's GGUF file, or the files it was split into.

@@ -15,7 +15,7 @@ enum Pictures {
   static func names(in folder: String) throws(Failure) -> [String] {
     var names: [String] = []
     func walk(_ prefix: String, _ depth: Int) throws(Failure) {
-      for name in fileNames(in: folder + prefix) where !name.hasPrefix(".") {
+      for name in try fileNames(in: folder + prefix) where !name.hasPrefix(".") {
         if isPicture(name) {
           guard names.count < most else { throw Failure(.limit, "more than \(most) pictures", file: folder) }
           names.append(prefix + name)

@@ -84,7 +84,7 @@ private func dataSets(_ path: String) throws(Failure) -> [(path: String, name: S
     return last.hasSuffix(".jsonl") ? String(last.dropLast(6)) : last
   }
   guard isDirectory(path) else { return [(path, name(path))] }
-  let names = fileNames(in: path).filter { $0.hasSuffix(".jsonl") }
+  let names = try fileNames(in: path).filter { $0.hasSuffix(".jsonl") }
   guard !names.isEmpty else { throw Failure(.missing, "no .jsonl file in the directory", file: path) }
   return names.map { (path + "/" + $0, name($0)) }
 }

@@ -94,8 +94,13 @@ let measureCommand = Command(
     ]
   }
   let key = JSONText.object(facts)
+  func work(_ key: JSONText) -> PartialWork {
+    PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
+  }
   if let known = try? Container.open(outputPath).model, known.history.last == key {
     Output.note("\(outputPath) is that measurement already")
+    // Of a run that was killed after it had written.
+    if !DryRun.isOn { work(key).removeAll() }
     if let imatrix { try Imatrix.write(imatrix, Calibration(known.tensors), of: model, samples, data: dataPath) }
     return 0
   }
@@ -106,24 +111,23 @@ let measureCommand = Command(
         + Output.size(momentBytes(model.prepared)) + (chosen == nil ? "" : " and what sensitivity takes"))
     return 0
   }
-  func work(_ key: JSONText) -> PartialWork {
-    PartialWork(beside: outputPath, key: key, model.configuration, threads: options.threads)
-  }
   var result = Model(configuration: model.configuration)
-  for tensor in try moments(model, samples, Float(pictureWeight), work(momentsKey), threads: options.threads) {
-    result.set(tensor)
-  }
-  if let chosen {
-    for tensor in try sensitivity(model, chosen, Calibration(result.tensors), every, withInputs, work(key)) {
+  try work(key).keeping { () throws(Failure) in
+    for tensor in try moments(model, samples, Float(pictureWeight), work(momentsKey), threads: options.threads) {
       result.set(tensor)
     }
+    if let chosen {
+      for tensor in try sensitivity(model, chosen, Calibration(result.tensors), every, withInputs, work(key)) {
+        result.set(tensor)
+      }
+    }
+    Progress.clear()
+    result.history = model.file.model.history + [key]
+    let writer = try ContainerWriter(output, threads: options.threads)
+    try writer.writeData(result)
+    try writer.finish(result, program: Release.program)
+    try writer.commit()
   }
-  Progress.clear()
-  result.history = model.file.model.history + [key]
-  let writer = try ContainerWriter(output, threads: options.threads)
-  try writer.writeData(result)
-  try writer.finish(result, program: Release.program)
-  try writer.commit()
   work(key).removeAll()
   if let imatrix { try Imatrix.write(imatrix, Calibration(result.tensors), of: model, samples, data: dataPath) }
   Output.next("llvconv quantize \(arguments.positionals[0]) --bits 4 --calibration \(outputPath) -o OUT.llv")
@@ -137,8 +141,8 @@ private func moments(
   var seen = Set<Sample>()
   var walk = Walk(model.embedder, samples.filter { seen.insert($0).inserted })
   var done: [[Tensor]] = []
-  if let state = work.open("state") {
-    done = (0..<state.stage).compactMap { work.open("moments-\($0)")?.tensors }
+  if let state = try work.open("state") {
+    for stage in 0..<state.stage { if let known = try work.open("moments-\(stage)") { done.append(known.tensors) } }
     if done.count == state.stage, (try? walk.resume(at: state.stage, state.tensors)) != nil {
       Output.note("going on after stage \(state.stage) of \(walk.stageCount)")
     } else {
@@ -152,7 +156,7 @@ private func moments(
     try walk.advance(observer: moments)
     try work.save("moments-\(done.count)", try moments.tensors(), stage: done.count)
     // From the file, so that memory holds one stage's.
-    guard let kept = work.open("moments-\(done.count)") else {
+    guard let kept = try work.open("moments-\(done.count)") else {
       throw Failure(.io, "what was measured cannot be read back")
     }
     done.append(kept.tensors)
@@ -170,7 +174,7 @@ private func sensitivity(
   let embeddings = try measured.embeddings()
   var tensors = try chosen.tensors(embeddings, width: model.embedder.width)
   var count = 0
-  while let known = work.open("moved-\(count)") {
+  while let known = try work.open("moved-\(count)") {
     tensors += known.tensors
     count += 1
   }
