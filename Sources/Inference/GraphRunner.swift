@@ -164,7 +164,7 @@ struct GraphRunner: Sendable {
   /// How many of so many rows the device works on at a time: equal parts of all, each no more than it wants.
   private func rowsAtATime(_ rows: Int, on device: any RowDevice) -> Int {
     let most = device.rowsAtATime(columns: schedule.types.map(\.columns).max() ?? 1)
-    let tile = 48
+    let tile = 48  // of which all kernels' tiles are parts
     return min(most, Checked.ceilDivide(Checked.ceilDivide(rows, Checked.ceilDivide(rows, most)), tile) * tile)
   }
 

@@ -5,8 +5,8 @@ import Glibc
 /// is there is not computed again: a long job that was stopped goes on where it was.
 ///
 /// The file is 16 bytes (magic, width) and records of a key, a checksum and a vector, appended as they come; a record
-/// that is cut or damaged ends what is used. A directory that cannot be written is not an error, nor
-/// is a file that cannot be read, which stays as it is. Never trimmed: delete it at will.
+/// that is cut or damaged ends what is used. A directory that cannot be written is not an error, nor is a file that
+/// cannot be read, which stays as it is. Never trimmed: delete it at will.
 package final class VectorCache {
   private static let magic: UInt64 = 0x3256_5643_5643_4C4C
   private let width: Int
